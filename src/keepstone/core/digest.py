@@ -29,7 +29,9 @@ class Digest:
 
     def __post_init__(self) -> None:
         if not _HEX.match(self.hex):
-            raise InputError("digest.malformed", f"{self.hex!r} is not a SHA-256 in lower-case hex.")
+            raise InputError(
+                "digest.malformed", f"{self.hex!r} is not a SHA-256 in lower-case hex."
+            )
 
     def __str__(self) -> str:
         return f"sha256:{self.hex}"

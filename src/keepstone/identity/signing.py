@@ -213,7 +213,9 @@ def write_secret_file(path: Path, data: bytes) -> None:
             "file.exists", f"{path} already exists.", "Choose another path, or move it away."
         ) from error
     except OSError as error:
-        raise OperationalError("file.unwritable", f"Cannot write {path}: {error.strerror}.") from error
+        raise OperationalError(
+            "file.unwritable", f"Cannot write {path}: {error.strerror}."
+        ) from error
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
         file.flush()
