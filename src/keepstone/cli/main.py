@@ -1,0 +1,80 @@
+"""The entry point: the list of commands, and the one place where errors become exit statuses."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from keepstone import __version__
+from keepstone.cli.output import report_error
+from keepstone.errors import Exit, KeepstoneError
+
+# In the order in which a newcomer meets them; the value is the file of this package.
+COMMANDS = {
+    "up": "up",
+    "init": "init",
+    "scan": "scan",
+    "sign": "sign",
+    "verify": "verify",
+    "approve": "approve",
+    "revoke": "revoke",
+    "reinstate": "reinstate",
+    "policy": "policy",
+    "signers": "signers",
+    "keys": "keys",
+    "token": "token",
+    "ledger": "ledger",
+    "doctor": "doctor",
+    "backup": "backup",
+    "restore": "restore",
+}
+
+
+class Commands(click.Group):
+    """Finds each command in the file of its name, and imports it only then."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"keepstone.cli.{COMMANDS[cmd_name]}")
+        command: click.Command = module.command
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="keepstone")
+def cli() -> None:
+    """Serve a model only when signed evidence satisfies the policy, and prove it later.
+
+    Exit status: 0 ok; 1 findings, denied or verification failed; 2 usage or input; 3 could not
+    decide.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    try:
+        outcome: Any = cli.main(args=arguments, prog_name="keepstone", standalone_mode=False)
+    except KeepstoneError as error:
+        report_error(error)
+        return int(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        return int(Exit.USAGE)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        return 130
+    except BrokenPipeError:
+        return int(Exit.OK)
+    return int(outcome) if isinstance(outcome, int) else int(Exit.OK)

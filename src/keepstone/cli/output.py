@@ -1,0 +1,53 @@
+"""What people read goes to stderr, results go to stdout; colour only on a terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Any
+
+import click
+
+from keepstone.errors import KeepstoneError
+
+
+def colours(stream: Any) -> bool:
+    """Whether `stream` takes colour: a terminal, and NO_COLOR is not set."""
+    return bool(stream.isatty()) and not os.environ.get("NO_COLOR")
+
+
+def say(message: str, *, mark: str = "") -> None:
+    """Tell the person at the terminal something, on stderr."""
+    styles = {"ok": "green", "warn": "yellow", "fail": "red"}
+    prefix = ""
+    if mark:
+        prefix = click.style(f"{mark:>4} ", fg=styles.get(mark)) if colours(sys.stderr) else f"{mark:>4} "
+    click.echo(prefix + message, err=True)
+
+
+def report_error(error: KeepstoneError) -> None:
+    """Print the code, the cause and the next step to stderr."""
+    head = f"error[{error.code}]:"
+    if colours(sys.stderr):
+        head = click.style(head, fg="red", bold=True)
+    click.echo(f"{head} {error.cause}", err=True)
+    if error.next_step:
+        click.echo(f"  next: {error.next_step}", err=True)
+
+
+def emit_json(document: dict[str, Any]) -> None:
+    """Print one JSON document; every one of them carries its `schema`."""
+    if "schema" not in document:
+        raise ValueError("a JSON result must carry its schema")
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
+    """Align `rows` under `head` in plain columns."""
+    widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+    lines = [head, tuple("-" * width for width in widths), *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
