@@ -1,0 +1,111 @@
+# Everything a person or a CI runs. Each target sets up what it needs; `make` alone lists them.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV := .venv
+PY := $(VENV)/bin/python
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Builds are pinned too: older pips read the first name there, newer ones the second.
+export PIP_CONSTRAINT := $(CURDIR)/constraints.txt
+export PIP_BUILD_CONSTRAINT := $(CURDIR)/constraints.txt
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+DIGITS := build/digits
+WORKSPACE := .keepstone
+HOST := 127.0.0.1
+PORT := 8443
+LINTED := src tests tools bench examples docs
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- the environment -----------------------------------------------------------------------------
+
+$(VENV)/bin/pip:
+	@tools/venv.sh $(VENV)
+
+$(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@echo "Installing Keepstone and what the digits example needs" >&2
+	@$(PY) -m pip install --quiet --editable '.[digits]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@echo "Installing Keepstone and its tools" >&2
+	@$(PY) -m pip install --quiet --editable '.[digits,docs,dev]' $$($(PY) -c 'import tomllib; \
+	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])') editables
+	@touch $@ $(VENV)/.run
+
+.PHONY: dev
+dev: $(VENV)/.dev ## Make the environment in .venv, with every tool
+
+.PHONY: pins
+pins: $(VENV)/.dev ## Write constraints.txt from what .venv holds
+	@$(PY) tools/pins.py
+
+# --- the main job --------------------------------------------------------------------------------
+
+.PHONY: run
+run: $(VENV)/.run ## Train a digits classifier, then serve it secured (Ctrl-C ends it)
+	@$(PY) examples/digits/train.py --out $(DIGITS)
+	@$(VENV)/bin/keepstone up $(DIGITS)/digits.onnx --workspace $(WORKSPACE) --host $(HOST) --port $(PORT)
+
+.PHONY: demo
+demo: $(VENV)/.run ## Attack the endpoint in every way it promises to withstand; 0 if all held
+	@$(PY) examples/demo/demo.py
+
+# --- quality -------------------------------------------------------------------------------------
+
+.PHONY: check
+check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README and help texts
+	@ruff format --check $(LINTED)
+	@ruff check $(LINTED)
+	@mypy
+	@$(PY) tools/rings.py
+	@$(PY) tools/pins.py --check
+	@$(PY) tools/docs_cli.py --check
+	@$(PY) tools/docs_errors.py --check
+	@$(PY) tools/readme.py
+	@$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
+
+.PHONY: format
+format: $(VENV)/.dev ## Format the code and mend what the linter can
+	@ruff format $(LINTED)
+	@ruff check --fix $(LINTED)
+
+.PHONY: generate
+generate: $(VENV)/.dev ## Rewrite the pages that are made from the code
+	@$(PY) tools/docs_cli.py
+	@$(PY) tools/docs_errors.py
+
+.PHONY: test
+test: $(VENV)/.dev programs ## The fast tests
+	@$(PY) -m pytest -m "not slow" $(PYTEST)
+
+.PHONY: test-slow
+test-slow: $(VENV)/.dev programs ## The slow tests: kills under load, interoperability, install size
+	@$(PY) -m pytest -m slow --timeout 900 $(PYTEST)
+
+.PHONY: coverage
+coverage: $(VENV)/.dev programs ## The fast tests with branch coverage, held to its floors
+	@$(PY) -m pytest -m "not slow" --cov --cov-report=json:build/coverage.json $(PYTEST)
+	@$(PY) tools/floors.py build/coverage.json
+
+.PHONY: bench
+bench: $(VENV)/.dev programs ## Measure against named peers; writes build/bench.json
+	@$(PY) bench/run.py $(BENCH)
+
+.PHONY: docs
+docs: $(VENV)/.dev ## Build the documentation into build/docs
+	@$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
+
+.PHONY: programs
+programs:
+	@tools/programs.sh cc:gcc cc:libc6-dev wrk:wrk curl:curl
+
+.PHONY: clean
+clean: ## Remove what was built; the environment and workspaces stay
+	@rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage

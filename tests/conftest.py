@@ -1,0 +1,51 @@
+"""What every test starts from: no network, one random seed, and no test that skips in silence."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+
+import pytest
+from hypothesis import HealthCheck, settings
+from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
+
+# Deadlines measure the machine, not the code: speed has its own tests and the bench.
+_common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("fast", max_examples=60, derandomize=True, **_common)
+settings.register_profile("dev", max_examples=100, **_common)
+settings.register_profile("thorough", max_examples=1000, print_blob=True, **_common)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fast" if "CI" in os.environ else "dev"))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Close the network for each test; the marker `loopback` opens 127.0.0.1 and ::1 alone.
+
+    Unix sockets stay: they reach no other machine, and every event loop makes a pair of them.
+    """
+    enable_socket()
+    if item.get_closest_marker("loopback"):
+        socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+    else:
+        disable_socket(allow_unix_socket=True)
+
+
+@pytest.fixture
+def need() -> Callable[[str, str], str]:
+    """`need("cc", "compile the shim")` returns the program's path.
+
+    Where the program is missing the test fails under CI and is skipped, with the reason,
+    elsewhere.
+    """
+
+    def find(program: str, purpose: str) -> str:
+        path = shutil.which(program)
+        if path is None:
+            reason = f"{program} is not installed: needed to {purpose}"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+        return path
+
+    return find
