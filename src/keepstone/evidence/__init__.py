@@ -1,0 +1,1 @@
+"""What was stated, by whom, about which digest - and what of it still holds."""
