@@ -1,0 +1,128 @@
+"""Reading a model's files for a signature: every file hashed once, in 1 MiB reads.
+
+Folders are walked by open descriptors and without following links, so a folder that is
+swapped for a link while we walk is refused, not followed. Symbolic links and special files
+are refused wherever they stand.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import stat
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, check_relative_path
+from keepstone.errors import InputError, OperationalError
+
+_BLOCK = 1 << 20
+_MAX_DEPTH = 64
+# Open files waiting for a hashing thread: keeps descriptors and memory flat.
+_WAITING = 16
+_FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+
+
+def hash_model(path: Path, left_out: Callable[[str], bool]) -> tuple[FileDigest, ...]:
+    """Return the digest of every file of a model, a single file under the path `.`.
+
+    `left_out(relative path)` says of a file or folder that it is not to be read. Raises
+    InputError `model.missing`, `model.symlink`, `model.special_file`, `model.too_deep`,
+    `path.unsafe`; OperationalError `model.unreadable`.
+    """
+    try:
+        kind = path.lstat().st_mode
+    except OSError as error:
+        raise _refusal(error, path.name) from error
+    if not stat.S_ISDIR(kind):
+        return (_hash_open(_open(path, _FILE, None, path.name), SINGLE_FILE),)
+    descriptor = _open(path, _FOLDER, None, path.name)
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        return tuple(sorted(_hash_all(_walk(descriptor, "", left_out, 0), pool)))
+
+
+def _hash_all(files: Iterator[tuple[str, int]], pool: ThreadPoolExecutor) -> Iterator[FileDigest]:
+    waiting: deque[Future[FileDigest]] = deque()
+    for relative, descriptor in files:
+        waiting.append(pool.submit(_hash_open, descriptor, relative))
+        if len(waiting) > _WAITING:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
+
+
+def _walk(
+    folder: int, prefix: str, left_out: Callable[[str], bool], depth: int
+) -> Iterator[tuple[str, int]]:
+    """Each file under an open folder, which is closed at the end: its path and a descriptor."""
+    try:
+        if depth > _MAX_DEPTH:
+            raise InputError("model.too_deep", f"Folders nest deeper than {_MAX_DEPTH} levels.")
+        for name in sorted(os.listdir(folder)):
+            relative = _plain(prefix + name)
+            if left_out(relative):
+                continue
+            kind = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            if stat.S_ISDIR(kind):
+                inner = _open(name, _FOLDER, folder, relative)
+                yield from _walk(inner, relative + "/", left_out, depth + 1)
+            else:
+                yield relative, _open(name, _FILE, folder, relative)
+    except OSError as error:
+        raise _refusal(error, prefix or ".") from error
+    finally:
+        os.close(folder)
+
+
+def _plain(relative: str) -> str:
+    try:
+        relative.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError("path.unsafe", f"{relative!r} is not a UTF-8 path.") from error
+    return check_relative_path(relative)
+
+
+def _open(path: Path | str, flags: int, folder: int | None, shown: str) -> int:
+    try:
+        descriptor = os.open(path, flags, dir_fd=folder)
+    except OSError as error:
+        raise _refusal(error, shown) from error
+    if flags == _FILE and not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise InputError("model.special_file", f"{shown!r} is neither a regular file nor a folder.")
+    return descriptor
+
+
+def _refusal(error: OSError, shown: str) -> InputError | OperationalError:
+    # ELOOP is what O_NOFOLLOW says to a link, ENOTDIR what it says where a folder was asked for.
+    if error.errno in (errno.ELOOP, errno.ENOTDIR):
+        return InputError(
+            "model.symlink",
+            f"{shown!r} is a symbolic link.",
+            "Replace the link by the file it points to.",
+        )
+    if error.errno == errno.ENOENT:
+        return InputError("model.missing", f"{shown!r} does not exist.")
+    if error.errno == errno.ENXIO:
+        return InputError("model.special_file", f"{shown!r} is a socket or a device.")
+    return OperationalError("model.unreadable", f"Cannot read {shown!r}: {error.strerror}.")
+
+
+def _hash_open(descriptor: int, relative: str) -> FileDigest:
+    """Hash and close an open file. The size is what was read, so it fits the digest."""
+    state = hashlib.sha256()
+    block = bytearray(_BLOCK)
+    view = memoryview(block)
+    size = 0
+    with open(descriptor, "rb", buffering=0) as file:
+        try:
+            while count := file.readinto(block):
+                state.update(view[:count])
+                size += count
+        except OSError as error:
+            raise _refusal(error, relative) from error
+    return FileDigest(relative, size, Digest(state.hexdigest()))
