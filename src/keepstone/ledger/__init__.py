@@ -26,6 +26,9 @@ from keepstone.ledger.entry import (
 from keepstone.ledger.log import Ledger
 from keepstone.ledger.proof import EntryProof, verify_proof
 from keepstone.ledger.reader import LedgerReader
+from keepstone.ledger.sqlite import copy_ledger
+from keepstone.ledger.verify import Fault, LedgerReport, Status, verify_file, verify_ledger
+from keepstone.ledger.witness import OutsideCheckpoints, Standing, compare, require_extends
 
 __all__ = [
     "MAX_ENTRY",
@@ -33,10 +36,17 @@ __all__ = [
     "EntryHead",
     "EntryId",
     "EntryProof",
+    "Fault",
     "Kind",
     "Ledger",
     "LedgerReader",
+    "LedgerReport",
+    "OutsideCheckpoints",
     "Pending",
+    "Standing",
+    "Status",
+    "compare",
+    "copy_ledger",
     "format_vkey",
     "index_keys",
     "make_entry",
@@ -44,7 +54,10 @@ __all__ = [
     "parse_entry",
     "parse_vkey",
     "read_head",
+    "require_extends",
     "sign_checkpoint",
     "verify_checkpoint",
+    "verify_file",
+    "verify_ledger",
     "verify_proof",
 ]

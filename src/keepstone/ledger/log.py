@@ -19,7 +19,8 @@ from keepstone.ledger.checkpoint import (
 from keepstone.ledger.committer import Committer, Pending, Subscriber
 from keepstone.ledger.proof import EntryProof
 from keepstone.ledger.reader import LedgerReader
-from keepstone.ledger.sqlite import SqliteStore, corrupt, create_file
+from keepstone.ledger.rows import corrupt
+from keepstone.ledger.sqlite import SqliteStore, create_file
 
 
 class Ledger:
@@ -205,8 +206,11 @@ class Ledger:
             if self._committer.error is None:
                 return
             self._committer.close()
-            self._store.close()
+            # The new store opens before the old one closes: a resume that fails leaves what is
+            # durable readable, and the shared index of the log never forgets a failed commit.
+            old = self._store
             self._start()
+            old.close()
 
     def close(self) -> None:
         """Make everything durable, store a checkpoint of it, and let go of the file."""

@@ -15,7 +15,7 @@ from types import TracebackType
 from keepstone.errors import InputError, OperationalError
 from keepstone.ledger.checkpoint import Checkpoint
 from keepstone.ledger.proof import EntryProof
-from keepstone.ledger.sqlite import Rows, corrupt
+from keepstone.ledger.rows import Rows, corrupt
 from keepstone.ledger.tiles import TILE_HEIGHT, TILE_WIDTH, Tail, TileId, tile_of
 from keepstone.ledger.tree import (
     HASH_SIZE,
