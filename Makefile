@@ -43,7 +43,7 @@ dev: $(VENV)/.dev ## Make the environment in .venv, with every tool
 
 .PHONY: pins
 pins: $(VENV)/.dev ## Write constraints.txt from what .venv holds
-	@$(PY) tools/pins.py
+	@$(PY) -m tools.pins
 
 # --- the main job --------------------------------------------------------------------------------
 
@@ -63,11 +63,11 @@ check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README and help 
 	@ruff format --check $(LINTED)
 	@ruff check $(LINTED)
 	@mypy
-	@$(PY) tools/rings.py
-	@$(PY) tools/pins.py --check
-	@$(PY) tools/docs_cli.py --check
-	@$(PY) tools/docs_errors.py --check
-	@$(PY) tools/readme.py
+	@$(PY) -m tools.rings
+	@$(PY) -m tools.pins --check
+	@$(PY) -m tools.docs_cli --check
+	@$(PY) -m tools.docs_errors --check
+	@$(PY) -m tools.readme
 	@$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
 
 .PHONY: format
@@ -77,8 +77,8 @@ format: $(VENV)/.dev ## Format the code and mend what the linter can
 
 .PHONY: generate
 generate: $(VENV)/.dev ## Rewrite the pages that are made from the code
-	@$(PY) tools/docs_cli.py
-	@$(PY) tools/docs_errors.py
+	@$(PY) -m tools.docs_cli
+	@$(PY) -m tools.docs_errors
 
 .PHONY: test
 test: $(VENV)/.dev programs ## The fast tests
@@ -91,11 +91,11 @@ test-slow: $(VENV)/.dev programs ## The slow tests: kills under load, interopera
 .PHONY: coverage
 coverage: $(VENV)/.dev programs ## The fast tests with branch coverage, held to its floors
 	@$(PY) -m pytest -m "not slow" --cov --cov-report=json:build/coverage.json $(PYTEST)
-	@$(PY) tools/floors.py build/coverage.json
+	@$(PY) -m tools.floors build/coverage.json
 
 .PHONY: bench
 bench: $(VENV)/.dev programs ## Measure against named peers; writes build/bench.json
-	@$(PY) bench/run.py $(BENCH)
+	@$(PY) -m bench.run $(BENCH)
 
 .PHONY: docs
 docs: $(VENV)/.dev ## Build the documentation into build/docs

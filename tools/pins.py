@@ -1,6 +1,6 @@
 """Write `constraints.txt`: the exact version of everything each extra brings, by extra.
 
-`python tools/pins.py` pins what the current environment holds; `--check` compares instead and
+`python -m tools.pins` pins what the current environment holds; `--check` compares instead and
 names what differs. A package is listed once, under the first extra that needs it.
 """
 

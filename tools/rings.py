@@ -1,6 +1,6 @@
 """Keep the rings: imports point inward, siblings are blind to each other, nothing goes in circles.
 
-`python tools/rings.py [PACKAGE_FOLDER]` reads every file's imports from its syntax tree (nothing is
+`python -m tools.rings [PACKAGE_FOLDER]` reads every file's imports from its syntax tree (nothing is
 run, and an import inside a function counts like any other) and prints what breaks a rule:
 
     undeclared  a room that is not on the list of rings below
