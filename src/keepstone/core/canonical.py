@@ -8,6 +8,8 @@ never hang on how a number was printed; write decimals as strings.
 from __future__ import annotations
 
 import json
+import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,6 +17,7 @@ from keepstone.errors import InputError
 
 MAX_SAFE_INTEGER = 2**53 - 1
 
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _TYPE_NAMES = {float: "a float", bytes: "bytes"}
 
 
@@ -38,7 +41,9 @@ def _plain(value: Any, depth: int) -> Any:
     if isinstance(value, int):
         if abs(value) > MAX_SAFE_INTEGER:
             raise InputError(
-                "canonical.bad_number", f"The integer {value} is outside +-(2**53 - 1)."
+                # Never printed: an integer of 5,000 digits cannot be, and would raise.
+                "canonical.bad_number",
+                "An integer is outside +-(2**53 - 1).",
             )
         return int(value)
     if isinstance(value, (list, tuple)):
@@ -75,15 +80,32 @@ def _no_constant(text: str) -> Any:
     raise InputError("json.bad_number", f"{text} is not a JSON number.")
 
 
+def _finite(text: str) -> float:
+    value = float(text)
+    # `1e400` is well-formed JSON and reads as infinity.
+    if not math.isfinite(value):
+        raise InputError("json.bad_number", f"{text[:40]} is too large for a number.")
+    return value
+
+
 def parse_json(data: bytes | str, *, limit: int = 1 << 20) -> Any:
     """Parse JSON strictly: UTF-8, no duplicate keys, no NaN or infinity, at most `limit` bytes.
 
-    Raises InputError `json.*`.
+    Every string that comes out can be written as UTF-8. Raises InputError `json.*`.
     """
-    if len(data) > limit:
-        raise InputError("json.too_large", f"The JSON document is larger than {limit} bytes.")
     try:
-        text = data.decode("utf-8") if isinstance(data, bytes) else data
-        return json.loads(text, object_pairs_hook=_no_duplicates, parse_constant=_no_constant)
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError, ValueError) as error:
+        raw = data if isinstance(data, bytes) else data.encode("utf-8")
+        if len(raw) > limit:
+            raise InputError("json.too_large", f"The JSON document is larger than {limit} bytes.")
+        value = json.loads(
+            raw.decode("utf-8"),
+            object_pairs_hook=_no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+        )
+        # An escape can smuggle in half a surrogate pair: only then is the second look needed.
+        if _SURROGATE_ESCAPE.search(raw):
+            json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except (ValueError, RecursionError) as error:
         raise InputError("json.malformed", f"Not a JSON document: {error}.") from error
+    return value

@@ -73,10 +73,16 @@ def check_relative_path(path: str) -> str:
     return path
 
 
+def _above(path: str) -> set[str]:
+    parts = path.split("/")
+    return {"/".join(parts[:end]) for end in range(1, len(parts))}
+
+
 def artifact_digest(files: Iterable[FileDigest]) -> Digest:
     """Return the digest over every path, size and content, independent of listing order.
 
-    Raises InputError: `artifact.empty`, `artifact.duplicate_path`, `path.unsafe`.
+    Raises InputError: `artifact.empty`, `artifact.duplicate_path`, `path.unsafe`, and
+    `artifact.path_conflict` where one path is a file and a folder of another.
     """
     ordered = sorted(files)
     paths = [check_relative_path(file.path) for file in ordered]
@@ -84,5 +90,8 @@ def artifact_digest(files: Iterable[FileDigest]) -> Digest:
         raise InputError("artifact.empty", "An artifact needs at least one file.")
     if len(set(paths)) != len(paths):
         raise InputError("artifact.duplicate_path", "An artifact names one path twice.")
+    names = set(paths)
+    if any(_above(path) & names for path in paths) or (SINGLE_FILE in names and len(names) > 1):
+        raise InputError("artifact.path_conflict", "A path is both a file and a folder.")
     listing = [{"path": f.path, "size": f.size, "sha256": f.sha256.hex} for f in ordered]
     return Digest.of(_TREE_DOMAIN + canonical(listing))

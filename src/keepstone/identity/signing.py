@@ -14,7 +14,7 @@ from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 
@@ -43,7 +43,11 @@ def _algorithm(key: PublicKey) -> Algorithm:
         return Algorithm.ED25519
     if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
         return _CURVES[key.curve.name][0]
-    raise InputError(
+    raise _unsupported()
+
+
+def _unsupported() -> InputError:
+    return InputError(
         "key.unsupported",
         "The key is neither EC P-256, P-384, P-521 nor Ed25519.",
         "Make one with `keepstone signers create`.",
@@ -144,6 +148,8 @@ def parse_public_pem(data: bytes) -> VerifyingKey:
         public = serialization.load_pem_public_key(data)
     except (ValueError, TypeError) as error:
         raise InputError("key.malformed", "Not a PEM public key.") from error
+    except UnsupportedAlgorithm as error:
+        raise _unsupported() from error
     return VerifyingKey.of(public)  # type: ignore[arg-type]  # of() refuses other kinds
 
 
@@ -161,6 +167,8 @@ def parse_private_pem(data: bytes, passphrase: bytes | None = None) -> SigningKe
         raise InputError(
             "key.malformed", "Not a PEM private key, or the passphrase is wrong."
         ) from error
+    except UnsupportedAlgorithm as error:
+        raise _unsupported() from error
     return SigningKey.of(private)  # type: ignore[arg-type]  # of() refuses other kinds
 
 
@@ -170,15 +178,17 @@ def read_secret_file(path: Path) -> bytes:
     Raises InputError `key.missing`, OperationalError `key.open_permissions`.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        # Non-blocking: a pipe in a key's place must not hang us before it is refused.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise InputError(
             "key.missing", f"Cannot read the key file {path}: {error.strerror}."
         ) from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise InputError("key.missing", f"{path} is not a regular file.")
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise InputError("key.missing", f"{path} is not a regular file.")
         if status.st_mode & 0o077:
             raise OperationalError(
                 "key.open_permissions",
@@ -205,7 +215,11 @@ def load_public_key(path: Path) -> VerifyingKey:
 
 
 def write_secret_file(path: Path, data: bytes) -> None:
-    """Create `path` with mode 0600, whole and synced; an existing file is refused."""
+    """Create `path` with mode 0600, whole and synced; an existing file is refused.
+
+    A failed write leaves no file. Raises InputError `file.exists`, OperationalError
+    `file.unwritable`.
+    """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError as error:
@@ -213,10 +227,17 @@ def write_secret_file(path: Path, data: bytes) -> None:
             "file.exists", f"{path} already exists.", "Choose another path, or move it away."
         ) from error
     except OSError as error:
-        raise OperationalError(
-            "file.unwritable", f"Cannot write {path}: {error.strerror}."
-        ) from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+        raise _unwritable(path, error) from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        # Half a key would be found by the next start and taken for a broken one.
+        path.unlink(missing_ok=True)
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> OperationalError:
+    return OperationalError("file.unwritable", f"Cannot write {path}: {error.strerror}.")
