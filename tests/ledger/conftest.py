@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from keepstone.identity.signing import Algorithm, SigningKey
+from keepstone.ledger import Kind, Ledger, make_entry
+
+ORIGIN = "keepstone.test/ledger"
+
+
+@pytest.fixture(scope="session")
+def key() -> SigningKey:
+    return SigningKey.generate(Algorithm.ED25519)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@pytest.fixture
+def ledger(path: Path, key: SigningKey) -> Iterator[Ledger]:
+    with Ledger.create(path, origin=ORIGIN, key=key) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def body() -> Callable[[int], bytes]:
+    """Entry `n`: every tenth is an event, every tenth after it a statement."""
+
+    def make(n: int) -> bytes:
+        kind = {0: Kind.EVENT, 1: Kind.STATEMENT}.get(n % 10, Kind.PREDICTION)
+        return make_entry(kind, 1_000 + n, {"n": n})
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def fill(body: Callable[[int], bytes]) -> Callable[..., None]:
+    """Append entries up to `size`, `batch` to a commit at most."""
+
+    def append(ledger: Ledger, size: int, batch: int = 1_000_000) -> None:
+        while (start := ledger.durable_size) < size:
+            for n in range(start, min(start + batch, size)):
+                pending = ledger.append(body(n))
+            pending.wait(20)
+
+    return append
