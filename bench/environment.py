@@ -1,0 +1,39 @@
+"""The environments of the peers: each its own, pinned in bench/peers/PEER.txt."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+PINS = ROOT / "bench" / "peers"
+PEERS = ROOT / "build" / "peers"
+
+
+def python_of(peer: str) -> Path:
+    """Return the interpreter of `peer`'s environment, made first if its pins changed.
+
+    Our own constraints do not bind a peer: it runs with the versions that its users get.
+    """
+    pins = PINS / f"{peer}.txt"
+    folder = PEERS / peer
+    python = folder / "bin" / "python"
+    stamp = folder / "pins.sha256"
+    wanted = hashlib.sha256(pins.read_bytes()).hexdigest()
+    if python.exists() and stamp.exists() and stamp.read_text("utf-8") == wanted:
+        return python
+    print(f"installing {peer} into build/peers/{peer}", file=sys.stderr)
+    unbound = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
+    }
+    subprocess.run([ROOT / "tools" / "venv.sh", folder], check=True, env=unbound)
+    subprocess.run(
+        [python, "-m", "pip", "install", "--quiet", "--requirement", pins], check=True, env=unbound
+    )
+    stamp.write_text(wanted, "utf-8")
+    return python
