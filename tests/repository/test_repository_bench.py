@@ -37,7 +37,7 @@ def test_every_file_that_measures_is_found_and_no_other() -> None:
     ],
 )
 def test_a_row_of_another_form_is_refused(rows: Any) -> None:
-    with pytest.raises(ValueError, match="rows|row has|met"):
+    with pytest.raises(ValueError, match=r"rows|row has|met"):
         run.check(rows)
 
 
