@@ -1,0 +1,323 @@
+"""Verified loads: an admission and the bytes it names, or no model."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto
+
+from keepstone.contract.onnx import derive_contract, read_onnx
+from keepstone.core.digest import Digest
+from keepstone.core.subject import Subject
+from keepstone.errors import DeniedError, KeepstoneError, OperationalError, VerificationError
+from keepstone.evidence import predicates
+from keepstone.evidence.made import Made, Tool
+from keepstone.evidence.predicates import LedgerHead
+from keepstone.evidence.statement import make_statement
+from keepstone.identity.signing import SigningKey
+from keepstone.policy.admission import Admission, verify_admission
+from keepstone.vault.files import FileStore
+from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.load import LOADERS, loader_for
+from keepstone.vault.load.onnx import (
+    CONFIGURATION,
+    _runtime_errors,
+    load_onnx,
+    open_session,
+)
+from keepstone.vault.seal import seal
+from keepstone.vault.staging import Staged, stage
+
+NOW = 1_000_000
+GATE = SigningKey.generate()
+Write = Callable[..., Path]
+
+
+def admit(staged: Staged, contract: Digest | None = None, name: str = "scale") -> Admission:
+    """An admission as the gate signs one."""
+    if contract is None:
+        contract = derive_contract(read_onnx(staged.path.read_bytes())).digest
+    policy = Digest.of(b"policy")
+    said = predicates.Admission(
+        made=Made(Tool("keepstone", "0.1"), created=NOW, expires=NOW + 1000),
+        name=name,
+        endpoint="local",
+        artifact=staged.digest,
+        contract=contract,
+        policy=policy,
+        ledger=LedgerHead(0, Digest.of(b"")),
+        evidence=(),
+    )
+    envelope = make_statement(Subject(name, staged.digest), said, GATE).to_json()
+    return verify_admission(
+        envelope,
+        GATE.verifying,
+        now=NOW,
+        digest=staged.digest,
+        name=name,
+        endpoint="local",
+        policy_digest=policy,
+    )
+
+
+@pytest.fixture
+def staged(tmp_path: Path, onnx_file: Write) -> Staged:
+    return stage(onnx_file(), tmp_path / "staging")
+
+
+def predict(loaded: Any) -> list[float]:
+    found = loaded.runtime.predict({"x": np.ones((1, 3), np.float32)})
+    return [float(value) for value in found["y"][0]]
+
+
+def test_an_admitted_model_is_loaded_and_predicts(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+) -> None:
+    seal(staged, store, kek, "scale")
+    loaded = load_onnx(store, kek, admit(staged), now=NOW)
+    assert predict(loaded) == [2.0, 2.0, 2.0]
+    assert loaded.contract.inputs[0].shape == (-1, 3)
+
+
+def test_no_admission_no_model(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+    @dataclasses.dataclass
+    class Lookalike:
+        name: str
+        artifact: Digest
+        contract: Digest
+
+        def holds(self, now: int) -> bool:
+            return True
+
+    seal(staged, store, kek, "scale")
+    fake = Lookalike("scale", staged.digest, Digest.of(b""))
+    with pytest.raises(VerificationError) as caught:
+        load_onnx(store, kek, fake, now=NOW)  # type: ignore[arg-type]
+    assert caught.value.code == "admission.unverified"
+
+
+@pytest.mark.parametrize("now", [NOW - 1, NOW + 1000])
+def test_an_admission_out_of_its_time_loads_nothing(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged, now: int
+) -> None:
+    seal(staged, store, kek, "scale")
+    with pytest.raises(DeniedError) as caught:
+        load_onnx(store, kek, admit(staged), now=now)
+    assert caught.value.code == "admission.expired"
+
+
+def test_another_contract_than_the_admitted_one_loads_nothing(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+) -> None:
+    seal(staged, store, kek, "scale")
+    with pytest.raises(VerificationError) as caught:
+        load_onnx(store, kek, admit(staged, Digest.of(b"other")), now=NOW)
+    assert caught.value.code == "admission.wrong_contract"
+
+
+def test_a_model_put_in_the_place_of_an_admitted_one_is_not_loaded(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+) -> None:
+    good = stage(onnx_file(), tmp_path / "staging")
+    evil = stage(onnx_file("evil.onnx", 666.0), tmp_path / "staging")
+    for staged in (good, evil):
+        seal(staged, store, kek, "scale")
+    store.path(good.digest, "scale").write_bytes(store.path(evil.digest, "scale").read_bytes())
+    with pytest.raises(VerificationError) as caught:
+        load_onnx(store, kek, admit(good), now=NOW)
+    assert caught.value.code == "seal.wrong_key"
+
+
+def test_swapping_between_stage_and_load_never_wins(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+) -> None:
+    """The race: source and blob are swapped all the time; the admitted model answers, or none."""
+    source = onnx_file()
+    good, evil = source.read_bytes(), onnx_file("evil.onnx", 666.0).read_bytes()
+    admitted = stage(source, tmp_path / "staging")
+    admission = admit(admitted)
+    bad = stage(tmp_path / "evil.onnx", tmp_path / "staging")
+    seal(bad, store, kek, "scale")
+    seal(admitted, store, kek, "scale")
+    path = store.path(admitted.digest, "scale")
+    blobs = [path.read_bytes(), store.path(bad.digest, "scale").read_bytes()]
+    stop = threading.Event()
+
+    def swap() -> None:
+        step = 0
+        while not stop.is_set():
+            for target, versions in ((source, [good, evil]), (path, blobs)):
+                other = target.with_name("other")
+                other.write_bytes(versions[step % 2])
+                other.replace(target)
+            step += 1
+
+    thread = threading.Thread(target=swap)
+    thread.start()
+    loads = refusals = 0
+    try:
+        for _ in range(150):
+            try:
+                assert predict(load_onnx(store, kek, admission, now=NOW)) == [2.0, 2.0, 2.0]
+                loads += 1
+            except VerificationError as error:
+                assert error.code.startswith("seal.")  # noqa: PT017
+                refusals += 1
+            staged = stage(source, tmp_path / "staging")
+            content = staged.path.read_bytes()
+            assert staged.digest == (admitted.digest if content == good else bad.digest)
+            staged.discard()
+    finally:
+        stop.set()
+        thread.join()
+    assert loads
+    assert refusals
+
+
+def with_external_data(path: Path, folder: Path) -> bytes:
+    """The model at `path` with its weights moved into `folder`/weights.bin."""
+    model = onnx.ModelProto.FromString(path.read_bytes())
+    weight: TensorProto = model.graph.initializer[0]
+    (folder / "weights.bin").write_bytes(weight.raw_data)
+    weight.ClearField("raw_data")
+    weight.data_location = TensorProto.EXTERNAL
+    weight.external_data.add(key="location", value="weights.bin")
+    weight.external_data.add(key="length", value="12")
+    return model.SerializeToString()
+
+
+def test_external_data_is_refused(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+) -> None:
+    (tmp_path / "outside.onnx").write_bytes(with_external_data(onnx_file(), tmp_path))
+    staged = stage(tmp_path / "outside.onnx", tmp_path / "staging")
+    seal(staged, store, kek, "scale")
+    with pytest.raises(VerificationError) as caught:
+        load_onnx(store, kek, admit(staged), now=NOW)
+    assert caught.value.code == "model.external_data"
+
+
+def test_the_runtime_itself_opens_nothing_in_the_working_directory(
+    tmp_path: Path, onnx_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second line: given bytes, onnxruntime reads weights.bin from where we stand.
+
+    This fails if the session's option that points it nowhere is removed.
+    """
+    data = with_external_data(onnx_file(), tmp_path)
+    monkeypatch.chdir(tmp_path)
+    import onnxruntime
+
+    def opens(configuration: dict[str, str]) -> bool:
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = 4
+        # Without its optimiser, which happens to stumble over such a model.
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        for name, value in configuration.items():
+            options.add_session_config_entry(name, value)
+        try:
+            onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except _runtime_errors():
+            return False
+        return True
+
+    assert opens({})
+    assert not opens(CONFIGURATION)
+    with pytest.raises(OperationalError) as caught:
+        open_session(data)
+    assert caught.value.code == "runtime.refused"
+
+
+def test_a_model_may_not_set_up_its_own_session(
+    onnx_file: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ORT_LOAD_CONFIG_FROM_MODEL", "1")
+    with pytest.raises(OperationalError) as caught:
+        open_session(onnx_file().read_bytes())
+    assert caught.value.code == "runtime.unsafe_environment"
+
+
+def test_what_the_runtime_refuses_is_said(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+) -> None:
+    model = onnx.ModelProto.FromString(onnx_file().read_bytes())
+    model.graph.node[0].op_type = "NoSuchOperator"
+    (tmp_path / "bad.onnx").write_bytes(model.SerializeToString())
+    staged = stage(tmp_path / "bad.onnx", tmp_path / "staging")
+    seal(staged, store, kek, "scale")
+    with pytest.raises(OperationalError) as caught:
+        load_onnx(store, kek, admit(staged), now=NOW)
+    assert caught.value.code == "runtime.refused"
+
+
+def test_an_input_that_the_model_fails_on_is_said(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+) -> None:
+    seal(staged, store, kek, "scale")
+    loaded = load_onnx(store, kek, admit(staged), now=NOW, threads=2)
+    for wrong in ({"x": np.ones((1, 4), np.float32)}, {"x": np.ones((1, 3), np.int64)}, {}):
+        with pytest.raises(OperationalError) as caught:
+            loaded.runtime.predict(wrong)
+        assert caught.value.code == "runtime.failed"
+
+
+def test_a_folder_has_no_runtime_yet(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    onnx_file().rename(folder / "model.onnx")
+    staged = stage(folder, tmp_path / "staging")
+    seal(staged, store, kek, "scale")
+    with pytest.raises(OperationalError) as caught:
+        load_onnx(store, kek, admit(staged, Digest.of(b"any")), now=NOW)
+    assert caught.value.code == "runtime.missing"
+
+
+def test_formats_without_a_runtime_are_named() -> None:
+    assert loader_for("onnx") is LOADERS["onnx"]
+    with pytest.raises(OperationalError) as caught:
+        loader_for("safetensors")
+    assert caught.value.code == "runtime.missing"
+    assert "safetensors" in caught.value.cause
+
+
+def test_threads_may_predict_together(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+) -> None:
+    seal(staged, store, kek, "scale")
+    loaded = load_onnx(store, kek, admit(staged), now=NOW)
+    wrong: list[object] = []
+
+    def work(factor: int) -> None:
+        batch = np.full((4, 3), factor, np.float32)
+        for _ in range(200):
+            if (loaded.runtime.predict({"x": batch})["y"] != 2 * factor).any():
+                wrong.append(factor)
+
+    threads = [threading.Thread(target=work, args=(factor,)) for factor in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_errors_hold_no_bytes_of_the_model(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
+) -> None:
+    (tmp_path / "text").write_bytes(b"\x08\x0a private notes")
+    staged = stage(tmp_path / "text", tmp_path / "staging")
+    seal(staged, store, kek, "scale")
+    with pytest.raises(KeepstoneError) as caught:
+        load_onnx(store, kek, admit(staged, Digest.of(b"any")), now=NOW)
+    assert "private" not in str(caught.value)
+    assert os.fspath(tmp_path) not in str(caught.value)

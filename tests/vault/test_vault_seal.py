@@ -1,0 +1,321 @@
+"""Sealing: what comes out of the vault is what was asked for, or nothing comes out."""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepstone.core.digest import Digest, FileDigest, artifact_digest
+from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
+from keepstone.vault import chunked
+from keepstone.vault import seal as seal_module
+from keepstone.vault.files import FileStore
+from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.seal import Sealed, check_sealed, seal, unseal
+from keepstone.vault.staging import Staged, stage
+
+NAME = "digits"
+
+
+@pytest.fixture
+def staged(tmp_path: Path) -> Staged:
+    (tmp_path / "model").write_bytes(b"weights of the model")
+    return stage(tmp_path / "model", tmp_path / "staging")
+
+
+def refusal(store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str = NAME) -> str:
+    with pytest.raises(KeepstoneError) as caught:
+        unseal(store, kek, digest, name)
+    with pytest.raises(KeepstoneError) as checked:
+        check_sealed(store, kek, digest, name)
+    assert checked.value.code == caught.value.code
+    return caught.value.code
+
+
+def test_a_file_comes_back(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+    sealed = seal(staged, store, kek, NAME)
+    path = store.path(staged.digest, NAME)
+    assert sealed == Sealed(staged.digest, NAME, path.stat().st_size, False)
+    assert unseal(store, kek, staged.digest, NAME) == {".": bytearray(b"weights of the model")}
+    check_sealed(store, kek, staged.digest, NAME)
+    assert b"weights" not in path.read_bytes()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert list(store.addresses()) == [(staged.digest, NAME)]
+
+
+def test_a_folder_comes_back(tmp_path: Path, store: FileStore, kek: KeyEncryptionKey) -> None:
+    folder = tmp_path / "folder"
+    (folder / "sub").mkdir(parents=True)
+    content = {"a": b"", "b": os.urandom(3 << 20), "sub/c": b"", "sub/d": b"d", "z": b""}
+    for name, data in content.items():
+        (folder / name).write_bytes(data)
+    staged = stage(folder, tmp_path / "staging")
+    seal(staged, store, kek, NAME)
+    assert unseal(store, kek, staged.digest, NAME) == content
+
+
+def test_sealing_again_reuses_a_sound_blob(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+) -> None:
+    seal(staged, store, kek, NAME)
+    before = store.path(staged.digest, NAME).read_bytes()
+    assert seal(staged, store, kek, NAME).reused
+    assert store.path(staged.digest, NAME).read_bytes() == before
+
+
+def test_sealing_again_mends_a_damaged_blob(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+) -> None:
+    seal(staged, store, kek, NAME)
+    store.path(staged.digest, NAME).write_bytes(b"damage")
+    assert not seal(staged, store, kek, NAME).reused
+    assert unseal(store, kek, staged.digest, NAME)
+
+
+def test_every_truncation_and_every_bit_flip_is_refused(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+) -> None:
+    seal(staged, store, kek, NAME)
+    path = store.path(staged.digest, NAME)
+    blob = path.read_bytes()
+    allowed = {"seal.truncated", "seal.corrupt", "seal.wrong_key", "seal.newer_version"}
+    for length in range(len(blob)):
+        path.write_bytes(blob[:length])
+        assert refusal(store, kek, staged.digest) in allowed
+    for position in range(len(blob) * 8):
+        changed = bytearray(blob)
+        changed[position // 8] ^= 1 << position % 8
+        path.write_bytes(changed)
+        assert refusal(store, kek, staged.digest) in allowed
+    path.write_bytes(blob + b"\x00")
+    assert refusal(store, kek, staged.digest) in allowed
+    path.write_bytes(blob)
+    check_sealed(store, kek, staged.digest, NAME)
+
+
+def test_flips_in_a_blob_of_many_chunks_are_refused(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
+) -> None:
+    (tmp_path / "large").write_bytes(os.urandom(5 << 14))
+    staged = stage(tmp_path / "large", tmp_path / "staging")
+    seal(staged, store, kek, NAME)
+    path = store.path(staged.digest, NAME)
+    blob = path.read_bytes()
+    chosen = random.Random(7)
+    for _ in range(300):
+        changed = bytearray(blob)
+        changed[chosen.randrange(len(blob))] ^= 1 << chosen.randrange(8)
+        path.write_bytes(changed)
+        refusal(store, kek, staged.digest)
+
+
+def two_versions(tmp_path: Path, store: FileStore, kek: KeyEncryptionKey) -> tuple[Staged, Staged]:
+    found = []
+    for version in ("old", "new"):
+        (tmp_path / version).write_bytes(version.encode())
+        staged = stage(tmp_path / version, tmp_path / "staging")
+        seal(staged, store, kek, NAME)
+        found.append(staged)
+    return found[0], found[1]
+
+
+def test_a_rolled_back_blob_is_refused(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
+) -> None:
+    old, new = two_versions(tmp_path, store, kek)
+    store.path(new.digest, NAME).write_bytes(store.path(old.digest, NAME).read_bytes())
+    assert refusal(store, kek, new.digest) == "seal.wrong_key"
+
+
+def test_a_blob_under_another_name_is_refused(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+) -> None:
+    seal(staged, store, kek, NAME)
+    other = store.path(staged.digest, "other")
+    other.write_bytes(store.path(staged.digest, NAME).read_bytes())
+    assert refusal(store, kek, staged.digest, "other") == "seal.wrong_key"
+
+
+def test_another_workspace_cannot_open_it(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+) -> None:
+    seal(staged, store, kek, NAME)
+    assert refusal(store, KeyEncryptionKey.of(bytes(32)), staged.digest) == "seal.wrong_key"
+
+
+def test_a_header_grafted_onto_another_body_is_refused(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
+) -> None:
+    old, new = two_versions(tmp_path, store, kek)
+    blobs = [store.path(s.digest, NAME).read_bytes() for s in (old, new)]
+    cut = len(seal_module.MAGIC) + 4
+    size = int.from_bytes(blobs[0][cut - 4 : cut], "big") + cut
+    store.path(new.digest, NAME).write_bytes(blobs[1][:size] + blobs[0][size:])
+    assert refusal(store, kek, new.digest) == "seal.wrong_key"
+
+
+def test_what_the_key_holder_forges_is_still_hashed(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last line: a blob made with the right key and context, but other contents.
+
+    This fails if unsealing trusts the seal and does not hash what it read.
+    """
+
+    class Forged(seal_module._Body):
+        def readinto(self, buffer: memoryview, /) -> int:
+            count = super().readinto(buffer)
+            at = bytes(buffer[:count]).find(b"weights")
+            if at >= 0:
+                buffer[at : at + 7] = b"WEIGHTS"
+            return count
+
+    monkeypatch.setattr(seal_module, "_Body", Forged)
+    seal(staged, store, kek, NAME)
+    assert refusal(store, kek, staged.digest) == "seal.corrupt"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"\x00\x00\x00\x00",
+        b"\x00\x00\x00\x02[]",
+        b"\x00\x00\x00\x02{}",
+        b"\x00\x00\x00\x05[1,2]",
+        b"\x00\x00\x00\x03nul",
+        b"\xff\xff\xff\xff",
+        b"\x00\x00",
+    ],
+)
+def test_authentic_bodies_that_are_not_one_are_refused(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged, body: bytes, monkeypatch: object
+) -> None:
+    forge(store, kek, staged.digest, body)
+    assert refusal(store, kek, staged.digest) == "seal.corrupt"
+
+
+def forge(store: FileStore, kek: KeyEncryptionKey, digest: Digest, body: bytes) -> None:
+    import base64
+    import io
+
+    from keepstone.core.canonical import canonical
+    from keepstone.core.ports import SystemRandomness
+
+    context = seal_module._context(digest, NAME)
+    wrapped = base64.b64encode(kek.wrap(bytes(32), context)).decode()
+    header = canonical({"kek": kek.key_id, "wrapped": wrapped})
+
+    def fill(sink: object) -> None:
+        sink(memoryview(seal_module.MAGIC + len(header).to_bytes(4, "big") + header))  # type: ignore[operator]
+        chunked.encrypt(bytes(32), context, io.BytesIO(body), sink, SystemRandomness())  # type: ignore[arg-type]
+
+    store.write(digest, NAME, fill)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("extra", [b"more", b""])
+def test_more_or_less_than_the_listing_says_is_refused(
+    store: FileStore, kek: KeyEncryptionKey, extra: bytes
+) -> None:
+    from keepstone.core.canonical import canonical
+
+    file = FileDigest(".", 4, Digest.of(b"data"))
+    listing = canonical([{"path": ".", "sha256": file.sha256.hex, "size": 4}])
+    body = len(listing).to_bytes(4, "big") + listing + (b"data" + extra if extra else b"dat")
+    forge(store, kek, artifact_digest([file]), body)
+    assert refusal(store, kek, artifact_digest([file])) == "seal.corrupt"
+
+
+def test_a_copy_that_changed_after_it_was_judged_is_not_sealed(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+) -> None:
+    staged.path.write_bytes(b"WEIGHTS of the model")
+    with pytest.raises(VerificationError) as caught:
+        seal(staged, store, kek, NAME)
+    assert caught.value.code == "staging.changed"
+    assert list(store.addresses()) == []
+    assert list(store.path(staged.digest, NAME).parent.iterdir()) == []
+
+
+def test_a_newer_seal_is_named(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+    seal(staged, store, kek, NAME)
+    path = store.path(staged.digest, NAME)
+    path.write_bytes(path.read_bytes().replace(b"seal/v1", b"seal/v2"))
+    assert refusal(store, kek, staged.digest) == "seal.newer_version"
+
+
+@given(st.binary(max_size=300))
+def test_any_header_ends_in_a_coded_error(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes
+) -> None:
+    store = FileStore(tmp_path_factory.getbasetemp() / "any")
+    kek, digest = KeyEncryptionKey.of(bytes(32)), Digest.of(b"")
+    size = len(data).to_bytes(4, "big")
+    store.write(digest, NAME, lambda sink: sink(memoryview(seal_module.MAGIC + size + data)))
+    assert refusal(store, kek, digest).startswith("seal.")
+
+
+# The store ----------------------------------------------------------------------------------
+
+
+def test_what_is_not_there_is_said(store: FileStore, kek: KeyEncryptionKey) -> None:
+    digest = Digest.of(b"nothing")
+    assert refusal(store, kek, digest) == "blob.missing"
+    assert not store.has(digest, NAME)
+    store.delete(digest, NAME)
+    with pytest.raises(InputError):
+        store.path(digest, "../escape")
+
+
+def test_deleting_removes_the_blob(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+    seal(staged, store, kek, NAME)
+    store.delete(staged.digest, NAME)
+    assert refusal(store, kek, staged.digest) == "blob.missing"
+
+
+@pytest.mark.parametrize("kind", ["symlink", "fifo", "folder"])
+def test_only_regular_files_are_blobs(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, staged: Staged, kind: str
+) -> None:
+    seal(staged, store, kek, NAME)
+    path = store.path(staged.digest, NAME)
+    path.rename(tmp_path / "moved")
+    if kind == "symlink":
+        path.symlink_to(tmp_path / "moved")
+    elif kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert refusal(store, kek, staged.digest) == "blob.unreadable"
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_keeps_the_old_blob_and_leaves_no_half(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, request: pytest.FixtureRequest
+) -> None:
+    (tmp_path / "large").write_bytes(bytes(2 << 20))
+    staged = stage(tmp_path / "large", tmp_path / "staging")
+    path = store.path(staged.digest, NAME)
+    store.write(staged.digest, NAME, lambda sink: sink(memoryview(b"older")))
+    request.getfixturevalue("small_files")
+    with pytest.raises(OperationalError) as caught:
+        seal(staged, store, kek, NAME)
+    assert caught.value.code == "disk.full"
+    assert path.read_bytes() == b"older"
+    assert list(path.parent.iterdir()) == [path]
