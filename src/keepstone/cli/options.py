@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from keepstone.workspace.layout import Layout
+    from keepstone.workspace.site import Site
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,10 +53,12 @@ def signer_option(function: F) -> F:
     )(function)
 
 
-def layout_at(root: Path) -> Layout:
+def site_at(root: Path) -> Site:
+    """The workspace at `root`, with what the environment says about it."""
     from keepstone.workspace.layout import Layout
+    from keepstone.workspace.site import Site
 
-    return Layout(root.absolute())
+    return Site(Layout(root.absolute()), outside_folder(), passphrase())
 
 
 def passphrase() -> bytes | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -22,7 +23,11 @@ def say(message: str, *, mark: str = "") -> None:
     styles = {"ok": "green", "warn": "yellow", "fail": "red"}
     prefix = ""
     if mark:
-        prefix = click.style(f"{mark:>4} ", fg=styles.get(mark)) if colours(sys.stderr) else f"{mark:>4} "
+        prefix = (
+            click.style(f"{mark:>4} ", fg=styles.get(mark))
+            if colours(sys.stderr)
+            else f"{mark:>4} "
+        )
     click.echo(prefix + message, err=True)
 
 
@@ -43,7 +48,7 @@ def emit_json(document: dict[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 
 
-def table(rows: list[tuple[str, ...]], head: tuple[str, ...]) -> str:
+def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:
     """Align `rows` under `head` in plain columns."""
     widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
     lines = [head, tuple("-" * width for width in widths), *rows]

@@ -33,6 +33,18 @@ class Layout:
         return self.root / "keys"
 
     @property
+    def kek(self) -> Path:
+        return self.root / "keys" / "kek.json"
+
+    @property
+    def pepper(self) -> Path:
+        return self.root / "keys" / "pepper"
+
+    @property
+    def audit_periods(self) -> Path:
+        return self.root / "keys" / "audit-periods.json"
+
+    @property
     def api_keys(self) -> Path:
         return self.root / "keys" / "api-keys.json"
 
@@ -68,6 +80,11 @@ class Layout:
     def api_key_file(self) -> Path:
         """Where `up` leaves the header of the key that it minted."""
         return self.root / "api-key.header"
+
+    @property
+    def rollback_note(self) -> Path:
+        """Why a restored backup was accepted though the ledger had gone on; see `backup`."""
+        return self.root / "accepted-rollback"
 
     def exists(self) -> bool:
         return self.identity.exists()

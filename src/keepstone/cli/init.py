@@ -1,0 +1,45 @@
+"""`keepstone init`: a workspace with keys, policy, ledger, vault and a local CA."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from keepstone.cli.options import site_at, workspace_option
+from keepstone.cli.output import say
+
+
+@click.command("init")
+@click.option(
+    "--profile",
+    type=click.Choice(["local", "production"]),
+    default="local",
+    show_default=True,
+    help="Which policy to begin with.",
+)
+@click.option(
+    "--host",
+    "hosts",
+    multiple=True,
+    help="A host name or address, beyond this machine's loopback, that the local CA may"
+    " certify; may be given again.",
+)
+@workspace_option
+def command(profile: str, hosts: tuple[str, ...], root: Path) -> None:
+    """Make a workspace: keys, policy, ledger, vault and a local certificate authority.
+
+    The keys are encrypted when KEEPSTONE_PASSPHRASE is set. `keepstone up` does this too where
+    there is no workspace yet.
+    """
+    from keepstone.workspace.create import create_workspace
+
+    site = site_at(root)
+    identity = create_workspace(site, profile=profile, hosts=hosts)
+    say(f"workspace {identity.workspace_id} at {site.layout.root}, profile {profile}", mark="ok")
+    say(f"Its policy is {site.layout.policy}: read it, it is short.")
+    if site.passphrase is None:
+        say(
+            "Its keys are not under a passphrase: set KEEPSTONE_PASSPHRASE to have that.",
+            mark="warn",
+        )

@@ -1,0 +1,122 @@
+"""`keepstone keys`: API keys of an endpoint's callers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from keepstone.cli.duration import DURATION
+from keepstone.cli.options import format_option, site_at, workspace_option
+from keepstone.cli.output import emit_json, say, table
+
+
+@click.group("keys")
+def command() -> None:
+    """Create, list, rotate and revoke API keys.
+
+    A key can do what its roles grant on its models, and nothing else.
+    """
+
+
+def _show_secret(answer: dict[str, Any], style: str) -> None:
+    if style == "json":
+        emit_json({"schema": "keepstone.api-key/v1", **answer})
+        return
+    click.echo(answer["key"])
+    say(f"key {answer['key_id']} of {answer['principal']}, until {answer['expires']}", mark="ok")
+    say("It is shown this once and stored only as a keyed hash.")
+
+
+def _grants(grants: list[dict[str, Any]]) -> str:
+    return " ".join(f"{grant['role']}@{','.join(grant['models'])}" for grant in grants)
+
+
+@command.command("create")
+@click.argument("principal")
+@click.option(
+    "--role",
+    "roles",
+    multiple=True,
+    default=("caller",),
+    show_default=True,
+    help="A role of the policy file; may be given again.",
+)
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    help="A model the roles reach; may be given again.  [default: every model]",
+)
+@click.option(
+    "--lifetime", type=DURATION, default="24h", show_default=True, help="How long it lives."
+)
+@workspace_option
+@format_option("json")
+def create(
+    principal: str,
+    roles: tuple[str, ...],
+    models: tuple[str, ...],
+    lifetime: int,
+    root: Path,
+    style: str,
+) -> None:
+    """Mint a key for PRINCIPAL (such as user:alice or service:checkout)."""
+    from keepstone.workspace.operations import perform
+
+    arguments = {
+        "principal": principal,
+        "roles": list(roles),
+        "models": list(models) or ["*"],
+        "lifetime_ms": lifetime,
+    }
+    _show_secret(perform(site_at(root), "keys.create", arguments), style)
+
+
+@command.command("list")
+@workspace_option
+@format_option("json")
+def list_keys(root: Path, style: str) -> None:
+    """List every key with its state; secrets are not stored and cannot be shown."""
+    from keepstone.workspace.operations import perform
+
+    answer = perform(site_at(root), "keys.list", {})
+    if style == "json":
+        emit_json({"schema": "keepstone.api-keys/v1", **answer})
+        return
+    rows = [
+        (key["key_id"], key["principal"], _grants(key["grants"]), key["state"], key["expires"])
+        for key in answer["keys"]
+    ]
+    click.echo(table(rows, ("key", "principal", "grants", "state", "expires")))
+
+
+@command.command("rotate")
+@click.argument("key_id")
+@click.option(
+    "--overlap",
+    type=DURATION,
+    default="1h",
+    show_default=True,
+    help="How long the old secret still works.",
+)
+@workspace_option
+@format_option("json")
+def rotate(key_id: str, overlap: int, root: Path, style: str) -> None:
+    """Give KEY_ID a new secret; the old one works for the overlap."""
+    from keepstone.workspace.operations import perform
+
+    arguments = {"key_id": key_id, "overlap_ms": overlap}
+    _show_secret(perform(site_at(root), "keys.rotate", arguments), style)
+
+
+@command.command("revoke")
+@click.argument("key_id")
+@workspace_option
+def revoke(key_id: str, root: Path) -> None:
+    """End KEY_ID at once and for ever."""
+    from keepstone.workspace.operations import perform
+
+    perform(site_at(root), "keys.revoke", {"key_id": key_id})
+    say(f"key {key_id} is revoked", mark="ok")

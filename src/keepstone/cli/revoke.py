@@ -1,0 +1,35 @@
+"""`keepstone revoke`: a standing denial, or the end of a statement or key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from keepstone.cli.options import passphrase, signer_option, site_at, workspace_option
+from keepstone.cli.output import say
+
+
+@click.command("revoke")
+@click.argument("target")
+@signer_option
+@click.option("--reason", required=True, help="Why; it is signed and recorded.")
+@click.option(
+    "--kind",
+    type=click.Choice(["artifact", "statement", "key"]),
+    default="artifact",
+    show_default=True,
+    help="What TARGET names.",
+)
+@workspace_option
+def command(target: str, key: Path, reason: str, kind: str, root: Path) -> None:
+    """Revoke TARGET: a model (name or digest), a statement (entry id or digest) or a key (id).
+
+    Serving stops first, then it is recorded. A revoked digest stays denied whatever evidence
+    comes later; only `keepstone reinstate`, by another signer, lifts it.
+    """
+    from keepstone.identity.signing import load_private_key
+    from keepstone.workspace.statements import revoke
+
+    done = revoke(site_at(root), kind, target, load_private_key(key, passphrase()), reason)
+    say(f"revoked {done.subject} as entry {done.entry}", mark="ok")

@@ -1,0 +1,38 @@
+"""`keepstone sign`: an OpenSSF model signing bundle for a file or folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from keepstone.cli.options import passphrase
+from keepstone.cli.output import say
+
+
+@click.command("sign")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--private-key",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="EC private key (PEM, mode 0600).",
+)
+@click.option(
+    "--signature",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Where the bundle goes.  [default: PATH.sig]",
+)
+def command(path: Path, private_key: Path, signature: Path | None) -> None:
+    """Sign the model at PATH (a file or a folder) as its publisher.
+
+    Writes a Sigstore bundle that any OpenSSF model signing verifier reads.
+    """
+    from keepstone.evidence.modelsign import sign_model
+    from keepstone.files import write_atomic
+    from keepstone.identity.signing import load_private_key
+
+    key = load_private_key(private_key, passphrase())
+    target = signature or path.with_name(path.name + ".sig")
+    write_atomic(target, sign_model(path, key), mode=0o644)
+    say(f"signed {path} with key {key.key_id[:16]}: {target}", mark="ok")

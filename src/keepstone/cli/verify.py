@@ -1,0 +1,58 @@
+"""`keepstone verify`: check a model against an OpenSSF model signing bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from keepstone.cli.options import format_option
+from keepstone.cli.output import emit_json, say
+
+
+@click.command("verify")
+@click.argument("path", type=click.Path(path_type=Path))
+@click.option(
+    "--public-key",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The publisher's public key (PEM).",
+)
+@click.option(
+    "--signature",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The bundle.",
+)
+@format_option("json")
+def command(path: Path, public_key: Path, signature: Path, style: str) -> None:
+    """Verify that the model at PATH is byte for byte what the key's owner signed.
+
+    Every file is hashed; one that is missing, added, renamed or changed is refused.
+    """
+    from keepstone.errors import InputError
+    from keepstone.evidence.modelsign import verify_model
+    from keepstone.identity.signing import load_public_key
+
+    key = load_public_key(public_key)
+    try:
+        bundle = signature.read_bytes()
+    except OSError as error:
+        raise InputError(
+            "signature.missing", f"Cannot read {signature}: {error.strerror}."
+        ) from error
+    verified = verify_model(path, bundle, key)
+    if style == "json":
+        emit_json(
+            {
+                "schema": "keepstone.verify/v1",
+                "verified": True,
+                "key_id": verified.key_id,
+                "files": [
+                    {"path": file.path, "size": file.size, "sha256": file.sha256.hex}
+                    for file in verified.files
+                ],
+            }
+        )
+        return
+    say(f"{path}: {len(verified.files)} file(s) as signed by {verified.key_id[:16]}", mark="ok")

@@ -1,0 +1,75 @@
+"""Make a workspace: keys, policy, ledger, vault and the local certificate authority."""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+from collections.abc import Sequence
+
+from keepstone.errors import InputError
+from keepstone.files import make_private_directory, storage_errors, sync_directory, write_atomic
+from keepstone.identity.apikeys import ApiKeyRing
+from keepstone.identity.signing import write_secret_file
+from keepstone.identity.tls import create_ca
+from keepstone.ledger import Kind, Ledger, make_entry
+from keepstone.policy.parse import profile_text
+from keepstone.vault.keys import create_kek
+from keepstone.workspace.keys import create_keys
+from keepstone.workspace.layout import Layout, WorkspaceIdentity
+from keepstone.workspace.secrets import create_pepper
+from keepstone.workspace.site import Site
+
+
+def create_workspace(site: Site, *, profile: str, hosts: Sequence[str] = ()) -> WorkspaceIdentity:
+    """Make the workspace of `site` under `profile`; it appears whole or not at all.
+
+    `hosts` are names, beyond this machine's loopback, that its certificates may speak for.
+    Raises InputError `workspace.exists`, `policy.unknown_profile`, `tls.bad_host`;
+    OperationalError `disk.full`.
+    """
+    layout = site.layout
+    if layout.exists() or (layout.root.exists() and any(layout.root.iterdir())):
+        raise InputError(
+            "workspace.exists",
+            f"{layout.root} exists and is not empty.",
+            "Name another folder with --workspace.",
+        )
+    policy = profile_text(profile)
+    make_private_directory(layout.root.parent)
+    making = Layout(layout.root.with_name(f".{layout.root.name}.{secrets.token_hex(4)}"))
+    identity = WorkspaceIdentity(secrets.token_hex(8), site.clock.now_ms())
+    try:
+        _fill(Site(making, site.outside, site.passphrase, site.clock), identity, policy, hosts)
+        if layout.root.exists():
+            layout.root.rmdir()
+        with storage_errors(layout.root):
+            making.root.rename(layout.root)
+            sync_directory(layout.root.parent)
+    except BaseException:
+        shutil.rmtree(making.root, ignore_errors=True)
+        raise
+    return identity
+
+
+def _fill(site: Site, identity: WorkspaceIdentity, policy: bytes, hosts: Sequence[str]) -> None:
+    layout, now = site.layout, identity.created
+    for folder in (layout.root, layout.keys, layout.ledger.parent, layout.vault, layout.staging):
+        make_private_directory(folder)
+    keys = create_keys(layout, site.passphrase)
+    kek = create_kek(layout.kek, site.passphrase)
+    pepper = create_pepper(layout, kek)
+    write_atomic(layout.api_keys, ApiKeyRing([], pepper).to_json())
+    authority = create_ca(list(hosts), now)
+    write_secret_file(layout.keys / "ca.pem", authority.key.to_pem(site.passphrase))
+    write_atomic(layout.certificate_authority, authority.certificate_pem, mode=0o644)
+    write_atomic(layout.policy, policy)
+    with Ledger.create(
+        layout.ledger, origin=identity.origin, key=keys.ledger, clock=site.clock
+    ) as ledger:
+        ledger.append(
+            make_entry(
+                Kind.EVENT, now, {"event": "workspace.created", "workspace": identity.workspace_id}
+            )
+        ).wait(10)
+    # Last: a folder without it is no workspace.
+    write_atomic(layout.identity, identity.to_json())

@@ -1,0 +1,226 @@
+"""A workspace as its one owner holds it: everything opened, checked, and kept in step.
+
+Every change goes through here: a statement or event is durable in the ledger before anyone acts
+on it, with one exception. A revocation stops the serving first and is recorded second.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from keepstone.errors import KeepstoneError, OperationalError
+from keepstone.evidence.dsse import Envelope
+from keepstone.evidence.predicates import Revocation
+from keepstone.evidence.record import entry_body
+from keepstone.evidence.verified import VerifiedStatement, require_right, verify_statement
+from keepstone.evidence.verify import EvidenceBase
+from keepstone.files import write_atomic
+from keepstone.identity.apikeys import ApiKeyRing
+from keepstone.identity.signing import load_private_key, read_secret_file
+from keepstone.identity.tls import Authority
+from keepstone.identity.tokens import TokenVerifier
+from keepstone.ledger import Checkpoint, EntryId, Kind, Ledger, make_entry
+from keepstone.ledger.tree import leaf_hash
+from keepstone.ledger.witness import OutsideCheckpoints, require_extends
+from keepstone.policy.engine import Authorizer, Engine
+from keepstone.policy.trust import Trust
+from keepstone.vault.files import FileStore
+from keepstone.vault.keys import KeyEncryptionKey, load_kek
+from keepstone.workspace.clock import SteadyClock
+from keepstone.workspace.keys import WorkspaceKeys, load_keys
+from keepstone.workspace.layout import Layout, WorkspaceIdentity, read_identity
+from keepstone.workspace.owner import own
+from keepstone.workspace.reading import load_policy
+from keepstone.workspace.reserve import keep_reserve, release_reserve
+from keepstone.workspace.secrets import AuditPeriods, load_pepper
+from keepstone.workspace.site import Site
+
+# Far beyond any sync on a disk that works; a revocation has its own road when one does not.
+_DURABLE_S = 20.0
+Listener = Callable[[], None]
+
+
+class Workspace:
+    """An owned workspace. Every method may be called from any thread.
+
+    `trust`, `authorizer` and `evidence` are replaced, never changed, so a reader that took one
+    sees one state of affairs.
+    """
+
+    def __init__(
+        self, site: Site, identity: WorkspaceIdentity, keys: WorkspaceKeys, ledger: Ledger
+    ) -> None:
+        self.site = site
+        self.identity = identity
+        self.keys = keys
+        self.ledger = ledger
+        self.clock = SteadyClock(site.clock, ledger.newest_time())
+        self.kek: KeyEncryptionKey = load_kek(site.layout.kek, site.passphrase)
+        self.store = FileStore(site.layout.vault)
+        self.periods = AuditPeriods(site.layout.audit_periods, self.kek)
+        self.trust = self._load_trust()
+        self.authorizer = Authorizer(Engine(self.trust.policy))
+        self.evidence = self._read_evidence()
+        self.ring = self._load_ring()
+        self.verifier = TokenVerifier(
+            [keys.token.verifying],
+            identity.origin,
+            identity.origin,
+            self.trust.policy.token_max_lifetime_ms,
+        )
+        self._outside = OutsideCheckpoints(site.outside)
+        self._change = threading.RLock()
+        self._listeners: list[Listener] = []
+
+    @property
+    def layout(self) -> Layout:
+        return self.site.layout
+
+    # What is in force
+
+    def on_change(self, listener: Listener) -> None:
+        """Call `listener` after every change of evidence or policy, on the changing thread."""
+        self._listeners.append(listener)
+
+    def reload_policy(self) -> None:
+        """Take the policy file as it now stands into force; one that is broken changes nothing.
+
+        Raises `policy.*`.
+        """
+        with self._change:
+            trust = self._load_trust()
+            self.trust, self.evidence = trust, self._read_evidence(trust)
+            self.authorizer.replace(Engine(trust.policy))
+            self._notify()
+
+    def _notify(self) -> None:
+        for listener in self._listeners:
+            listener()
+
+    def _load_trust(self) -> Trust:
+        return Trust.of(
+            load_policy(self.layout),
+            observer=self.keys.observer.verifying,
+            gate=self.keys.gate.verifying,
+        )
+
+    def _read_evidence(self, trust: Trust | None = None) -> EvidenceBase:
+        chosen = trust or self.trust
+        return EvidenceBase.build(self.ledger.indexed("statement"), chosen.signers, chosen.rights)
+
+    # Recording
+
+    def record(self, envelope: Envelope) -> tuple[EntryId, VerifiedStatement]:
+        """Put a statement into the ledger if a known signer with the right to it signed it.
+
+        A revocation takes effect before it is recorded, and is recorded out of the reserve
+        where the disk is full. Raises `signature.*`, `statement.*`, `ledger.*`.
+        """
+        with self._change:
+            found = require_right(verify_statement(envelope, self.trust.signers), self.trust.rights)
+            body = entry_body(envelope, self.clock.now_ms())
+            if isinstance(found.predicate, Revocation):
+                return self._revoke(body), found
+            index = self._append(body)
+            self.evidence = self.evidence.extended([(index, body)])
+            self._notify()
+            return EntryId.of(index, leaf_hash(body)), found
+
+    def _revoke(self, body: bytes) -> EntryId:
+        self.evidence = self.evidence.extended([(self.ledger.durable_size, body)])
+        self._notify()
+        try:
+            index = self._append(body)
+        except OperationalError:
+            release_reserve(self.layout)
+            self.ledger.resume()
+            index = self._append(body)
+        # The entry's true index may be another than the one it took effect under.
+        self.evidence = self._read_evidence()
+        keep_reserve(self.layout)
+        return EntryId.of(index, leaf_hash(body))
+
+    def record_event(self, event: str, fields: Mapping[str, Any]) -> EntryId:
+        """Put an event into the ledger and wait until it is durable."""
+        body = make_entry(Kind.EVENT, self.clock.now_ms(), {"event": event, **fields})
+        return EntryId.of(self._append(body), leaf_hash(body))
+
+    def _append(self, body: bytes) -> int:
+        return self.ledger.append(body).wait(_DURABLE_S)
+
+    # Checkpoints
+
+    def require_outside(self) -> Checkpoint | None:
+        """Refuse a ledger that does not extend the checkpoint kept outside; None if none is."""
+        note = self._outside.newest(self.identity.origin)
+        if note is None:
+            return None
+        return require_extends(
+            self.ledger.reader, note, self.identity.origin, [self.keys.ledger.verifying]
+        )
+
+    def keep_outside(self) -> Checkpoint:
+        """Sign the ledger's head and keep it outside. Raises `ledger.*`, `witness.unwritable`."""
+        return self._outside.keep(
+            self.ledger.reader,
+            self.ledger.checkpoint(),
+            self.identity.origin,
+            [self.keys.ledger.verifying],
+        )
+
+    # API keys and certificates
+
+    def _load_ring(self) -> ApiKeyRing:
+        return ApiKeyRing.parse(
+            read_secret_file(self.layout.api_keys),
+            load_pepper(self.layout, self.kek),
+            max_lifetime_ms=self.trust.policy.key_max_lifetime_ms,
+        )
+
+    def save_ring(self) -> None:
+        """Write the records of the API keys; the change is in force already."""
+        write_atomic(self.layout.api_keys, self.ring.to_json())
+
+    def authority(self) -> Authority:
+        """The local certificate authority."""
+        return Authority.load(
+            self.layout.certificate_authority.read_bytes(),
+            load_private_key(self.layout.keys / "ca.pem", self.site.passphrase),
+        )
+
+    def _accept_rollback(self) -> None:
+        """Record why a restored backup may be behind what was kept outside, once."""
+        note = self.layout.rollback_note
+        if note.exists():
+            self.record_event("rollback.accepted", {"reason": note.read_text()[:1000]})
+            note.unlink()
+
+
+@contextmanager
+def open_workspace(site: Site, *, patience: float = 0.0) -> Iterator[Workspace]:
+    """Own and open the workspace of `site` for the block.
+
+    (1) It is a workspace of a version this build knows. (2) No other process owns it. (3) Its
+    keys open and only their owner can read them. (4) The ledger extends the checkpoint kept
+    outside. Raises `workspace.*`, `key.*`, `policy.*`, `ledger.*`.
+    """
+    identity = read_identity(site.layout)
+    with own(site.layout, patience=patience):
+        keys = load_keys(site.layout, site.passphrase)
+        with Ledger.open(
+            site.layout.ledger, origin=identity.origin, key=keys.ledger, clock=site.clock
+        ) as ledger:
+            workspace = Workspace(site, identity, keys, ledger)
+            workspace.require_outside()
+            keep_reserve(site.layout)
+            workspace._accept_rollback()
+            yield workspace
+            try:
+                workspace.keep_outside()
+            except KeepstoneError as error:
+                # What was done stands; that the outside copy lags shows in `doctor`.
+                if error.code not in ("witness.unwritable", "ledger.disk_full", "ledger.stopped"):
+                    raise

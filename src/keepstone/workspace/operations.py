@@ -1,0 +1,223 @@
+"""What may be asked of a workspace's owner, by name: one road, whoever holds the lock.
+
+`perform` does it here where nobody owns the workspace, and asks the owner where somebody does.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from keepstone.core.ports import rfc3339
+from keepstone.errors import InputError, OperationalError
+from keepstone.evidence.dsse import Envelope
+from keepstone.files import write_atomic
+from keepstone.identity.apikeys import ApiKeyRecord
+from keepstone.identity.principal import Grant, check_principal_id, grants_to_list
+from keepstone.identity.signing import parse_public_pem
+from keepstone.identity.tokens import issue_token
+from keepstone.policy.parse import add_signer
+from keepstone.workspace.control import ask
+from keepstone.workspace.opened import Workspace, open_workspace
+from keepstone.workspace.site import Site
+
+Arguments = Mapping[str, Any]
+_PATIENCE_S = 15.0
+
+
+def perform(site: Site, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Perform `operation` as the owner, or have the owner perform it.
+
+    Raises what the operation raises; OperationalError `workspace.owned` when the owner answers
+    nobody for some seconds.
+    """
+    deadline = time.monotonic() + _PATIENCE_S
+    while True:
+        try:
+            with open_workspace(site) as workspace:
+                return execute(workspace, operation, arguments)
+        except OperationalError as error:
+            if error.code != "workspace.owned":
+                raise
+            owned = error
+        try:
+            return ask(site.layout, operation, arguments)
+        except OperationalError as error:
+            # Between the two the owner may have come or gone.
+            if error.code != "control.no_owner":
+                raise
+        if time.monotonic() > deadline:
+            raise owned
+        time.sleep(0.05)
+
+
+def execute(workspace: Workspace, operation: str, arguments: Arguments) -> dict[str, Any]:
+    """Perform one operation. Raises InputError `control.unknown_operation`, `control.malformed`."""
+    action = OPERATIONS.get(operation)
+    if action is None:
+        raise InputError("control.unknown_operation", f"There is no operation {operation[:64]!r}.")
+    try:
+        return action(workspace, arguments)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError("control.malformed", f"{operation} lacks an argument: {error}.") from error
+
+
+def _record(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    entry, found = workspace.record(Envelope.from_dict(arguments["envelope"]))
+    return {"entry": str(entry), "kind": found.kind, "subject": str(found.subject)}
+
+
+def _grants(workspace: Workspace, arguments: Arguments) -> frozenset[Grant]:
+    roles = [str(role) for role in arguments["roles"]]
+    unknown = [role for role in roles if role not in workspace.trust.policy.roles]
+    if unknown or not roles:
+        raise InputError(
+            "role.unknown",
+            f"The policy defines no role {(unknown or ['(none)'])[0]!r}.",
+            f"Known roles: {', '.join(sorted(workspace.trust.policy.roles))}.",
+        )
+    models = tuple(str(model) for model in arguments["models"])
+    return frozenset(Grant(role, models) for role in roles)
+
+
+def _key_answer(record: ApiKeyRecord, secret: str) -> dict[str, Any]:
+    return {
+        "key": secret,
+        "key_id": record.key_id,
+        "principal": record.principal,
+        "grants": grants_to_list(record.grants),
+        "expires": rfc3339(record.expires),
+    }
+
+
+def _create_key(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    secret, record = workspace.ring.mint(
+        check_principal_id(arguments["principal"]),
+        _grants(workspace, arguments),
+        now=workspace.clock.now_ms(),
+        lifetime_ms=int(arguments["lifetime_ms"]),
+    )
+    workspace.save_ring()
+    workspace.record_event(
+        "key.created",
+        {
+            "key": record.key_id,
+            "principal": record.principal,
+            "grants": grants_to_list(record.grants),
+            "expires": record.expires,
+        },
+    )
+    return _key_answer(record, secret)
+
+
+def _list_keys(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    now = workspace.clock.now_ms()
+    keys = [
+        {
+            "key_id": record.key_id,
+            "principal": record.principal,
+            "grants": grants_to_list(record.grants),
+            "state": record.state(now),
+            "created": rfc3339(record.created),
+            "expires": rfc3339(record.expires),
+        }
+        for record in workspace.ring.records
+    ]
+    return {"keys": keys}
+
+
+def _rotate_key(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    secret, record = workspace.ring.rotate(
+        arguments["key_id"],
+        now=workspace.clock.now_ms(),
+        overlap_ms=int(arguments["overlap_ms"]),
+    )
+    workspace.save_ring()
+    workspace.record_event("key.rotated", {"key": record.key_id})
+    return _key_answer(record, secret)
+
+
+def _revoke_key(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # In force first, then on the disk, then in the record.
+    record = workspace.ring.revoke(arguments["key_id"], now=workspace.clock.now_ms())
+    workspace.save_ring()
+    workspace.record_event("key.revoked", {"key": record.key_id})
+    return {"key_id": record.key_id}
+
+
+def _issue_token(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    now = workspace.clock.now_ms()
+    lifetime = int(arguments["lifetime_ms"])
+    longest = workspace.trust.policy.token_max_lifetime_ms
+    if lifetime > longest:
+        raise InputError(
+            "token.lifetime",
+            f"The policy lets a token live at most {longest // 1000} seconds.",
+            "Ask for a shorter life.",
+        )
+    token = issue_token(
+        workspace.keys.token,
+        issuer=workspace.identity.origin,
+        audience=workspace.identity.origin,
+        subject=arguments["principal"],
+        grants=_grants(workspace, arguments),
+        lifetime_ms=lifetime,
+        now=now,
+    )
+    workspace.record_event(
+        "token.issued", {"principal": arguments["principal"], "expires": now + lifetime}
+    )
+    return {"token": token, "expires": rfc3339(now + lifetime)}
+
+
+def _add_signer(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    key = parse_public_pem(str(arguments["public_key"]).encode())
+    roles = tuple(str(role) for role in arguments["roles"])
+    path = workspace.layout.policy
+    before = path.read_bytes()
+    write_atomic(path, add_signer(before, str(arguments["name"]), roles, key))
+    try:
+        workspace.reload_policy()
+    except InputError:
+        write_atomic(path, before)
+        raise
+    workspace.record_event(
+        "signer.added", {"name": arguments["name"], "roles": list(roles), "key": key.key_id}
+    )
+    return {"key_id": key.key_id}
+
+
+def _reload_policy(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    workspace.reload_policy()
+    digest = str(workspace.trust.policy.digest)
+    workspace.record_event("policy.loaded", {"policy": digest})
+    return {"policy": digest}
+
+
+def _checkpoint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    kept = workspace.keep_outside()
+    return {"note": workspace.ledger.checkpoint(), "size": kept.size}
+
+
+def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    workspace.periods.destroy(arguments["period"])
+    workspace.record_event("audit.period_destroyed", {"period": arguments["period"]})
+    return {"period": arguments["period"]}
+
+
+OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = MappingProxyType(
+    {
+        "statement.record": _record,
+        "keys.create": _create_key,
+        "keys.list": _list_keys,
+        "keys.rotate": _rotate_key,
+        "keys.revoke": _revoke_key,
+        "token.issue": _issue_token,
+        "signers.add": _add_signer,
+        "policy.reload": _reload_policy,
+        "ledger.checkpoint": _checkpoint,
+        "ledger.forget": _forget_period,
+    }
+)

@@ -1,0 +1,120 @@
+"""What people sign: approvals, revocations, reinstatements.
+
+The signer's key is read where the person is and never reaches the owner; what travels is the
+signed envelope.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from keepstone import __version__
+from keepstone.core.digest import Digest
+from keepstone.core.subject import Subject
+from keepstone.errors import InputError
+from keepstone.evidence.predicates import (
+    Approval,
+    Made,
+    Predicate,
+    Reinstatement,
+    Revocation,
+    Target,
+    Tool,
+)
+from keepstone.evidence.statement import make_statement
+from keepstone.identity.signing import SigningKey
+from keepstone.ledger import EntryId
+from keepstone.workspace.operations import perform
+from keepstone.workspace.reading import WorkspaceView, as_digest, find_subject, read_workspace
+from keepstone.workspace.site import Site
+
+TOOL = Tool("keepstone", __version__)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What was said, and the ledger entry that holds it."""
+
+    subject: Subject
+    entry: str
+
+
+def approve(
+    site: Site, model: str, key: SigningKey, reason: str, lifetime_ms: int | None = None
+) -> Recorded:
+    """Approve what Keepstone saw last as `model`. Raises `model.unknown`, `statement.no_right`."""
+    with read_workspace(site) as view:
+        subject = find_subject(view.evidence, model)
+        expires = None if lifetime_ms is None else view.now + lifetime_ms
+        made = Made(TOOL, view.now, expires)
+    return _say(site, subject, Approval(made, reason), key)
+
+
+def revoke(site: Site, kind: str, target: str, key: SigningKey, reason: str) -> Recorded:
+    """End an artifact, a statement or a key.
+
+    Raises InputError `model.unknown`, `statement.unknown`, `digest.malformed`; DeniedError
+    `statement.no_right`.
+    """
+    with read_workspace(site) as view:
+        subject = _target(view, kind, target)
+        made = Made(TOOL, view.now)
+    return _say(site, subject, Revocation(made, Target(kind, subject.digest), reason), key)
+
+
+def reinstate(site: Site, model: str, key: SigningKey, reason: str) -> Recorded:
+    """Lift the newest revocation that stands against `model`.
+
+    Raises InputError `model.unknown`, `model.not_revoked`; DeniedError `statement.no_right`.
+    """
+    with read_workspace(site) as view:
+        digest = _artifact_digest(view, model)
+        denial = view.evidence.denied(digest, view.now)
+        if denial is None:
+            raise InputError("model.not_revoked", f"No revocation stands against {model[:80]!r}.")
+        subject = denial.statement.subject
+        made = Made(TOOL, view.now)
+        reinstatement = Reinstatement(made, denial.digest, reason)
+    return _say(site, subject, reinstatement, key)
+
+
+def _say(site: Site, subject: Subject, predicate: Predicate, key: SigningKey) -> Recorded:
+    envelope = make_statement(subject, predicate, key)
+    answer = perform(site, "statement.record", {"envelope": envelope.to_dict()})
+    return Recorded(subject, str(answer["entry"]))
+
+
+def _artifact_digest(view: WorkspaceView, text: str) -> Digest:
+    try:
+        return find_subject(view.evidence, text).digest
+    except InputError:
+        # A digest nobody has seen here can still be denied, before it ever arrives.
+        digest = as_digest(text)
+        if digest is None:
+            raise
+        return digest
+
+
+def _target(view: WorkspaceView, kind: str, text: str) -> Subject:
+    if kind == "artifact":
+        try:
+            return find_subject(view.evidence, text)
+        except InputError:
+            return Subject("unnamed", _artifact_digest(view, text))
+    if kind == "key":
+        matches = [key_id for key_id in view.trust.signers if key_id.startswith(text)]
+        if len(text) >= 8 and len(matches) == 1:
+            return Subject("key", Digest(matches[0]))
+        return Subject("key", Digest.parse(text))
+    return Subject("statement", _statement_digest(view, text))
+
+
+def _statement_digest(view: WorkspaceView, text: str) -> Digest:
+    if text.startswith("ks-"):
+        named = EntryId.parse(text)
+        named.check(view.reader.body(named.index))
+        for item in view.evidence.statements:
+            if item.entry_index == named.index:
+                return item.digest
+        raise InputError("statement.unknown", f"Entry {text} is not a statement's.")
+    return Digest.parse(text)
