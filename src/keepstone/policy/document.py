@@ -1,0 +1,118 @@
+"""The policy file as a value: what stands here is in force, and nothing else is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from keepstone.core.digest import Digest
+from keepstone.identity.principal import Grant, Principal
+from keepstone.identity.signing import VerifyingKey
+
+SCHEMA = "keepstone.policy/v1"
+PROFILES = ("local", "production")
+
+MODEL_ACTIONS = frozenset({"model.predict", "model.read"})
+SYSTEM_ACTIONS = frozenset({"metrics.read", "ledger.read", "keys.manage"})
+ACTIONS = MODEL_ACTIONS | SYSTEM_ACTIONS
+RIGHTS = frozenset(
+    {
+        "state.scan",
+        "state.training",
+        "state.signature",
+        "state.approval",
+        "state.revocation",
+        "state.reinstatement",
+    }
+)
+EVIDENCE = ("scan", "training", "signature", "approval")
+METHODS = frozenset({"api_key", "token", "local"})
+# Bound by the workspace to keys of its own, never by the file to anybody else's.
+OBSERVER, GATE = "observer", "gate"
+OBSERVER_RIGHTS = frozenset({"state.scan", "state.signature"})
+PUBLISHER = "publisher"
+
+
+@dataclass(frozen=True, slots=True)
+class PolicySigner:
+    """A key whose statements count, and the roles that say for what. One name, one person."""
+
+    name: str
+    roles: frozenset[str]
+    key: VerifyingKey
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A grant to a principal, for credentials that carry no grants of their own."""
+
+    principal: str
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Evidence that an admission needs.
+
+    `count` persons with `role` must each have stated it less than `max_age_ms` ago (None: at any
+    time), none of whom acted in a role of `distinct_from` for the same artifact. For a signature,
+    `role` is that of the publisher whose signature was seen.
+    """
+
+    id: str
+    evidence: str
+    role: str
+    max_age_ms: int | None
+    count: int
+    distinct_from: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the gateway lets through, before and after it knows who asks."""
+
+    address_per_second: int
+    address_burst: int
+    principal_per_second: int
+    principal_burst: int
+    max_body_bytes: int
+    max_connections: int
+    max_connections_per_address: int
+    header_timeout_ms: int
+    body_timeout_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class AdmissionRules:
+    """How long an admission lasts, and whether an unproven origin may be admitted."""
+
+    lifetime_ms: int
+    origin_must_be_proven: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The whole policy. `digest` is over the file's bytes, so it covers every signer's key."""
+
+    profile: str
+    roles: Mapping[str, frozenset[str]]
+    signers: tuple[PolicySigner, ...]
+    bindings: tuple[Binding, ...]
+    requirements: tuple[Requirement, ...]
+    methods: frozenset[str]
+    limits: Limits
+    audit_mode: str
+    admission: AdmissionRules
+    token_max_lifetime_ms: int
+    key_max_lifetime_ms: int
+    digest: Digest
+
+    def grants_of(self, principal: Principal) -> frozenset[Grant]:
+        """The grants in force for `principal`.
+
+        A credential with grants of its own has those and no more, however much the file binds to
+        its principal: a key minted for one model stays a key for one model.
+        """
+        if principal.grants:
+            return principal.grants
+        return frozenset(bind.grant for bind in self.bindings if bind.principal == principal.id)

@@ -1,0 +1,288 @@
+"""Reading the policy file: every section present, every key known, every name resolved.
+
+What is in force stands in the file: nothing is filled in from defaults, so a reader of the file
+sees all of it.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from importlib.resources import files
+from types import MappingProxyType
+
+from keepstone.core.digest import Digest
+from keepstone.errors import InputError
+from keepstone.identity.principal import Grant, check_principal_id
+from keepstone.identity.signing import VerifyingKey, parse_public_pem
+from keepstone.policy.document import (
+    ACTIONS,
+    EVIDENCE,
+    GATE,
+    METHODS,
+    OBSERVER,
+    OBSERVER_RIGHTS,
+    PROFILES,
+    PUBLISHER,
+    RIGHTS,
+    SCHEMA,
+    AdmissionRules,
+    Binding,
+    Limits,
+    Policy,
+    PolicySigner,
+    Requirement,
+)
+from keepstone.policy.fields import MAX_ITEMS, Table
+
+MAX_POLICY_BYTES = 1 << 20
+MAX_REQUIREMENTS = 16
+MAX_COUNT = 16
+DAY_MS = 86_400_000
+MAX_ADMISSION_MS = DAY_MS
+_VERSION = re.compile(r"keepstone\.policy/v[0-9]+\Z")
+_MISSPELT = "Look at the names under [roles]."
+
+
+def profile_text(name: str) -> bytes:
+    """The policy file of a profile, as it ships. Raises InputError `policy.unknown_profile`."""
+    if name not in PROFILES:
+        raise InputError(
+            "policy.unknown_profile",
+            f"There is no profile {name[:64]!r}.",
+            f"Choose one of {', '.join(PROFILES)}.",
+        )
+    return (files("keepstone.policy") / "profiles" / f"{name}.toml").read_bytes()
+
+
+def parse_policy(data: bytes) -> Policy:
+    """Read a policy file.
+
+    Raises InputError: `policy.malformed` (not TOML), `policy.invalid` (a key, name or value that
+    cannot be), `policy.newer_version`, `policy.weaker_than_profile`.
+    """
+    if len(data) > MAX_POLICY_BYTES:
+        raise InputError("policy.malformed", "The policy file is larger than 1 MiB.")
+    try:
+        text = data.decode("utf-8")
+        top = Table(tomllib.loads(text), "", text)
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(
+            "policy.malformed",
+            f"The policy file is not TOML: {error}.",
+            "Mend it, or start again from `keepstone policy show --profile local`.",
+        ) from error
+    _check_schema(top)
+    profile = top.one_of("profile", PROFILES)
+    roles = _roles(top.table("roles"))
+    policy = Policy(
+        profile=profile,
+        roles=roles,
+        signers=_signers(top, roles),
+        bindings=tuple(_binding(table, roles) for table in top.tables("bindings")),
+        requirements=_requirements(top, roles),
+        methods=_methods(top.table("access")),
+        limits=_limits(top.table("limits")),
+        audit_mode=_audit(top.table("audit")),
+        admission=_admission(top.table("admission")),
+        token_max_lifetime_ms=_lifetime(top.table("tokens"), 3_600_000),
+        key_max_lifetime_ms=_lifetime(top.table("keys"), 366 * DAY_MS),
+        digest=Digest.of(data),
+    )
+    top.done()
+    _check_profile(policy)
+    return policy
+
+
+def add_signer(data: bytes, name: str, roles: tuple[str, ...], key: VerifyingKey) -> bytes:
+    """Return the policy file with one more signer at its end, read back to be sure.
+
+    Raises as `parse_policy`, and so refuses a role or key that cannot be.
+    """
+    listed = ", ".join(f'"{role}"' for role in roles)
+    pem = key.pem.decode("ascii").strip()
+    block = f'\n[[signers]]\nname = "{name}"\nroles = [{listed}]\npublic_key = """\n{pem}\n"""\n'
+    result = data.rstrip() + b"\n" + block.encode("utf-8", "replace")
+    added = parse_policy(result).signers[-1]
+    if (added.name, added.roles, added.key) != (name, frozenset(roles), key):
+        raise InputError("policy.invalid", "The signer's name or roles cannot be written down.")
+    return result
+
+
+def _check_schema(top: Table) -> None:
+    schema = top.string("schema")
+    if schema == SCHEMA:
+        return
+    if _VERSION.match(schema):
+        raise InputError(
+            "policy.newer_version",
+            f"The policy file is {schema}, and this build reads {SCHEMA}.",
+            "Upgrade Keepstone.",
+        )
+    raise top.fault(f"`schema` is not {SCHEMA!r}")
+
+
+def _roles(table: Table) -> Mapping[str, frozenset[str]]:
+    roles: dict[str, frozenset[str]] = {}
+    for name in table.value:
+        inner = table.table(name)
+        grants = inner.strings("grants")
+        inner.done()
+        inner.named("role", name)
+        for grant in grants:
+            if grant not in ACTIONS | RIGHTS:
+                raise inner.fault(
+                    f"{grant[:64]!r} is neither an action nor a right",
+                    f"Known are: {', '.join(sorted(ACTIONS | RIGHTS))}.",
+                )
+        roles[name] = frozenset(grants)
+    if GATE in roles:
+        raise table.fault("`gate` is the gate's own role and cannot be defined")
+    if not roles.get(OBSERVER, frozenset()) <= OBSERVER_RIGHTS:
+        raise table.fault("`observer` may state only what was seen: state.scan, state.signature")
+    return MappingProxyType(roles)
+
+
+def _known(table: Table, role: str, roles: Mapping[str, frozenset[str]]) -> str:
+    if role not in roles:
+        raise table.fault(f"the role {role!r} is not defined", _MISSPELT)
+    return role
+
+
+def _signers(top: Table, roles: Mapping[str, frozenset[str]]) -> tuple[PolicySigner, ...]:
+    signers = [_signer(table, roles) for table in top.tables("signers")]
+    # One key under two names would let one person count as two.
+    if len({signer.key.key_id for signer in signers}) != len(signers):
+        raise top.fault("two [[signers]] have the same public key")
+    return tuple(signers)
+
+
+def _signer(table: Table, roles: Mapping[str, frozenset[str]]) -> PolicySigner:
+    name = table.name("name")
+    if name in (OBSERVER, GATE):
+        raise table.fault(f"the name `{name}` is kept for the workspace's own key")
+    held = frozenset(_known(table, role, roles) for role in table.names("roles"))
+    if OBSERVER in held:
+        raise table.fault("the role `observer` is kept for the workspace's own key")
+    pem = table.string("public_key")
+    table.done()
+    try:
+        key = parse_public_pem(pem.encode("utf-8"))
+    except InputError as error:
+        raise table.fault(f"the public key of {name} cannot be used: {error.cause}") from error
+    return PolicySigner(name, held, key)
+
+
+def _binding(table: Table, roles: Mapping[str, frozenset[str]]) -> Binding:
+    principal = table.string("principal")
+    role = _known(table, table.name("role"), roles)
+    models = table.strings("models")
+    table.done()
+    try:
+        return Binding(check_principal_id(principal), Grant(role, models))
+    except InputError as error:
+        raise table.fault(error.cause.rstrip("."), error.next_step) from error
+
+
+def _requirements(top: Table, roles: Mapping[str, frozenset[str]]) -> tuple[Requirement, ...]:
+    tables = top.tables("require")
+    if not tables or len(tables) > MAX_REQUIREMENTS:
+        raise top.fault(f"there must be 1 to {MAX_REQUIREMENTS} of [[require]]")
+    found = [_requirement(table, roles) for table in tables]
+    ids = [requirement.id for requirement in found]
+    if len(set(ids)) != len(ids):
+        raise top.fault("two [[require]] have the same `id`", "Give the second an `id` of its own.")
+    return tuple(found)
+
+
+def _requirement(table: Table, roles: Mapping[str, frozenset[str]]) -> Requirement:
+    evidence = table.one_of("evidence", EVIDENCE)
+    role = _known(table, table.name("role"), roles)
+    # A signature is stated by the observer; the role asked for is the publisher's.
+    if evidence != "signature" and f"state.{evidence}" not in roles[role]:
+        raise table.fault(f"the role {role!r} lacks the right state.{evidence}", _MISSPELT)
+    if evidence == "scan":
+        # Not evaluated never reads as clean, so there is no other result to ask for.
+        table.one_of("result", ("clean",))
+    requirement = Requirement(
+        id=table.name("id") if table.has("id") else evidence,
+        evidence=evidence,
+        role=role,
+        max_age_ms=table.duration("max_age", 3660 * DAY_MS) if table.has("max_age") else None,
+        count=table.integer("count", 1, MAX_COUNT) if table.has("count") else 1,
+        distinct_from=_distinct(table, roles),
+    )
+    table.done()
+    return requirement
+
+
+def _distinct(table: Table, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
+    if not table.has("distinct_from"):
+        return ()
+    return tuple(_known(table, role, roles) for role in table.names("distinct_from"))
+
+
+def _methods(table: Table) -> frozenset[str]:
+    methods = frozenset(table.strings("methods"))
+    table.done()
+    if not methods <= METHODS:
+        raise table.fault(f"`methods` may hold {', '.join(sorted(METHODS))}")
+    return methods
+
+
+def _limits(table: Table) -> Limits:
+    limits = Limits(
+        address_per_second=table.integer("address_per_second", 1, 1_000_000),
+        address_burst=table.integer("address_burst", 1, 1_000_000),
+        principal_per_second=table.integer("principal_per_second", 1, 1_000_000),
+        principal_burst=table.integer("principal_burst", 1, 1_000_000),
+        max_body_bytes=table.integer("max_body_bytes", 1, 1 << 30),
+        max_connections=table.integer("max_connections", 1, 1_000_000),
+        max_connections_per_address=table.integer("max_connections_per_address", 1, 1_000_000),
+        header_timeout_ms=table.duration("header_timeout", 3_600_000),
+        body_timeout_ms=table.duration("body_timeout", 3_600_000),
+    )
+    table.done()
+    return limits
+
+
+def _audit(table: Table) -> str:
+    mode = table.one_of("mode", ("strict", "group"))
+    table.done()
+    return mode
+
+
+def _admission(table: Table) -> AdmissionRules:
+    lifetime = table.duration("lifetime", MAX_ADMISSION_MS)
+    origin = table.one_of("origin", ("any", "proven"))
+    table.done()
+    return AdmissionRules(lifetime, origin == "proven")
+
+
+def _lifetime(table: Table, most_ms: int) -> int:
+    lifetime = table.duration("max_lifetime", most_ms)
+    table.done()
+    return lifetime
+
+
+def _check_profile(policy: Policy) -> None:
+    """The profile's name is shown everywhere, so `production` must mean at least this."""
+    if policy.profile != "production":
+        return
+    asked = {requirement.evidence for requirement in policy.requirements}
+    missing = [f"[[require]] evidence = {kind!r}" for kind in EVIDENCE if kind not in asked]
+    approvals = [one for one in policy.requirements if one.evidence == "approval"]
+    if approvals and not any(PUBLISHER in one.distinct_from for one in approvals):
+        missing.append("distinct_from = ['publisher'] for the approval")
+    if not policy.admission.origin_must_be_proven:
+        missing.append("origin = 'proven' under [admission]")
+    if missing:
+        raise InputError(
+            "policy.weaker_than_profile",
+            f"The policy calls itself production and lacks {', '.join(missing)}.",
+            "Add it, or write profile = 'local'.",
+        )
+
+
+__all__ = ["MAX_ADMISSION_MS", "MAX_ITEMS", "add_signer", "parse_policy", "profile_text"]

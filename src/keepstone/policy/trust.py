@@ -1,0 +1,62 @@
+"""Whose word counts for what: the policy's signers, and the workspace's own two keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from keepstone.errors import InputError
+from keepstone.evidence.verified import Signer
+from keepstone.identity.signing import VerifyingKey
+from keepstone.policy.document import GATE, OBSERVER, RIGHTS, Policy
+
+_NOBODY: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Trust:
+    """Signers, their roles and their rights, all by key id. `signers` and `rights` are what
+    `EvidenceBase.build` takes."""
+
+    policy: Policy
+    signers: Mapping[str, Signer]
+    roles: Mapping[str, frozenset[str]]
+    rights: Mapping[str, frozenset[str]]
+
+    @classmethod
+    def of(cls, policy: Policy, *, observer: VerifyingKey, gate: VerifyingKey) -> Trust:
+        """Join the policy's signers and the workspace's keys.
+
+        Raises InputError `policy.invalid` when the policy lists a key of the workspace: whoever
+        can run the endpoint could then approve in somebody's name.
+        """
+        held = {signer.key.key_id: signer.roles for signer in policy.signers}
+        named = {signer.key.key_id: (signer.name, signer.key) for signer in policy.signers}
+        if observer.key_id in held or gate.key_id in held or observer == gate:
+            raise InputError(
+                "policy.invalid",
+                "A key of the workspace itself is listed as a signer, or serves two roles.",
+                "Give each signer a key of its own, kept outside the workspace.",
+            )
+        held |= {observer.key_id: frozenset({OBSERVER}), gate.key_id: frozenset({GATE})}
+        named |= {observer.key_id: (OBSERVER, observer), gate.key_id: (GATE, gate)}
+        rights = {
+            key_id: frozenset().union(*(policy.roles.get(role, _NOBODY) for role in roles)) & RIGHTS
+            for key_id, roles in held.items()
+        }
+        rights[gate.key_id] = frozenset({"state.admission"})
+        signers = {
+            key_id: Signer(name, "+".join(sorted(held[key_id])), key)
+            for key_id, (name, key) in named.items()
+        }
+        return cls(
+            policy, MappingProxyType(signers), MappingProxyType(held), MappingProxyType(rights)
+        )
+
+    def has_role(self, key_id: str, role: str) -> bool:
+        return role in self.roles.get(key_id, _NOBODY)
+
+    def person(self, key_id: str) -> str:
+        """The name behind a known key: two keys of one name are one person."""
+        return self.signers[key_id].name

@@ -1,0 +1,177 @@
+"""A small world to judge in: a policy, people with keys, and a ledger of their statements."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from keepstone.core.digest import Digest
+from keepstone.core.finding import Finding, Location, Outcome, Severity
+from keepstone.core.subject import Subject
+from keepstone.evidence.dsse import Envelope, add_signature
+from keepstone.evidence.made import Input, Made, Tool
+from keepstone.evidence.predicates import (
+    Approval,
+    Predicate,
+    Reinstatement,
+    Revocation,
+    Scan,
+    Signature,
+    Target,
+    Training,
+)
+from keepstone.evidence.record import entry_body
+from keepstone.evidence.statement import make_statement
+from keepstone.evidence.verify import Evidence, EvidenceBase
+from keepstone.identity.signing import Algorithm, SigningKey
+from keepstone.policy.engine import Engine
+from keepstone.policy.gate import Verdict, gate
+from keepstone.policy.parse import add_signer, parse_policy, profile_text
+from keepstone.policy.trust import Trust
+
+TOOL = Tool("keepstone", "0")
+NOW = 1_790_000_000_000
+DAY = 86_400_000
+PEOPLE = {
+    "alice": ("publisher",),
+    "bob": ("approver",),
+    "carol": ("responder",),
+    "dave": ("reinstater",),
+    "erin": ("publisher", "approver"),
+    "frank": ("approver",),
+}
+KEYS = {name: SigningKey.generate() for name in ("observer", "gate", "stranger", "bob2", *PEOPLE)}
+
+
+@dataclass
+class World:
+    """Everything the gate needs, for one artifact called `digits`."""
+
+    policy: bytes
+    subject: Subject = field(default_factory=lambda: Subject("digits", Digest("ab" * 32)))
+    endpoint: str = "endpoint-1"
+    now: int = NOW
+    entries: list[tuple[int, bytes]] = field(default_factory=list)
+    keys: dict[str, SigningKey] = field(default_factory=lambda: dict(KEYS))
+
+    def trust(self) -> Trust:
+        return Trust.of(
+            parse_policy(self.policy),
+            observer=self.keys["observer"].verifying,
+            gate=self.keys["gate"].verifying,
+        )
+
+    def edit(self, old: str, new: str) -> World:
+        assert old.encode() in self.policy
+        self.policy = self.policy.replace(old.encode(), new.encode())
+        return self
+
+    def state(
+        self,
+        predicate: Predicate,
+        by: str,
+        *also: str,
+        subject: Subject | None = None,
+        logged: int | None = None,
+    ) -> Envelope:
+        envelope = make_statement(subject or self.subject, predicate, self.keys[by])
+        for name in also:
+            envelope = add_signature(envelope, self.keys[name])
+        moment = predicate.made.created if logged is None else logged
+        self.entries.append((len(self.entries) + 1, entry_body(envelope, moment)))
+        return envelope
+
+    def made(
+        self, age: int = 0, expires: int | None = None, inputs: tuple[Input, ...] = ()
+    ) -> Made:
+        return Made(TOOL, self.now - age, expires, inputs)
+
+    def scan(
+        self, outcome: Outcome = Outcome.CLEAN, age: int = 0, by: str = "observer", **given: int
+    ) -> Envelope:
+        findings = []
+        if outcome is Outcome.FLAGGED:
+            findings.append(Finding("onnx.external_data", Severity.HIGH, "m", Location("x")))
+        predicate = Scan.of(
+            self.made(age, given.get("expires")), outcome, "onnx", findings, Digest("cd" * 32), "1"
+        )
+        return self.state(predicate, by, logged=given.get("logged"))
+
+    def train(self, by: str = "alice", age: int = 0) -> Envelope:
+        predicate = Training(
+            self.made(age), "sklearn", {}, {"accuracy": "0.9"}, Input("d", Digest("ee" * 32))
+        )
+        return self.state(predicate, by)
+
+    def sign(self, publisher: str = "alice", by: str = "observer") -> Envelope:
+        key_id = self.keys[publisher].key_id
+        return self.state(Signature(self.made(), Digest("dd" * 32), key_id), by)
+
+    def approve(
+        self,
+        by: str = "bob",
+        *also: str,
+        age: int = 0,
+        expires: int | None = None,
+        endpoint: str | None = None,
+        subject: Subject | None = None,
+        logged: int | None = None,
+    ) -> Envelope:
+        predicate = Approval(self.made(age, expires), "looked at it", endpoint)
+        return self.state(predicate, by, *also, subject=subject, logged=logged)
+
+    def revoke(self, by: str = "carol", target: Target | None = None) -> Envelope:
+        target = target or Target("artifact", self.subject.digest)
+        subject = Subject(
+            self.subject.name if target.kind == "artifact" else target.kind, target.digest
+        )
+        return self.state(Revocation(self.made(), target, "poisoned"), by, subject=subject)
+
+    def reinstate(
+        self, revocation: Envelope, by: str = "dave", expires: int | None = None
+    ) -> Envelope:
+        return self.state(Reinstatement(self.made(0, expires), revocation.digest, "wrong"), by)
+
+    def complete(self) -> World:
+        """All that production asks for."""
+        self.scan()
+        self.sign()
+        self.train()
+        self.approve()
+        return self
+
+    def evidence(self, now: int | None = None, name: str | None = "digits") -> Evidence:
+        trust = self.trust()
+        base = EvidenceBase.build(self.entries, trust.signers, trust.rights)
+        return base.about(self.subject.digest, name, self.now if now is None else now)
+
+    def judge(self, now: int | None = None) -> Verdict:
+        trust = self.trust()
+        return gate(Engine(trust.policy), trust, self.evidence(now), self.endpoint)
+
+
+def policy_of(profile: str) -> bytes:
+    data = profile_text(profile)
+    for name, roles in PEOPLE.items():
+        data = add_signer(data, name, roles, KEYS[name].verifying)
+    return data
+
+
+POLICIES = {profile: policy_of(profile) for profile in ("local", "production")}
+
+
+@pytest.fixture
+def local() -> World:
+    return World(POLICIES["local"])
+
+
+@pytest.fixture
+def production() -> World:
+    return World(POLICIES["production"])
+
+
+@pytest.fixture
+def ed25519() -> Callable[[], SigningKey]:
+    return lambda: SigningKey.generate(Algorithm.ED25519)
