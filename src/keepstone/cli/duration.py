@@ -10,7 +10,7 @@ import click
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[int]):
     """A whole number and a unit, read into milliseconds."""
 
     name = "duration"

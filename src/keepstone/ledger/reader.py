@@ -62,6 +62,10 @@ class LedgerReader:
     ) -> None:
         self.close()
 
+    def snapshot(self, target: Path) -> None:
+        """Copy the ledger as it is now into the new file `target`, beside a running owner."""
+        self.rows.snapshot(target)
+
     def size(self) -> int:
         """The number of durable entries."""
         return self.rows.size()

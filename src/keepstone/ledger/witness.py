@@ -116,6 +116,13 @@ class OutsideCheckpoints:
         self._write(self.path(origin), note.encode())
         return checkpoint
 
+    def forget(self, origin: str) -> None:
+        """Drop what was kept of `origin`: after this, a ledger rolled back looks like any other.
+
+        Only for an operator who knowingly puts an older backup in place.
+        """
+        self.path(origin).unlink(missing_ok=True)
+
     def _write(self, path: Path, data: bytes) -> None:
         scratch = path.with_name(f"{path.name}.{os.getpid()}.new")
         try:
