@@ -30,7 +30,7 @@ CALLER = principal(Grant("caller", ("digits",)))
 
 def test_a_grant_allows_its_action_on_its_model_and_nothing_else() -> None:
     decision = ENGINE.decide(CALLER, "model.predict", "digits")
-    assert decision == Decision(True, ("role.caller.models",))
+    assert decision == Decision(True, ("role.caller",))
     assert decision.code == "allowed"
     for action in MODEL_ACTIONS:
         for model in ("digits", "letters"):
@@ -139,7 +139,7 @@ def test_cedar_itself_fails_open_on_a_missing_attribute() -> None:
 def test_an_error_beside_an_allow_is_a_no() -> None:
     text = cedar_text(LOCAL) + (
         '\n@id("broken") forbid (principal is Principal, action, resource)'
-        "\nwhen { context has model && 9223372036854775807 + 1 > 0 };"
+        "\nwhen { context has roles && 9223372036854775807 + 1 > 0 };"
     )
     engine = Engine(LOCAL, validated(text))
     decision = engine.decide(CALLER, "model.predict", "digits")
@@ -157,7 +157,7 @@ def test_an_error_beside_an_allow_is_a_no() -> None:
         "forbid (principal, action, resource) when { context has revoked && context.revokd };",
         "permit (principal is Root, action, resource);",
         'permit (principal, action == Action::"model.delete", resource);',
-        "permit (principal, action, resource) when { context has model && context.model > 3 };",
+        "permit (principal, action, resource) when { context has method && context.method > 3 };",
         "permit (",
     ],
 )
@@ -324,7 +324,7 @@ def test_require_raises_by_what_went_wrong() -> None:
 
 
 def test_policies_are_few() -> None:
-    """One permit for each role and kind of resource, whoever and however many are bound."""
+    """One permit for each role, whoever and however many are bound."""
     many = profile_text("local") + b"".join(
         b'\n[[bindings]]\nprincipal = "user:u%d"\nrole = "caller"\nmodels = ["m%d"]\n' % (n, n)
         for n in range(200)

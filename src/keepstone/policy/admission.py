@@ -89,27 +89,27 @@ def verify_admission(
     said = found.predicate
     # (2)
     if not isinstance(said, predicates.Admission):
-        raise _wrong("not_an_admission", "The gate signed something else, not an admission")
+        raise _wrong("not_an_admission", "The gate signed something else, not an admission.")
     if found.subject != Subject(said.name, said.artifact):
-        raise _wrong("not_an_admission", "The admission contradicts its own subject")
+        raise _wrong("not_an_admission", "The admission contradicts its own subject.")
     # (3)
     if said.artifact != digest:
-        raise _wrong("wrong_artifact", f"The admission is for {said.artifact.short}")
+        raise _wrong("wrong_artifact", f"The admission is for {said.artifact.short}.")
     if said.name != name:
-        raise _wrong("wrong_name", f"The admission is for the name {said.name}")
+        raise _wrong("wrong_name", f"The admission is for the name {said.name}.")
     # (4)
     if said.endpoint != endpoint:
-        raise _wrong("wrong_endpoint", "The admission is for another endpoint")
+        raise _wrong("wrong_endpoint", "The admission is for another endpoint.")
     # (5)
     if said.policy != policy_digest:
-        raise _wrong("wrong_policy", "The admission was decided under another policy")
+        raise _wrong("wrong_policy", "The admission was decided under another policy.")
     # (6)
     if now < said.issued:
-        raise _wrong("not_yet", "The admission was issued later than now: check the clock")
+        raise _wrong("not_yet", "The admission was issued later than now: check the clock.")
     if now >= said.expires:
-        raise _wrong("expired", "The admission has expired")
+        raise _wrong("expired", "The admission has expired.")
     if said.expires - said.issued > MAX_ADMISSION_MS:
-        raise _wrong("too_long", "The admission claims a longer life than one may have")
+        raise _wrong("too_long", "The admission claims a longer life than one may have.")
     return Admission(
         found.digest,
         found.subject,
@@ -125,4 +125,4 @@ def verify_admission(
 
 
 def _wrong(code: str, cause: str) -> VerificationError:
-    return VerificationError(f"admission.{code}", f"{cause}.", "Run the gate again: keepstone up.")
+    return VerificationError(f"admission.{code}", cause, "Run the gate again: keepstone up.")

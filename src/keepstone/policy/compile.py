@@ -1,6 +1,6 @@
 """The policy as Cedar text and a Cedar schema, validated before anything is decided with it.
 
-Few policies over data: one permit for each role and kind of resource, one forbid for each guard.
+Few policies over data: one permit for each role, one forbid for each guard.
 Cedar skips a policy whose condition errors, so a forbid that reads a missing attribute forbids
 nothing. Hence three rules here: every attribute is declared optional, so that the validator
 refuses a condition that reads one without `has`; every guard is `forbid ... unless`, so that a
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from cedarpy import PolicySet, Schema, validate_policies
 
 from keepstone.errors import InputError
-from keepstone.policy.document import MODEL_ACTIONS, SYSTEM_ACTIONS, Policy
+from keepstone.policy.document import ACTIONS, Policy
 
 ADMIT = "model.admit"
 SCHEMA_TEXT = """\
@@ -26,8 +26,7 @@ entity System;
 
 type Asked = {
   method?: String,
-  model?: String,
-  grants?: Set<{ role: String, model: String }>,
+  roles?: Set<String>,
 };
 type Facts = {
   satisfied?: Set<String>,
@@ -89,25 +88,14 @@ def cedar_text(policy: Policy) -> str:
 
 
 def _permits(policy: Policy) -> Iterable[str]:
+    """`context.roles` are those that the principal holds on the very resource of the request."""
     for role, grants in sorted(policy.roles.items()):
-        if grants & MODEL_ACTIONS:
+        if grants & ACTIONS:
+            actions = ", ".join(f'Action::"{action}"' for action in sorted(grants & ACTIONS))
             yield f"""\
-@id("role.{role}.models")
-permit (principal is Principal, action in [{_actions(grants & MODEL_ACTIONS)}], resource is Model)
-when {{
-  context has grants && context has model
-  && (context.grants.contains({{ role: "{role}", model: context.model }})
-      || context.grants.contains({{ role: "{role}", model: "*" }}))
-}};"""
-        if grants & SYSTEM_ACTIONS:
-            yield f"""\
-@id("role.{role}.system")
-permit (principal is Principal, action in [{_actions(grants & SYSTEM_ACTIONS)}], resource is System)
-when {{ context has grants && context.grants.contains({{ role: "{role}", model: "*" }}) }};"""
-
-
-def _actions(actions: frozenset[str]) -> str:
-    return ", ".join(f'Action::"{action}"' for action in sorted(actions))
+@id("role.{role}")
+permit (principal is Principal, action in [{actions}], resource)
+when {{ context has roles && context.roles.contains("{role}") }};"""
 
 
 def _request_guards(policy: Policy) -> Iterable[str]:

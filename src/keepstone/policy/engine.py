@@ -12,7 +12,7 @@ from cedarpy import Entities, is_authorized
 
 from keepstone.core.subject import check_name
 from keepstone.errors import DeniedError, InputError, OperationalError
-from keepstone.identity.principal import Grant, Principal
+from keepstone.identity.principal import Principal
 from keepstone.policy.compile import ADMIT, Compiled, compile_policy
 from keepstone.policy.document import MODEL_ACTIONS, SYSTEM_ACTIONS, Policy
 
@@ -60,19 +60,13 @@ class Engine:
         # No model has any other name, so no grant can reach one; `*` least of all.
         if model is not None and not is_name(model):
             return Decision(False)
-        context: dict[str, Any] = {
-            "method": principal.method,
-            "grants": [
-                {"role": grant.role, "model": name}
-                for grant in _ordered(self.policy.grants_of(principal))
-                for name in grant.models
-            ],
-        }
-        resource: Mapping[str, str] = _SYSTEM
-        if model is not None:
-            context["model"] = model
-            resource = {"type": "Model", "id": model}
-        return self._ask({"type": "Principal", "id": principal.id}, action, resource, context)
+        roles = {grant.role for grant in self.policy.grants_of(principal) if grant.covers(model)}
+        return self._ask(
+            {"type": "Principal", "id": principal.id},
+            action,
+            _SYSTEM if model is None else {"type": "Model", "id": model},
+            {"method": principal.method, "roles": sorted(roles)},
+        )
 
     def decide_admission(self, model: str, facts: Mapping[str, Any]) -> Decision:
         """Whether the gate may admit `model`, given the facts found in its evidence."""
@@ -111,10 +105,6 @@ def is_name(text: str) -> bool:
     except InputError:
         return False
     return True
-
-
-def _ordered(grants: frozenset[Grant]) -> list[Grant]:
-    return sorted(grants)
 
 
 class Authorizer:
