@@ -43,9 +43,7 @@ def edited(place: Place) -> Outcome:
         ).fetchone()
         changed = bytearray(bodies)
         changed[len(changed) // 2] ^= 1
-        database.execute(
-            "UPDATE segments SET bodies = ? WHERE first = ?", (bytes(changed), first)
-        )
+        database.execute("UPDATE segments SET bodies = ? WHERE first = ?", (bytes(changed), first))
     database.close()
     status, verdict = _verify(place, "edited-site")
     return Outcome(f"exit {status} {verdict}", status == 1 and verdict == "corrupt")
@@ -57,7 +55,7 @@ def cut(place: Place) -> Outcome:
     with sqlite3.connect(target) as database:
         (last,) = database.execute("SELECT max(first) FROM segments").fetchone()
         database.execute("DELETE FROM segments WHERE first >= ?", (last,))
-        database.execute("DELETE FROM entry_keys WHERE idx >= ?", (last,))
+        database.execute("DELETE FROM entry_keys WHERE number >= ?", (last,))
         database.execute("DELETE FROM checkpoints WHERE size > ?", (last,))
     database.close()
     status, verdict = _verify(place, "cut-site")

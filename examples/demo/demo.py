@@ -23,7 +23,6 @@ from acts_requests import REQUESTS  # noqa: E402
 from place import Place  # noqa: E402
 
 
-
 def prepare(place: Place) -> None:
     """Train the model, make an approver, and a workspace with a limit that is easy to reach."""
     train = HERE.parent / "digits" / "train.py"
@@ -73,7 +72,9 @@ def main() -> int:
             place.close()
     failed = sum(not outcome.held for outcome in results)
     seconds = time.monotonic() - began
-    print(f"\n{len(results) - failed} of {len(results)} acts came out as expected ({seconds:.0f} s).")
+    print(
+        f"\n{len(results) - failed} of {len(results)} acts came out as expected ({seconds:.0f} s)."
+    )
     return 1 if failed else 0
 
 

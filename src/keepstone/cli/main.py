@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
@@ -10,7 +11,7 @@ import click
 
 from keepstone import __version__
 from keepstone.cli.output import report_error
-from keepstone.errors import Exit, KeepstoneError
+from keepstone.errors import Exit, KeepstoneError, OperationalError
 
 # In the order in which a newcomer meets them; the value is the file of this package.
 COMMANDS = {
@@ -77,4 +78,15 @@ def run(arguments: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return int(Exit.OK)
+    except Exception as error:  # the process edge: a fault of ours is never a yes
+        if os.environ.get("KEEPSTONE_TRACEBACK"):
+            raise
+        report_error(
+            OperationalError(
+                "internal.error",
+                f"Keepstone failed: {type(error).__name__}: {error}",
+                "Run again with KEEPSTONE_TRACEBACK=1 and report what it prints.",
+            )
+        )
+        return int(Exit.UNDECIDED)
     return int(outcome) if isinstance(outcome, int) else int(Exit.OK)

@@ -309,12 +309,10 @@ def _require_judged(report: FileReport) -> None:
 
 
 def _contract(staged: Staged) -> ModelContract:
-    with (
-        staged.file(SINGLE_FILE).open("rb") as file,
-        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped,
-        memoryview(mapped) as view,
-    ):
-        return derive_contract(read_onnx(view))
+    with staged.file(SINGLE_FILE).open("rb") as file:
+        # Never closed by hand: an error's traceback may still hold views into it.
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return derive_contract(read_onnx(memoryview(mapped)))
 
 
 def _read(path: Path) -> bytes:
