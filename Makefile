@@ -50,7 +50,11 @@ pins: $(VENV)/.dev ## Write constraints.txt from what .venv holds
 .PHONY: run
 run: $(VENV)/.run ## Train a digits classifier, then serve it secured (Ctrl-C ends it)
 	@$(PY) examples/digits/train.py --out $(DIGITS)
-	@$(VENV)/bin/keepstone up $(DIGITS)/digits.onnx --workspace $(WORKSPACE) --host $(HOST) --port $(PORT)
+	@test -e $(WORKSPACE)/workspace.json || keepstone init --workspace $(WORKSPACE)
+	@keepstone signers list --workspace $(WORKSPACE) | grep -q '^digits-training ' \
+	  || keepstone signers add digits-training $(DIGITS)/publisher.pub.pem --role publisher \
+	    --workspace $(WORKSPACE)
+	@exec keepstone up $(DIGITS)/digits.onnx --workspace $(WORKSPACE) --host $(HOST) --port $(PORT)
 
 .PHONY: demo
 demo: $(VENV)/.run ## Attack the endpoint in every way it promises to withstand; 0 if all held
