@@ -21,6 +21,7 @@ from keepstone.core.digest import Digest, FileDigest, check_relative_path
 from keepstone.errors import InputError, OperationalError, VerificationError
 from keepstone.files import make_private_directory, storage_errors, sync_directory, write_atomic
 from keepstone.ledger import LedgerReader
+from keepstone.ledger.verify import LedgerReport, Status
 from keepstone.ledger.witness import OutsideCheckpoints
 from keepstone.workspace.layout import Layout, read_identity
 from keepstone.workspace.reading import verify_ledger_of
@@ -131,7 +132,7 @@ def restore(site: Site, source: Path, *, unsafe_rollback: str | None = None) -> 
         `unsafe_rollback` accepts it with a reason, which is recorded at the next start.
 
     Raises InputError `workspace.exists`, `backup.malformed`; VerificationError
-    `backup.corrupt`, `ledger.rolled_back`, `ledger.forked`.
+    `backup.corrupt`, `backup.outdated`.
     """
     layout = site.layout
     if layout.root.exists() and any(layout.root.iterdir()):
@@ -147,14 +148,7 @@ def restore(site: Site, source: Path, *, unsafe_rollback: str | None = None) -> 
         identity = read_identity(unpacked)
         inner = Site(unpacked, site.outside, site.passphrase, site.clock)
         report = verify_ledger_of(inner)
-        if report.status in ("rolled_back", "forked") and unsafe_rollback is None:
-            raise VerificationError(
-                f"ledger.{report.status}",
-                "The backup is older than the newest checkpoint kept outside, or contradicts it.",
-                "Use a newer backup, or accept the loss with --unsafe-rollback and a reason.",
-            )
-        if report.status not in ("verified", "verified_no_outside", "rolled_back", "forked"):
-            raise VerificationError("backup.corrupt", "The ledger in the backup does not verify.")
+        _require_sound(report, unsafe_rollback is not None)
         if unsafe_rollback is not None:
             OutsideCheckpoints(site.outside).forget(identity.origin)
             write_atomic(unpacked.rollback_note, unsafe_rollback.encode())
@@ -165,6 +159,19 @@ def restore(site: Site, source: Path, *, unsafe_rollback: str | None = None) -> 
             sync_directory(layout.root.parent)
     total = sum(file.size for file in listing)
     return Backup(len(listing), total, report.size, keys_encrypted(layout))
+
+
+def _require_sound(report: LedgerReport, accepts_rollback: bool) -> None:
+    """Refuse a ledger that does not verify, or that is behind what was kept outside."""
+    behind = report.status in (Status.ROLLED_BACK, Status.FORKED)
+    if behind and not accepts_rollback:
+        raise VerificationError(
+            "backup.outdated",
+            "The backup is older than the newest checkpoint kept outside, or contradicts it.",
+            "Use a newer backup, or accept the loss with --unsafe-rollback and a reason.",
+        )
+    if not behind and report.status not in (Status.VERIFIED, Status.VERIFIED_NO_OUTSIDE):
+        raise VerificationError("backup.corrupt", "The ledger in the backup does not verify.")
 
 
 def _malformed(cause: str) -> InputError:
