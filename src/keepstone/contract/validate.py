@@ -6,7 +6,7 @@ elements; only a refusal pays for finding out why.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,6 @@ NUMPY: dict[DType, np.dtype[Any]] = {
     DType.BYTES: np.dtype(object),
 }
 
-_minimum: Callable[..., Any] = np.minimum.reduce
-_maximum: Callable[..., Any] = np.maximum.reduce
-
 
 class TensorCheck:
     """One spec, ready to check arrays. Calling it returns nothing or raises InputError.
@@ -49,7 +46,7 @@ class TensorCheck:
     `request.out_of_range`.
     """
 
-    __slots__ = ("_dtype", "_high", "_is_float", "_low", "_scalar", "_tail", "spec")
+    __slots__ = ("_ceiling", "_dtype", "_floor", "_highs", "_is_float", "_lows", "_tail", "spec")
 
     def __init__(self, spec: TensorSpec) -> None:
         self.spec = spec
@@ -57,22 +54,25 @@ class TensorCheck:
         self._is_float = spec.datatype.is_float
         only_first_is_free = bool(spec.shape) and spec.shape[0] == ANY and ANY not in spec.shape[1:]
         self._tail = spec.shape[1:] if only_first_is_free else None
-        self._low = self._bound(spec.low, lowest=True)
-        self._high = self._bound(spec.high, lowest=False)
-        bounds = (self._low, self._high)
-        self._scalar = all(isinstance(bound, float | int) for bound in bounds)
+        # One number for all elements, which for floats is never infinite; None checks nothing.
+        self._floor, self._lows = self._bounds(spec.low, lowest=True)
+        self._ceiling, self._highs = self._bounds(spec.high, lowest=False)
 
-    def _bound(self, bound: Bound, *, lowest: bool) -> Any:
-        if bound is None:
-            return None
+    def _bounds(self, bound: Bound, *, lowest: bool) -> tuple[float | None, Array | None]:
+        """The bound as one number for all elements, and as one per feature where it is that."""
         if not self._is_float:
-            return np.asarray(bound, np.float64) if isinstance(bound, tuple) else bound
+            if isinstance(bound, tuple):
+                return None, np.asarray(bound, np.float64)
+            return bound, None
+        limits = np.finfo(self._dtype)
+        widest = float(limits.min if lowest else limits.max)
+        if bound is None:
+            return widest, None
         with np.errstate(over="ignore"):
             rounded = np.asarray(bound, self._dtype)
         # A low of -infinity or a high of infinity would let that infinity pass.
-        limits = np.finfo(self._dtype)
         rounded = np.maximum(rounded, limits.min) if lowest else np.minimum(rounded, limits.max)
-        return rounded if isinstance(bound, tuple) else float(rounded)
+        return (widest, rounded) if isinstance(bound, tuple) else (float(rounded), None)
 
     def __call__(self, array: Array) -> None:
         # (1)
@@ -80,26 +80,40 @@ class TensorCheck:
             raise self._bad_dtype(array)
         # (2)
         shape = array.shape
-        if not (self._tail is not None and len(shape) != 0 and shape[1:] == self._tail):
+        if self._tail is None or not shape or shape[1:] != self._tail:
             self._check_shape(shape)
         if array.size == 0:
             raise self._bad_shape(shape)
-        # (3), (4): NaN survives min and max and fails both comparisons; so do the infinities.
-        if self._scalar:
-            # item(): comparing Python's numbers is far quicker than numpy's scalars.
-            if (
-                self._low <= _minimum(array, axis=None).item()
-                and self._high >= _maximum(array, axis=None).item()
-            ):
-                return
-            self._check_finite(array)
-            raise self._out_of_range()
-        if self._is_float:
-            self._check_finite(array)
-        if self._low is not None and not (array >= self._low).all():
-            raise self._out_of_range()
-        if self._high is not None and not (array <= self._high).all():
-            raise self._out_of_range()
+        # (3), (4): argmin and argmax stop at a NaN, which is neither below nor above anything;
+        # they are several times as quick as min and max.
+        floor, ceiling = self._floor, self._ceiling
+        if floor is not None and not array.item(array.argmin()) >= floor:
+            raise self._outside(array)
+        if ceiling is not None and not array.item(array.argmax()) <= ceiling:
+            raise self._outside(array)
+        if self._lows is not None and not (array >= self._lows).all():
+            raise self._outside(array)
+        if self._highs is not None and not (array <= self._highs).all():
+            raise self._outside(array)
+
+    def holds(self, shape: Sequence[int], values: Sequence[float]) -> bool:
+        """Whether a float tensor of `shape`, not yet made of `values`, would pass for certain.
+
+        False says nothing: make the tensor and check it. Bounds are numbers of the element type,
+        so a value within them is still within them once it is rounded to that type.
+        """
+        floor, ceiling = self._floor, self._ceiling
+        return (
+            self._lows is None
+            and self._highs is None
+            and floor is not None
+            and ceiling is not None
+            and self._tail is not None
+            and tuple(shape[1:]) == self._tail
+            and len(values) > 0
+            and floor <= min(values)
+            and max(values) <= ceiling
+        )
 
     def _check_shape(self, shape: tuple[int, ...]) -> None:
         wanted = self.spec.shape
@@ -109,11 +123,14 @@ class TensorCheck:
             if want not in (ANY, length):
                 raise self._bad_shape(shape)
 
-    def _check_finite(self, array: Array) -> None:
+    def _outside(self, array: Array) -> InputError:
         if self._is_float and not np.isfinite(array).all():
-            raise InputError(
+            return InputError(
                 "request.not_finite", f"Input {self.spec.name!r} holds a NaN or an infinity."
             )
+        return InputError(
+            "request.out_of_range", f"Input {self.spec.name!r} leaves its declared range."
+        )
 
     def _bad_dtype(self, array: Array) -> InputError:
         return InputError(
@@ -126,11 +143,6 @@ class TensorCheck:
             "request.bad_shape",
             f"Input {self.spec.name!r} must have the shape {list(self.spec.shape)}, "
             f"not {list(shape)}.",
-        )
-
-    def _out_of_range(self) -> InputError:
-        return InputError(
-            "request.out_of_range", f"Input {self.spec.name!r} leaves its declared range."
         )
 
 

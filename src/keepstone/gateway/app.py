@@ -17,8 +17,6 @@ from dataclasses import dataclass, field
 from time import monotonic, perf_counter_ns
 from typing import Any
 
-from keepstone.contract.protocol import InferRequest
-from keepstone.contract.validate import Array
 from keepstone.core.ports import Clock
 from keepstone.errors import OperationalError
 from keepstone.gateway import guards
@@ -32,6 +30,8 @@ from keepstone.gateway.problem import PROBLEMS, Problem
 from keepstone.gateway.reads import ALIVE, Answer, Reads
 
 Scope = MutableMapping[str, Any]
+# A body, and the length of its header where part of it is binary.
+Computed = tuple[bytes, int | None]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
@@ -172,7 +172,10 @@ class Gateway:
         audit = self.audit
         if not audit.strict and not audit.has_room() and not await audit.wait_for_room():
             return await self._refuse(exchange, PROBLEMS["audit.backlog"])
-        computed = await self._compute(exchange, endpoint)
+        if endpoint.typical_us < OFFLOAD_US:
+            computed = self._compute(exchange, endpoint)
+        else:
+            computed = await self._compute_elsewhere(exchange, endpoint)
         if isinstance(computed, Problem):
             return await self._refuse(exchange, computed)
         body, header_length = computed
@@ -212,25 +215,13 @@ class Gateway:
         exchange.body = body
         return None
 
-    async def _compute(
-        self, exchange: Exchange, endpoint: Endpoint
-    ) -> tuple[bytes, int | None] | Problem:
+    def _compute(self, exchange: Exchange, endpoint: Endpoint) -> Computed | Problem:
         request = exchange.request
         if request is None:
             return PROBLEMS["internal.error"]
         try:
             began = perf_counter_ns()
-            if endpoint.typical_us < OFFLOAD_US:
-                outputs = endpoint.runtime.predict(request.inputs)
-            else:
-                waited = await self._offload(endpoint, request)
-                # The model may have been revoked meanwhile, and what was computed is then void.
-                exchange.admission = endpoint.admitted(self._clock.now_ms())
-                if waited is None:
-                    return PROBLEMS["server.busy"]
-                if exchange.admission is None:
-                    return PROBLEMS[endpoint.refusal]
-                outputs = waited
+            outputs = endpoint.runtime.predict(request.inputs)
             endpoint.typical_us += ((perf_counter_ns() - began) / 1e3 - endpoint.typical_us) / 16
             if exchange.plain:
                 return endpoint.codec.encode_predict(outputs), None
@@ -241,18 +232,21 @@ class Gateway:
             _log.exception("model %s failed", endpoint.name)
             return PROBLEMS["model.failed"]
 
-    async def _offload(
-        self, endpoint: Endpoint, request: InferRequest
-    ) -> Mapping[str, Array] | None:
-        """Compute on a thread; None when too many wait for one already."""
+    async def _compute_elsewhere(
+        self, exchange: Exchange, endpoint: Endpoint
+    ) -> Computed | Problem:
+        """Compute on a thread, so that a slow model holds up nobody's request but its own."""
         if self._offloaded >= MAX_OFFLOADED:
-            return None
+            return PROBLEMS["server.busy"]
         self._offloaded += 1
         try:
             loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, endpoint.runtime.predict, request.inputs)
+            computed = await loop.run_in_executor(self._pool, self._compute, exchange, endpoint)
         finally:
             self._offloaded -= 1
+        # The model may have been withdrawn meanwhile; what was computed is then void.
+        exchange.admission = endpoint.admitted(self._clock.now_ms())
+        return computed if exchange.admission is not None else PROBLEMS[endpoint.refusal]
 
     # Refusing
 

@@ -21,9 +21,10 @@ from time import monotonic, perf_counter_ns
 from typing import Literal, Protocol
 
 from keepstone.core.canonical import canonical
+from keepstone.core.mac import Mac
 from keepstone.core.ports import Clock, Randomness
 from keepstone.errors import KeepstoneError, OperationalError
-from keepstone.gateway.commitment import INPUT, OUTPUT, Committer, Period, Periods
+from keepstone.gateway.commitment import INPUT, OUTPUT, Period, Periods
 from keepstone.gateway.exchange import Exchange
 from keepstone.gateway.refusals import RefusalTally, Refused
 
@@ -43,8 +44,15 @@ class PendingEntry(Protocol):
 class AuditLog(Protocol):
     """The ledger, as far as the gateway knows it."""
 
-    def append(self, body: bytes) -> PendingEntry:
-        """Give the entry its place, without waiting. Raises OperationalError when stopped."""
+    def append(self, body: bytes, hold: bool = False) -> PendingEntry:
+        """Give the entry its place, without waiting; with `hold`, commit it at `flush`.
+
+        Raises OperationalError when it takes no entries.
+        """
+        ...
+
+    def flush(self) -> None:
+        """Start to commit what is held, without waiting."""
         ...
 
     def subscribe(
@@ -57,11 +65,13 @@ class AuditLog(Protocol):
 @dataclass(frozen=True, slots=True)
 class AuditOptions:
     """`max_wait_s` bounds how long an answer waits for its entry, `patience_s` how long a request
-    in group mode waits for room in the backlog before it is refused."""
+    in group mode waits for room in the backlog before it is refused, and `gather_s` how long an
+    entry in group mode waits for others to share its commit."""
 
     mode: Mode = "strict"
     max_outstanding: int = 1000
     max_age_s: float = 0.010
+    gather_s: float = 0.004
     patience_s: float = 0.1
     max_wait_s: float = 5.0
 
@@ -98,13 +108,15 @@ class AuditTrail:
         self._counter = 0
         self._period = Period("", b"", 0)
         self._period_name = '""'
-        self._period_key = Committer(bytes(32))
+        self._period_key = Mac(bytes(32))
         self._quoted = _Quoted()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick: asyncio.TimerHandle | None = None
         self._unsubscribe: Callable[[], None] | None = None
         self._durable = 0
         self._next = 0
+        self._held = False
+        self._held_since = 0.0
         self._error: KeepstoneError | None = None
         self._waiters: deque[tuple[int, float, asyncio.Future[None]]] = deque()
         self._room: deque[asyncio.Future[None]] = deque()
@@ -123,14 +135,14 @@ class AuditTrail:
             self._enter_period(now)
         self._counter += 1
         nonce = f"{self._run}{self._counter:016x}"
-        committer = Committer(self._period_key.mac(nonce.encode("ascii")))
+        entry = Mac(self._period_key.digest(nonce.encode("ascii")))
         quote = self._quoted.__getitem__
         admission = "null" if exchange.admission is None else f'"{exchange.admission}"'
-        out = f'"{committer.mac(OUTPUT + answer).hex()}"' if answer else "null"
+        out = f'"{entry.hexdigest(OUTPUT + answer)}"' if answer else "null"
         # RFC 8785 by hand: the members stand in order, and every string is hex or quoted.
         body = (
             f'{{"admission":{admission},"decision":"{decision}",'
-            f'"in":"{committer.mac(INPUT + exchange.body).hex()}","in_bytes":{len(exchange.body)},'
+            f'"in":"{entry.hexdigest(INPUT + exchange.body)}","in_bytes":{len(exchange.body)},'
             f'"key":{quote("" if principal is None else principal.key_id)},"kind":"prediction",'
             f'"model":{quote("" if endpoint is None else endpoint.name)},"nonce":"{nonce}",'
             f'"out":{out},"out_bytes":{len(answer)},"period":{self._period_name},'
@@ -141,16 +153,34 @@ class AuditTrail:
 
     def _append(self, body: bytes) -> PendingEntry:
         try:
-            pending = self._log.append(body)
+            pending = self._log.append(body, True)
         except KeepstoneError as error:
             raise _unavailable() from error
         index = pending.index
         self._next = index + 1
-        if not self.strict:
-            now = monotonic()
-            if not self._marks or now - self._marks[-1][1] >= 0.001:
-                self._marks.append((index, now))
+        # A commit costs as much as several requests, so entries share one: in strict mode those
+        # of one turn of the loop, in group mode those of some milliseconds.
+        if self.strict:
+            if not self._held and self._loop is not None:
+                self._loop.call_soon(self._flush)
+            self._held = True
+            return pending
+        now = monotonic()
+        if not self._marks or now - self._marks[-1][1] >= 0.001:
+            self._marks.append((index, now))
+        if not self._held:
+            self._held, self._held_since = True, now
+            if self._loop is not None:
+                self._loop.call_later(self.options.gather_s, self._flush)
+        elif now - self._held_since >= self.options.gather_s:
+            # A turn of the loop may be longer than that, and timers only run between turns.
+            self._flush()
         return pending
+
+    def _flush(self) -> None:
+        if self._held:
+            self._held = False
+            self._log.flush()
 
     def refuse(self, reason: str, principal: str | None) -> None:
         """Count a refusal that does not wait: of a stranger, or below a principal's limit."""
@@ -168,7 +198,7 @@ class AuditTrail:
     def _enter_period(self, now: int) -> None:
         self._period = self._periods.current(now)
         self._period_name = json.dumps(self._period.name, ensure_ascii=True)
-        self._period_key = Committer(self._period.key)
+        self._period_key = Mac(self._period.key)
 
     # Waiting
 
@@ -235,6 +265,7 @@ class AuditTrail:
         assert self._loop is not None
         for refused in self.refused.close_window(monotonic(), force=True):
             self._append_refused(refused)
+        self._log.flush()
         try:
             if self._next > self._durable:
                 future = self._loop.create_future()

@@ -13,18 +13,13 @@ from __future__ import annotations
 
 import hmac
 from dataclasses import dataclass
-from hashlib import sha256
 from typing import Any, Protocol
 
 from keepstone.core.canonical import parse_json
+from keepstone.core.mac import KEY_SIZE as KEY_SIZE
 from keepstone.errors import InputError
 
-KEY_SIZE = 32
 INPUT, OUTPUT = b"input\0", b"output\0"
-_BLOCK = 64
-_INNER = bytes(value ^ 0x36 for value in range(256))
-_OUTER = bytes(value ^ 0x5C for value in range(256))
-_PAD = bytes(_BLOCK - KEY_SIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,24 +38,6 @@ class Periods(Protocol):
     def current(self, now: int) -> Period:
         """The period that holds `now`, made if there is none yet."""
         ...
-
-
-class Committer:
-    """HMAC-SHA256 with one key for several messages.
-
-    RFC 2104 written out over hashlib: the key's two blocks are made once, and a message costs
-    two calls instead of a MAC object; a test holds it against `hmac`.
-    """
-
-    __slots__ = ("_inner", "_outer")
-
-    def __init__(self, key: bytes) -> None:
-        block = key + _PAD
-        self._inner = block.translate(_INNER)
-        self._outer = block.translate(_OUTER)
-
-    def mac(self, message: bytes) -> bytes:
-        return sha256(self._outer + sha256(self._inner + message).digest()).digest()
 
 
 def entry_key(period_key: bytes, nonce: str) -> bytes:

@@ -17,37 +17,20 @@ class Exchange:
     `flaw` is what the headers were found wanting in; it is told only to who may know.
     """
 
-    __slots__ = (
-        "action",
-        "address",
-        "admission",
-        "body",
-        "cleared",
-        "credential",
-        "endpoint",
-        "flaw",
-        "header_length",
-        "now",
-        "plain",
-        "principal",
-        "request",
-        "started",
-        "ticks",
-    )
+    action: str | None = None
+    admission: str | None = None
+    body: bytes = b""
+    cleared: bool = False
+    credential: bytes | Problem | None = None
+    endpoint: Endpoint | None = None
+    flaw: Problem | None = None
+    header_length: int | None = None
+    plain: bool = False
+    principal: Principal | None = None
+    request: InferRequest | None = None
 
     def __init__(self, address: str, now: int, ticks: float, started: int) -> None:
         self.address = address
-        self.action: str | None = None
-        self.endpoint: Endpoint | None = None
         self.now = now
         self.ticks = ticks
         self.started = started
-        self.credential: bytes | Problem | None = None
-        self.flaw: Problem | None = None
-        self.header_length: int | None = None
-        self.plain = False
-        self.principal: Principal | None = None
-        self.cleared = False
-        self.admission: str | None = None
-        self.body = b""
-        self.request: InferRequest | None = None

@@ -76,9 +76,7 @@ class HttpConnection(asyncio.Protocol):
         self._in_head = False
         self._url = b""
         self._headers: list[tuple[bytes, bytes]] = []
-        self._head_bytes = 0
         self._fed_bytes = 0
-        self._expects = False
 
     # Called by the transport
 
@@ -104,6 +102,7 @@ class HttpConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._closing or self._refusal is not None:
             return
+        self._feeding = len(data)
         try:
             self._parser.feed_data(data)
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
@@ -134,29 +133,27 @@ class HttpConnection(asyncio.Protocol):
         self._in_head = True
         self._url = b""
         self._headers = []
-        self._head_bytes = self._fed_bytes = 0
-        self._expects = False
+        self._fed_bytes = 0
         if not self._exchanges:
             self.deadline = self.loop.time() + self._limits.header_s
 
     def on_url(self, url: bytes) -> None:
         self._url += url
-        self._count(len(url))
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._count(len(name) + len(value) + 4)
-        if not self._in_head:
-            return  # a trailer: counted, and otherwise of no interest
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self._expects = True
-        self._headers.append((name, value))
-        if len(self._headers) > self._limits.header_count:
-            self._stop(PROBLEMS["request.headers_too_large"])
+        # Trailers come after the head: they are bounded like all that is fed, and dropped.
+        if self._in_head:
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._in_head = False
-        parser = self._parser
+        parser, headers, limits = self._parser, self._headers, self._limits
+        # What was fed for this head is never more than it, so the sum is seldom needed.
+        if len(headers) > limits.header_count or (
+            self._fed_bytes + self._feeding > limits.header_bytes
+            and len(self._url) + sum(len(n) + len(v) + 4 for n, v in headers) > limits.header_bytes
+        ):
+            self._stop(PROBLEMS["request.headers_too_large"])
         if parser.should_upgrade() or len(self._exchanges) >= MAX_PIPELINED:
             self._stop(PROBLEMS["request.bad_http"])
         version = parser.get_http_version()
@@ -171,15 +168,15 @@ class HttpConnection(asyncio.Protocol):
             "raw_path": path,
             "query_string": query,
             "root_path": "",
-            "headers": self._headers,
+            "headers": headers,
             "client": self._client,
             "server": self._server,
         }
         keep_alive = version == "1.1" and parser.should_keep_alive()
-        self._reading = HttpExchange(self, scope, keep_alive, self._expects)
+        self._reading = HttpExchange(self, scope, keep_alive)
         self._exchanges.append(self._reading)
         if len(self._exchanges) == 1:
-            self.deadline = self.loop.time() + self._limits.body_s
+            self.deadline = self.loop.time() + limits.body_s
 
     def on_body(self, body: bytes) -> None:
         if self._reading is not None:
@@ -192,11 +189,6 @@ class HttpConnection(asyncio.Protocol):
             exchange.complete_body()
         if self._exchanges and exchange is self._exchanges[0]:
             self.deadline = FOREVER
-
-    def _count(self, size: int) -> None:
-        self._head_bytes += size
-        if self._head_bytes > self._limits.header_bytes:
-            self._stop(PROBLEMS["request.headers_too_large"])
 
     def _stop(self, problem: Problem) -> None:
         self._refusal = problem

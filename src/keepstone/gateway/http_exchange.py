@@ -38,9 +38,9 @@ class HttpExchange:
         "_buffered",
         "_chunks",
         "_connection",
+        "_continued",
         "_coroutine",
         "_delivered",
-        "_expects",
         "_head",
         "_hung_up",
         "_keep_alive",
@@ -51,9 +51,7 @@ class HttpExchange:
         "started",
     )
 
-    def __init__(
-        self, connection: HttpConnection, scope: Message, keep_alive: bool, expects: bool
-    ) -> None:
+    def __init__(self, connection: HttpConnection, scope: Message, keep_alive: bool) -> None:
         self.scope = scope
         self.started = False
         self.answered = False
@@ -61,9 +59,9 @@ class HttpExchange:
         self._connection = connection
         self._coroutine: Coroutine[Any, Any, None] | None = None
         self._keep_alive = keep_alive
-        self._expects = expects
         self._chunks: list[bytes] = []
         self._buffered = 0
+        self._continued = False
         self._delivered = False
         self._hung_up = False
         self._waiter: asyncio.Future[None] | None = None
@@ -146,9 +144,6 @@ class HttpExchange:
 
     async def receive(self) -> Message:
         connection = self._connection
-        if self._expects and self.more:
-            connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self._expects = False
         while not self._hung_up:
             if not self._delivered and (self._chunks or not self.more):
                 body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
@@ -158,10 +153,20 @@ class HttpExchange:
                 self._buffered = 0
                 self._delivered = not self.more
                 return {"type": "http.request", "body": body, "more_body": self.more}
+            self._continue()
             self._waiter = connection.loop.create_future()
             await self._waiter
             self._waiter = None
         return {"type": "http.disconnect"}
+
+    def _continue(self) -> None:
+        """The application wants a body that a client may be holding back (RFC 9110 10.1.1)."""
+        if not self._continued:
+            self._continued = True
+            for name, value in self.scope["headers"]:
+                if name == b"expect" and value.lower() == b"100-continue":
+                    self._connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    return
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":

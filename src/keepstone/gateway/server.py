@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import errno
+import gc
 import os
 import signal
 import socket
@@ -213,6 +214,9 @@ class Server(uvicorn.Server):
         `on_ready` is called with the port when the first request can come. Raises
         OperationalError `audit.unavailable` if the record could not be completed.
         """
+        # What was loaded by now stays: collecting it over and over would cost each request.
+        gc.collect()
+        gc.freeze()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self.serve())
 

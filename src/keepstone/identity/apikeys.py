@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from keepstone.core.canonical import canonical, parse_json
+from keepstone.core.mac import Mac
 from keepstone.core.ports import Randomness, SystemRandomness
 from keepstone.errors import DeniedError, InputError, OperationalError
 from keepstone.identity.principal import (
@@ -128,7 +129,7 @@ class ApiKeyRing:
     ) -> None:
         if len(pepper) != PEPPER_SIZE:
             raise InputError("apikeys.bad_pepper", f"The pepper is not {PEPPER_SIZE} bytes.")
-        self._pepper = pepper
+        self._mac = Mac(pepper).digest
         self._max_lifetime_ms = max_lifetime_ms
         self._randomness = randomness if randomness is not None else SystemRandomness()
         # Nothing hashes to these: they stand where a record has no such secret.
@@ -162,7 +163,7 @@ class ApiKeyRing:
         if len(data) != _LENGTH:
             raise _unusable(text)
         slot = self._slots.get(text[3:15], self._absent)
-        mac = hmac.digest(self._pepper, data, "sha256")
+        mac = self._mac(data)
         is_current = hmac.compare_digest(mac, slot.current)
         is_previous = hmac.compare_digest(mac, slot.previous) and now < slot.previous_ends
         if not (is_current or is_previous) or slot.principal is None:
@@ -265,7 +266,7 @@ class ApiKeyRing:
         secret = urlsafe_b64encode(self._randomness.token_bytes(32)).rstrip(b"=").decode("ascii")
         body = f"{PREFIX}{key_id}_{secret}"
         text = body + _checksum(body)
-        return text, StoredSecret(hmac.digest(self._pepper, text.encode("ascii"), "sha256"))
+        return text, StoredSecret(self._mac(text.encode("ascii")))
 
     def _put(self, record: ApiKeyRecord) -> None:
         leaving = record.secrets[1] if len(record.secrets) == 2 else None
