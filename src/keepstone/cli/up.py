@@ -112,6 +112,7 @@ def command(
         say(f"workspace {identity.workspace_id} made at {site.layout.root}", mark="ok")
     beside = model.with_name("sample.json")
     body = sample or (beside if beside.exists() else None)
+    body = body.absolute() if body is not None else None
 
     def announce(served: Served) -> None:
         _announce(served, body)
