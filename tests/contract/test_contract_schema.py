@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 
 import pytest
 from hypothesis import given, settings
@@ -102,7 +101,6 @@ def test_any_tensor_is_read_or_refused(tensor):
         {"shape": [1.0]},
         {"shape": [1] * 9},
         {"shape": "64"},
-        {"low": math.inf},
         {"low": "nan"},
         {"low": "0x10"},
         {"low": "1_0"},
@@ -125,7 +123,7 @@ def test_a_wrong_tensor_is_refused(change):
     parse_contract(json.dumps(document))
     document["inputs"] = [good | change]
     with pytest.raises(InputError) as caught:
-        parse_contract(json.dumps(document).replace("Infinity", "1e999"))
+        parse_contract(json.dumps(document))
     assert caught.value.code == "contract.malformed"
 
 
@@ -165,3 +163,9 @@ def test_equal_bounds_have_equal_bytes():
 
 def test_sizes_of_elements():
     assert [t.size for t in DType] == [1, 1, 2, 4, 8, 1, 2, 4, 8, 2, 4, 8, None]
+
+
+@pytest.mark.parametrize("bound", [float("inf"), float("nan"), (0.0, float("-inf"))])
+def test_bounds_are_finite(bound):
+    with pytest.raises(InputError):
+        TensorSpec("x", DType.FP32, (2,), low=bound)

@@ -84,18 +84,19 @@ def test_an_unknown_id_does_the_work_of_a_wrong_secret(monkeypatch: pytest.Monke
     text, _ = keys.mint("user:alice", GRANTS, now=NOW, lifetime_ms=DAY)
     stranger, _ = ring().mint("user:alice", GRANTS, now=NOW, lifetime_ms=DAY)
     calls: list[str] = []
+    real = keys._mac
+
+    def digest(message: bytes) -> bytes:
+        calls.append("digest")
+        return real(message)
 
     class Counted:
-        @staticmethod
-        def digest(*given: Any) -> bytes:
-            calls.append("digest")
-            return hmac.digest(*given)
-
         @staticmethod
         def compare_digest(left: bytes, right: bytes) -> bool:
             calls.append(f"compare {len(left)} {len(right)}")
             return hmac.compare_digest(left, right)
 
+    monkeypatch.setattr(keys, "_mac", digest)
     monkeypatch.setattr(apikeys, "hmac", Counted)
     assert denied(keys, stranger) == "auth.unknown_key"
     unknown = list(calls)

@@ -99,7 +99,8 @@ class TensorCheck:
     def holds(self, shape: Sequence[int], values: Sequence[float]) -> bool:
         """Whether a float tensor of `shape`, not yet made of `values`, would pass for certain.
 
-        False says nothing: make the tensor and check it. Bounds are numbers of the element type,
+        `values` come from JSON, which has no NaN. False says nothing: make the tensor and check
+        it. Bounds are numbers of the element type,
         so a value within them is still within them once it is rounded to that type.
         """
         floor, ceiling = self._floor, self._ceiling
