@@ -67,7 +67,7 @@ def split(command: str) -> Iterator[list[str]]:
 
 def check_click(root: click.Command, name: str, arguments: list[str]) -> str | None:
     """Return why `arguments` would be a usage error, or None. No file is looked at."""
-    command, context = root, click.Context(root, info_name=name)
+    command, context = root, click.Context(root, info_name=name, **root.context_settings)
     rest = list(arguments)
     while isinstance(command, click.Group):
         if not rest or rest[0] in context.help_option_names or rest[0] == "--version":
