@@ -1,0 +1,124 @@
+"""The checker: one process that opens one model with onnxruntime and says what it saw.
+
+Run as a script, isolated, by `scan.checker`; it imports nothing of this package. It limits
+itself before it reads a byte of the model, since only code that it trusts has run by then.
+
+    child.py DESCRIPTOR SHA256 MEMORY_BYTES CPU_SECONDS CONFIGURATION_JSON
+
+It writes one JSON object to stdout: {"result": "ok" | "refused" | "unsupported" | "limit" |
+"changed" | "missing", "detail", "inputs", "outputs"}.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import resource
+import sys
+from typing import Any
+
+
+def limit(memory: int, seconds: int) -> None:
+    """From here on: so much memory and time, no file written, no process started."""
+    for kind, most in (
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+        (resource.RLIMIT_NOFILE, 32),
+        (resource.RLIMIT_NPROC, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        # The hard limit too: the model cannot raise what it could not reach.
+        resource.setrlimit(kind, (most, most))
+
+
+def read(descriptor: int) -> bytes:
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    with open(descriptor, "rb", closefd=False) as file:
+        return file.read()
+
+
+def judge(model: bytes, configuration: dict[str, str]) -> dict[str, Any]:
+    import onnxruntime as ort  # type: ignore[import-untyped]
+    from onnxruntime.capi import (  # type: ignore[import-untyped]
+        onnxruntime_pybind11_state as state,
+    )
+
+    # First as it stands, then as the vault will load it: optimising may fold a small graph
+    # into a large one, and must do so here first.
+    level = ort.GraphOptimizationLevel
+    session = None
+    for optimisation in (level.ORT_DISABLE_ALL, level.ORT_ENABLE_ALL):
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.graph_optimization_level = optimisation
+        for name, value in configuration.items():
+            options.add_session_config_entry(name, value)
+        session = None
+        try:
+            session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except (MemoryError, state.NotImplemented) as error:
+            kind = "limit" if isinstance(error, MemoryError) else "unsupported"
+            return {"result": kind, "detail": describe(error)}
+        except Exception as error:  # noqa: BLE001  # the edge of this process: all is reported
+            return {"result": classify(str(error)), "detail": describe(error)}
+    assert session is not None
+    return {
+        "result": "ok",
+        "detail": "",
+        "inputs": [value.name for value in session.get_inputs()],
+        "outputs": [value.name for value in session.get_outputs()],
+    }
+
+
+# onnxruntime tells these apart only in words.
+_WORDS = (
+    ("bad_alloc", "limit"),
+    ("bad allocation", "limit"),
+    ("Failed to allocate", "limit"),
+    ("Unsupported model IR version", "unsupported"),
+    ("is under development", "unsupported"),
+)
+
+
+def classify(words: str) -> str:
+    return next((result for part, result in _WORDS if part in words), "refused")
+
+
+def describe(error: BaseException) -> str:
+    lines = str(error).splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+def main(arguments: list[str]) -> None:
+    descriptor, expected, memory, seconds, configuration = arguments
+    try:
+        # Imported before the limits, since it is trusted and wants address space of its own.
+        import onnxruntime  # noqa: F401
+    except ImportError as error:
+        answer: dict[str, Any] = {"result": "missing", "detail": describe(error)}
+    else:
+        limit(int(memory), int(seconds))
+        try:
+            model = read(int(descriptor))
+            if hashlib.sha256(model).hexdigest() != expected:
+                answer = {"result": "changed", "detail": ""}
+            else:
+                answer = judge(model, json.loads(configuration))
+        except MemoryError as error:
+            answer = {"result": "limit", "detail": describe(error)}
+    sys.stdout.write(json.dumps(answer))
+    sys.stdout.flush()
+    # Nothing of the model is torn down: the answer stands, the process goes.
+    with contextlib.suppress(OSError):
+        os.close(int(descriptor))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,60 @@
+"""What a file is, by its content: names and extensions are the attacker's to choose."""
+
+from __future__ import annotations
+
+from keepstone.contract.onnx import resembles_onnx
+from keepstone.scan.opcodes import resembles_pickle
+
+UNKNOWN = "unknown"
+EMPTY = "empty"
+
+# Formats that say what they are at a fixed place: (offset, bytes, name).
+_SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
+    (0, b"PK\x03\x04", "zip"),
+    (0, b"PK\x05\x06", "zip"),
+    (0, b"\x93NUMPY", "numpy"),
+    (0, b"GGUF", "gguf"),
+    (0, b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (0, b"\x1f\x8b", "gzip"),
+    (0, b"BZh", "bzip2"),
+    (0, b"\xfd7zXZ\x00", "xz"),
+    (0, b"\x04\x22\x4d\x18", "lz4"),
+    (0, b"\x28\xb5\x2f\xfd", "zstd"),
+    (0, b"7z\xbc\xaf\x27\x1c", "7z"),
+    (0, b"\x7fELF", "elf"),
+    (0, b"MZ", "pe"),
+    (4, b"TFL3", "tflite"),
+    (4, b"ORTM", "ort"),
+    (257, b"ustar", "tar"),
+    (512, b"\x89HDF\r\n\x1a\n", "hdf5"),
+    (0, b"<?xml", "xml"),
+)
+_HEAD = 1 << 16
+_ZLIB_SECOND = frozenset({0x01, 0x5E, 0x9C, 0xDA})
+
+
+def identify(data: memoryview) -> str:
+    """Return the name of the format of `data`, `empty`, or `unknown`. Never raises."""
+    if not data:
+        return EMPTY
+    head = bytes(data[:_HEAD])
+    if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
+        return "pickle"
+    for offset, mark, name in _SIGNATURES:
+        if head[offset : offset + len(mark)] == mark:
+            return name
+    if head[:1] == b"\x78" and len(head) > 1 and head[1] in _ZLIB_SECOND:
+        return "zlib"
+    if _is_safetensors(head, len(data)):
+        return "safetensors"
+    # Those without a signature come last, the strictest first.
+    if resembles_onnx(head):
+        return "onnx"
+    if resembles_pickle(head):
+        return "pickle"
+    return UNKNOWN
+
+
+def _is_safetensors(head: bytes, size: int) -> bool:
+    length = int.from_bytes(head[:8], "little")
+    return len(head) > 9 and 2 <= length <= size - 8 and head[8:9] == b"{"

@@ -1,0 +1,202 @@
+"""ONNX: what the structure says, then what the runtime says, in a process of its own.
+
+Promise: clean means that every node comes from operators that onnxruntime brings, nothing lies
+outside of the file, every reader sees the same model, and onnxruntime opened it within limits.
+It says nothing about what the model computes.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections import Counter
+from collections.abc import Iterator
+
+from keepstone.contract.onnx import OnnxFunction, OnnxModel, read_onnx
+from keepstone.core.finding import Finding
+from keepstone.errors import InputError
+from keepstone.scan.checker import Checked, check_with_runtime
+from keepstone.scan.rules import RULES, finding, printable
+from keepstone.scan.view import FileView
+
+# Protobuf takes no message of 2 GiB or more.
+MAX_SIZE = (1 << 31) - 1
+MAX_EXPANDED_NODES = 1_000_000
+MAX_SPARSE_ELEMENTS = 1 << 28
+
+# What onnxruntime's own build defines. The default domain is the empty string.
+STANDARD_DOMAINS = frozenset(
+    {
+        *("", "ai.onnx.ml", "ai.onnx.preview", "ai.onnx.preview.training", "ai.onnx.training"),
+        *("com.microsoft", "com.microsoft.nchwc", "com.ms.internal.nhwc"),
+    }
+)
+# Operators of those domains that open files or call into the host process.
+HOST_OPERATORS = frozenset(
+    {
+        ("com.microsoft", "EPContext"),
+        ("com.microsoft", "PythonOp"),
+        ("com.microsoft", "PythonOpGrad"),
+        ("com.microsoft", "ATen"),
+        ("com.microsoft", "TorchEmbedding"),
+        ("com.microsoft", "ExternalGradient"),
+    }
+)
+
+
+def scan_onnx(view: FileView) -> Iterator[Finding]:
+    """Judge one ONNX file. No finding means clean."""
+    if len(view.data) > MAX_SIZE:
+        yield finding("onnx.too_large", "The file is larger than ONNX allows: 2 GiB.", view.path)
+        return
+    try:
+        model = read_onnx(view.data)
+    except InputError as error:
+        rule = error.code if error.code in RULES else "onnx.malformed"
+        yield finding(rule, error.cause, view.path)
+        return
+    found = list(_structure(model, view))
+    yield from found
+    # The runtime only sees what passed: a model that is refused anyway need not be opened.
+    if not found:
+        checked = check_with_runtime(view.descriptor, len(view.data), view.sha256)
+        yield from _runtime(checked, model, view.path)
+
+
+def _structure(model: OnnxModel, view: FileView) -> Iterator[Finding]:
+    path = view.path
+    for tensor in model.external_tensors:
+        yield finding(
+            "onnx.external_data",
+            f"The tensor {printable(tensor.name)!r} has its data in "
+            f"{printable(tensor.location)!r}, outside of the file.",
+            path,
+            tensor.offset,
+            tensor.place,
+        )
+    yield from _operators(model, path)
+    yield from _functions(model, path)
+    if model.sparse_elements > MAX_SPARSE_ELEMENTS:
+        reason = f"A sparse tensor unfolds to {model.sparse_elements} elements."
+        yield finding("onnx.too_large", reason, path)
+    for name in model.unknown_fields:
+        yield finding("onnx.unknown_field", f"The field {name} is not known.", path)
+    if _is_zip(view.data):
+        yield finding("file.polyglot", "The ONNX file is a zip archive as well.", path)
+
+
+def _operators(model: OnnxModel, path: str) -> Iterator[Finding]:
+    own = {(function.domain, function.name) for function in model.functions}
+    for domain, operator in sorted(model.operators):
+        name = f"{printable(domain)}::{printable(operator)}" if domain else printable(operator)
+        if (domain, operator) in HOST_OPERATORS:
+            yield finding(
+                "onnx.host_operator", f"The operator {name} reaches out of the model.", path
+            )
+        elif domain not in STANDARD_DOMAINS and (domain, operator) not in own:
+            yield finding(
+                "onnx.custom_domain",
+                f"The operator {name} is not one that onnxruntime brings.",
+                path,
+            )
+
+
+def _functions(model: OnnxModel, path: str) -> Iterator[Finding]:
+    for function in model.functions:
+        if function.domain in STANDARD_DOMAINS:
+            yield finding(
+                "onnx.function_shadow",
+                f"The function {printable(function.name)!r} takes the name space of the standard "
+                "operators.",
+                path,
+            )
+    keys = [(function.domain, function.name, function.overload) for function in model.functions]
+    if len(set(keys)) != len(keys):
+        yield finding("onnx.ambiguous", "The model defines one function twice.", path)
+        return
+    size = expanded_nodes(model)
+    if size is None:
+        yield finding("onnx.function_bomb", "A function of the model calls itself.", path)
+    elif size > MAX_EXPANDED_NODES:
+        reason = f"The model's functions unfold to more than {MAX_EXPANDED_NODES} nodes."
+        yield finding("onnx.function_bomb", reason, path)
+
+
+def expanded_nodes(model: OnnxModel) -> int | None:
+    """How many nodes are left once every call is replaced; None where that never ends.
+
+    Capped a little above MAX_EXPANDED_NODES. Overloads of one name count together: which one a
+    call takes depends on its types.
+    """
+    bodies: dict[tuple[str, str], list[OnnxFunction]] = {}
+    for function in model.functions:
+        bodies.setdefault((function.domain, function.name), []).append(function)
+    sizes: dict[tuple[str, str], int] = {}
+    # Depth first with a stack of our own: an attacker chooses how long the chain of calls is.
+    for root in bodies:
+        stack = [(root, False)]
+        active: set[tuple[str, str]] = set()
+        while stack:
+            key, done = stack.pop()
+            calls: Counter[tuple[str, str]] = Counter()
+            for body in bodies[key]:
+                calls.update({k: n for k, n in body.calls.items() if k in bodies})
+            if done:
+                active.discard(key)
+                total = sum(body.nodes for body in bodies[key])
+                total += sum(n * sizes[k] for k, n in calls.items())
+                sizes[key] = min(total, MAX_EXPANDED_NODES + 1)
+            elif key not in sizes:
+                if key in active:
+                    return None
+                active.add(key)
+                stack.append((key, True))
+                if any(k in active for k in calls):
+                    return None
+                stack.extend((k, False) for k in calls if k not in sizes)
+    total = sum(n * sizes.get(key, 0) for key, n in model.main_calls.items())
+    return min(model.nodes + total, MAX_EXPANDED_NODES + 1)
+
+
+def _is_zip(data: memoryview) -> bool:
+    """True where the end of the file is a zip directory that leads to entries."""
+    from keepstone.scan.containers import ViewFile
+
+    try:
+        with zipfile.ZipFile(ViewFile(data)) as archive:
+            return bool(archive.infolist())
+    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
+        return False
+
+
+def _runtime(checked: Checked, model: OnnxModel, path: str) -> Iterator[Finding]:
+    match checked.result:
+        case "ok":
+            inputs = tuple(value.name for value in model.inputs)
+            outputs = tuple(value.name for value in model.outputs)
+            if (checked.inputs, checked.outputs) != (inputs, outputs):
+                yield finding(
+                    "onnx.reader_mismatch",
+                    "onnxruntime sees other inputs or outputs than the file's structure shows.",
+                    path,
+                )
+        case "refused":
+            reason = f"onnxruntime refuses the model: {_words(checked)}."
+            yield finding("onnx.invalid", reason, path)
+        case "limit":
+            reason = f"Opening the model went past a limit: {_words(checked)}."
+            yield finding("scan.not_evaluated", reason, path)
+        case "crash":
+            reason = f"The checker crashed on the model: {_words(checked)}."
+            yield finding("scan.not_evaluated", reason, path)
+        case "unsupported":
+            reason = f"onnxruntime does not support the model: {_words(checked)}."
+            yield finding("scan.not_evaluated", reason, path)
+        case "changed":
+            yield finding("scan.not_evaluated", "The file changed while it was scanned.", path)
+        case _:
+            reason = f"The checker could not run: {_words(checked)}."
+            yield finding("scan.not_evaluated", reason, path)
+
+
+def _words(checked: Checked) -> str:
+    return printable(checked.detail, 300).rstrip(".") or "no reason given"

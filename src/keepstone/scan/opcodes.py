@@ -1,0 +1,309 @@
+"""A walk over the opcodes of a pickle, with what the names of its imports are made of.
+
+Promise: every opcode that a real loader would reach is reached, so no import before a break is
+missed; nothing is built, imported or called. A pickle has no jumps: the walk is linear and the
+order is the loader's. Numbers are never parsed, so their odd spellings (`I0x1`, `L0x10L`) stop
+nothing. Names are followed through the stack and the memo; where one is not a plain text of
+the file, the import is *computed*.
+
+Source: CPython's Lib/pickletools.py and Modules/_pickle.c.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from enum import Enum
+
+_PAIR = "stringnl_noescape_pair"
+# Bytes of length in front of an argument whose length varies.
+_PREFIXED = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+_NAME_LIMIT = 1024
+_IMPORTS_KEPT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class _Opcode:
+    name: str
+    lines: int  # arguments that end with a newline
+    fixed: int  # bytes of a fixed argument
+    prefix: int  # bytes of length in front of the argument
+    pops: int
+    pushes: int
+    to_mark: bool  # takes everything down to the topmost mark
+
+
+def _read_table() -> dict[int, _Opcode]:
+    table = {}
+    for opcode in pickletools.opcodes:
+        argument, lines, fixed, prefix = opcode.arg, 0, 0, 0
+        if argument is not None:
+            if argument.n == pickletools.UP_TO_NEWLINE:
+                lines = 2 if argument.name == _PAIR else 1
+            elif argument.n in _PREFIXED:
+                prefix = _PREFIXED[argument.n]
+            else:
+                fixed = argument.n
+        before = opcode.stack_before
+        to_mark = pickletools.markobject in before
+        below = before.index(pickletools.markobject) if to_mark else len(before)
+        table[ord(opcode.code)] = _Opcode(
+            opcode.name, lines, fixed, prefix, below, len(opcode.stack_after), to_mark
+        )
+    return table
+
+
+_TABLE = _read_table()
+_TEXTS = frozenset(
+    {
+        *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+        *("STRING", "BINSTRING", "SHORT_BINSTRING"),
+    }
+)
+_EXTENSIONS = frozenset({"EXT1", "EXT2", "EXT4"})
+_CALLS = frozenset({"REDUCE", "BUILD", "OBJ", "INST", "NEWOBJ", "NEWOBJ_EX"})
+
+
+class Cause(Enum):
+    """Why a walk ended."""
+
+    STOP = "stop"
+    BROKEN = "broken"
+    LIMIT = "limit"
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """A name that loading would look up. `module` and `name` are None where computed.
+
+    For an extension code `name` is the number, and there is no module.
+    """
+
+    opcode: str
+    module: str | None
+    name: str | None
+    offset: int
+
+
+@dataclass(slots=True)
+class Walk:
+    """What one pickle holds: how it ended, where, and what it imports."""
+
+    cause: Cause
+    end: int
+    imports: list[Import] = field(default_factory=list)  # each name once, the first 1,000
+    opcodes: int = 0
+    plausible: bool = False  # a loader would have got to a call, or to the end
+
+
+class _BrokenError(Exception):
+    """The stream is not a pickle from here on."""
+
+
+_MARK = object()
+
+
+def walk(data: memoryview, start: int = 0, max_opcodes: int = 5_000_000) -> Walk:
+    """Walk the one pickle that begins at `start`. Never raises for any content."""
+    found = Walk(Cause.BROKEN, start)
+    machine = _Machine(data)
+    seen: set[tuple[str | None, str | None]] = set()
+    at = start
+    while at < len(data):
+        if found.opcodes >= max_opcodes:
+            found.cause = Cause.LIMIT
+            break
+        opcode = _TABLE.get(data[at])
+        if opcode is None:
+            break
+        try:
+            pieces, after = _arguments(data, at + 1, opcode)
+        except _BrokenError:
+            break
+        found.opcodes += 1
+        imported = machine.step(opcode, pieces, at)
+        if imported is not None and len(seen) < _IMPORTS_KEPT:
+            name = (imported.module, imported.name)
+            if name not in seen:
+                seen.add(name)
+                found.imports.append(imported)
+        if machine.sound and (opcode.name == "STOP" or (seen and opcode.name in _CALLS)):
+            found.plausible = True
+        at = after
+        if opcode.name == "STOP":
+            found.cause = Cause.STOP
+            break
+    found.end = at
+    return found
+
+
+def walk_all(data: memoryview, max_opcodes: int = 5_000_000) -> Iterator[Walk]:
+    """Walk pickle after pickle, as loaders of several objects do, until one does not end."""
+    at = 0
+    while at < len(data) and max_opcodes > 0:
+        found = walk(data, at, max_opcodes)
+        yield found
+        if found.cause is not Cause.STOP:
+            return
+        at, max_opcodes = found.end, max_opcodes - found.opcodes
+    if at < len(data):
+        yield Walk(Cause.LIMIT, at)
+
+
+def resembles_pickle(head: bytes) -> bool:
+    """True where `head` opens as a pickle without a protocol mark (protocols 0 and 1) does.
+
+    It must end, or call something it imported, before a loader would stop. Plain text that
+    happens to begin with opcodes does neither.
+    """
+    found = walk(memoryview(head), 0, 10_000)
+    if not found.plausible or found.opcodes < 2:
+        return False
+    return all(_could_be_name(item) for item in found.imports[:1])
+
+
+def _could_be_name(item: Import) -> bool:
+    if item.module is None or item.name is None:
+        return item.opcode in ("STACK_GLOBAL", *_EXTENSIONS)
+    parts = [*item.module.split("."), *item.name.split(".")]
+    return all(part.isidentifier() for part in parts)
+
+
+def _arguments(data: memoryview, at: int, opcode: _Opcode) -> tuple[list[tuple[int, int]], int]:
+    """Where each argument's content lies, and where the opcode ends."""
+    if opcode.lines:
+        pieces = []
+        for _ in range(opcode.lines):
+            end = _line_end(data, at)
+            pieces.append((at, end))
+            at = end + 1
+        return pieces, at
+    length = opcode.fixed
+    if opcode.prefix:
+        if at + opcode.prefix > len(data):
+            raise _BrokenError
+        length = int.from_bytes(data[at : at + opcode.prefix], "little")
+        at += opcode.prefix
+    if length > len(data) - at:
+        raise _BrokenError
+    return [(at, at + length)], at + length
+
+
+def _line_end(data: memoryview, at: int) -> int:
+    """Search in steps: a line may be the whole file, and must not be copied at once."""
+    step = 256
+    while at < len(data):
+        found = bytes(data[at : at + step]).find(b"\n")
+        if found >= 0:
+            return at + found
+        at, step = at + step, 1 << 16
+    raise _BrokenError
+
+
+class _Machine:
+    """The stack and the memo as far as names go: where a text lies, the mark, or unknown.
+
+    A text is kept as the offset of its opcode: an attacker's million texts cost no memory. An
+    opcode on too short a stack makes a loader stop; here `sound` falls and the walk goes on,
+    since more reached is never less safe.
+    """
+
+    def __init__(self, data: memoryview) -> None:
+        self.sound = True
+        self._data = data
+        self._stack: list[int | object | None] = []
+        self._memo: dict[int, int | object | None] = {}
+
+    def step(self, opcode: _Opcode, pieces: list[tuple[int, int]], at: int) -> Import | None:
+        name, stack = opcode.name, self._stack
+        if name in _TEXTS:
+            stack.append(at)
+        elif name == "MARK":
+            stack.append(_MARK)
+        elif name == "DUP":
+            stack.append(self._top())
+        elif name == "MEMOIZE":
+            self._memo[len(self._memo)] = self._top()
+        elif name.endswith("PUT"):
+            self._put(self._number(pieces[0], name))
+        elif name.endswith("GET"):
+            key = self._number(pieces[0], name)
+            stack.append(None if key is None else self._memo.get(key))
+        elif name in ("GLOBAL", "INST"):
+            self._move(opcode)
+            return Import(name, self._line(pieces[0]), self._line(pieces[1]), at)
+        elif name == "STACK_GLOBAL":
+            module, attribute = [None, None, *stack[-2:]][-2:]
+            self._move(opcode)
+            return Import(name, self._text(module), self._text(attribute), at)
+        elif name in _EXTENSIONS:
+            stack.append(None)
+            number = int.from_bytes(self._data[pieces[0][0] : pieces[0][1]], "little")
+            return Import(name, None, str(number), at)
+        else:
+            self._move(opcode)
+        return None
+
+    def _top(self) -> int | object | None:
+        if not self._stack:
+            self.sound = False
+            return None
+        return self._stack[-1]
+
+    def _put(self, key: int | None) -> None:
+        if key is None:
+            # Spelled so that loaders differ: whatever is fetched from now on is unknown.
+            self._memo.clear()
+        else:
+            self._memo[key] = self._top()
+
+    def _move(self, opcode: _Opcode) -> None:
+        stack = self._stack
+        if opcode.to_mark:
+            while True:
+                if not stack:
+                    self.sound = False
+                    break
+                if stack.pop() is _MARK:
+                    break
+        elif opcode.name == "POP" and stack and stack[-1] is _MARK:
+            stack.pop()
+            return
+        if opcode.pops:
+            taken = stack[-opcode.pops :]
+            self.sound = self.sound and len(taken) == opcode.pops and _MARK not in taken
+            del stack[-opcode.pops :]
+        stack.extend([None] * opcode.pushes)
+
+    def _text(self, at: int | object | None) -> str | None:
+        """The text of the opcode at `at`, or None where it is not plainly one."""
+        if not isinstance(at, int):
+            return None
+        opcode = _TABLE[self._data[at]]
+        (start, end), *_ = _arguments(self._data, at + 1, opcode)[0]
+        if end - start > _NAME_LIMIT:
+            return None
+        raw = bytes(self._data[start:end])
+        if opcode.lines:
+            raw = raw.strip().strip(b"'\"") if opcode.name == "STRING" else raw
+            # Escapes are the loader's to undo: a name with one is as good as computed.
+            if b"\\" in raw:
+                return None
+        return raw.decode("utf-8", "replace")
+
+    def _line(self, piece: tuple[int, int]) -> str:
+        start, end = piece
+        return bytes(self._data[start : min(end, start + _NAME_LIMIT)]).decode("utf-8", "replace")
+
+    def _number(self, piece: tuple[int, int], opcode: str) -> int | None:
+        """The memo key, or None for what is not plainly one."""
+        raw = bytes(self._data[piece[0] : min(piece[1], piece[0] + 32)])
+        if opcode.startswith(("BIN", "LONG_BIN")):
+            return int.from_bytes(raw, "little")
+        return int(raw) if raw.isdigit() else None

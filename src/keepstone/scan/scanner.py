@@ -1,0 +1,176 @@
+"""Scan files and folders: every file gets a verdict, and only a whole look makes it clean.
+
+A scanner is a function from an open file to findings; the table below says which format has
+one. A format without one, an error or a limit is *not evaluated*, with the reason.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from keepstone.core.digest import SINGLE_FILE
+from keepstone.core.finding import Finding, Outcome
+from keepstone.errors import InputError, KeepstoneError
+from keepstone.scan.containers import scan_compressed, scan_numpy, scan_zip
+from keepstone.scan.formats import EMPTY, UNKNOWN, identify
+from keepstone.scan.onnx import scan_onnx
+from keepstone.scan.pickle import scan_pickle
+from keepstone.scan.report import FileReport, ScanReport
+from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
+from keepstone.scan.view import FileView, open_view
+from keepstone.vault.staging import Staged
+
+__all__ = [
+    "RULES_VERSION",
+    "SCANNERS",
+    "FileReport",
+    "Observer",
+    "ScanReport",
+    "Scanner",
+    "scan_file",
+    "scan_paths",
+    "scan_staged",
+]
+
+Scanner = Callable[[FileView], Iterable[Finding]]
+
+# The seam: a format's scanner, by the name that `identify` gives it.
+SCANNERS: Mapping[str, Scanner] = {
+    "onnx": scan_onnx,
+    "pickle": scan_pickle,
+    "zip": scan_zip,
+    "gzip": scan_compressed,
+    "zlib": scan_compressed,
+    "bzip2": scan_compressed,
+    "xz": scan_compressed,
+    "numpy": scan_numpy,
+}
+MAX_FILES = 100_000
+MAX_DEPTH = 64
+
+# Called with the path of each file before it is scanned.
+Observer = Callable[[str], None]
+
+
+def scan_paths(paths: Sequence[Path], observer: Observer | None = None) -> ScanReport:
+    """Scan files, and every file under folders. No link inside a folder is followed.
+
+    Raises InputError `scan.missing` for a path that is not there.
+    """
+    reports: list[FileReport] = []
+    for path in paths:
+        try:
+            mode = path.stat().st_mode
+        except (OSError, ValueError) as error:
+            raise InputError("scan.missing", f"Cannot read {path}: {_strerror(error)}.") from error
+        found = _walk(path) if stat.S_ISDIR(mode) else iter([path])
+        for file in found:
+            if len(reports) >= MAX_FILES:
+                reports.append(_open(str(path), f"There are more than {MAX_FILES} files."))
+                return ScanReport(tuple(reports))
+            if observer is not None:
+                observer(str(file))
+            reports.append(file if isinstance(file, FileReport) else scan_file(file))
+    return ScanReport(tuple(reports))
+
+
+def scan_staged(staged: Staged) -> FileReport:
+    """Scan the private copy of an artifact, as staging made it, into one report.
+
+    A single file's report names it `.`; a folder's has the format `folder`, no digest of its
+    own and the findings of all its files. A copy that no longer has the digest that staging
+    gave it is not evaluated.
+    """
+    reports = []
+    for file in staged.artifact:
+        report = scan_file(staged.file(file.path), file.path)
+        if report.sha256 is not None and report.sha256 != file.sha256:
+            report = _open(report.path, "The copy is no longer what was staged.")
+        reports.append(report)
+    if staged.is_single_file:
+        return reports[0]
+    whole = ScanReport(tuple(reports))
+    return FileReport(SINGLE_FILE, None, staged.size, "folder", whole.outcome, whole.findings)
+
+
+def scan_file(path: Path, shown: str | None = None) -> FileReport:
+    """Return the verdict on one file, whatever is in it and whatever it does to its scanner."""
+    name = printable(str(path) if shown is None else shown, 4096)
+    try:
+        with open_view(path, name) as view:
+            report = _judge(view)
+    except KeepstoneError as error:
+        return _open(name, error.cause)
+    return report
+
+
+def _judge(view: FileView) -> FileReport:
+    kind, found = UNKNOWN, []
+    try:
+        kind = identify(view.data)
+        for item in _scanner(kind)(view):
+            found.append(item)
+            if len(found) >= MAX_FINDINGS:
+                reason = f"There are more than {MAX_FINDINGS} findings."
+                found.append(finding("scan.not_evaluated", reason, view.path))
+                break
+    except KeepstoneError as error:
+        found.append(finding("scan.not_evaluated", error.cause, view.path))
+    except Exception as error:  # noqa: BLE001  # an edge: the file is an attacker's
+        # A scanner that fails on a file has not judged it, and must not end the whole scan.
+        reason = f"The scanner failed: {type(error).__name__}."
+        found.append(finding("scan.not_evaluated", reason, view.path))
+    return FileReport(view.path, view.sha256, len(view.data), kind, verdict(found), tuple(found))
+
+
+def _scanner(kind: str) -> Scanner:
+    return SCANNERS.get(kind) or (lambda view: [_no_scanner(kind, view.path)])
+
+
+def _no_scanner(kind: str, path: str) -> Finding:
+    reason = {
+        UNKNOWN: "The format of the file is not known.",
+        EMPTY: "The file is empty.",
+    }.get(kind, f"There is no scanner for the format {kind} yet.")
+    return finding("scan.not_evaluated", reason, path)
+
+
+def _open(path: str, reason: str) -> FileReport:
+    """The report on a file that could not be looked at."""
+    item = finding("scan.not_evaluated", reason, path)
+    return FileReport(path, None, 0, UNKNOWN, Outcome.NOT_EVALUATED, (item,))
+
+
+def _walk(root: Path) -> Iterator[Path | FileReport]:
+    """Every file under `root` in order; what is not one comes as a report that says so."""
+    pending = [(root, 0)]
+    while pending:
+        folder, depth = pending.pop()
+        try:
+            with os.scandir(folder) as entries:
+                listed = sorted(entries, key=lambda entry: entry.name)
+        except OSError as error:
+            yield _open(printable(str(folder), 4096), f"Cannot list it: {_strerror(error)}.")
+            continue
+        folders = []
+        for entry in listed:
+            path = Path(entry.path)
+            if entry.is_symlink():
+                yield _open(printable(entry.path, 4096), "A link inside a folder is not followed.")
+            elif entry.is_dir(follow_symlinks=False):
+                if depth + 1 > MAX_DEPTH:
+                    yield _open(printable(entry.path, 4096), "Folders are nested too deep.")
+                else:
+                    folders.append((path, depth + 1))
+            elif entry.is_file(follow_symlinks=False):
+                yield path
+            else:
+                yield _open(printable(entry.path, 4096), "It is not a regular file.")
+        pending.extend(reversed(folders))
+
+
+def _strerror(error: Exception) -> str:
+    return (error.strerror if isinstance(error, OSError) else None) or "not a path"
