@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from keepstone.identity.signing import Algorithm, SigningKey
-from keepstone.ledger import Kind, Ledger, make_entry
+from keepstone.ledger import Kind, Ledger, LedgerReader, make_entry, read_head
+from keepstone.ledger.sqlite import Batch, SqliteStore, create_file
+from keepstone.ledger.tree import leaf_hash
 
 ORIGIN = "keepstone.test/ledger"
 
@@ -40,7 +42,7 @@ def body() -> Callable[[int], bytes]:
 
 @pytest.fixture(scope="session")
 def fill(body: Callable[[int], bytes]) -> Callable[..., None]:
-    """Append entries up to `size`, `batch` to a commit at most."""
+    """Append entries up to `size`, `batch` to a commit at most (the committer may cut finer)."""
 
     def append(ledger: Ledger, size: int, batch: int = 1_000_000) -> None:
         while (start := ledger.durable_size) < size:
@@ -49,3 +51,26 @@ def fill(body: Callable[[int], bytes]) -> Callable[..., None]:
             pending.wait(20)
 
     return append
+
+
+@pytest.fixture(scope="session")
+def commit(body: Callable[[int], bytes], key: SigningKey) -> Callable[[Path, int, int], str]:
+    """Grow the ledger at `path` to `size` in commits of exactly `batch`; the checkpoint after."""
+
+    def grow(path: Path, size: int, batch: int) -> str:
+        if not path.exists():
+            create_file(path, ORIGIN)
+        store = SqliteStore(path)
+        tail = LedgerReader(store.rows).tail()
+        while tail.size < size:
+            first, stop = tail.size, min(tail.size + batch, size)
+            bodies = [body(n) for n in range(first, stop)]
+            heads = [(n, read_head(item)) for n, item in enumerate(bodies, first)]
+            keys = [(name, n) for n, head in heads for name in head.keys]
+            tail, tiles = tail.extended([leaf_hash(item) for item in bodies])
+            store.commit(Batch(first, bodies, max(head.t for _, head in heads), tiles, keys))
+        store.close()
+        with Ledger.open(path, origin=ORIGIN, key=key) as ledger:
+            return ledger.checkpoint()
+
+    return grow

@@ -236,10 +236,10 @@ def test_the_empty_tree_is_a_prefix_of_every_tree() -> None:
 def test_what_does_not_exist_cannot_be_asked_for() -> None:
     nodes = Nodes(LEAVES)
     for index, size in [(8, 8), (-1, 8), (0, 0)]:
-        with pytest.raises(InputError, match="proof.bad_range"):
+        with pytest.raises(InputError, match=r"proof\.bad_range"):
             inclusion_path(index, size, nodes)
     for old, new in [(9, 8), (-1, 8)]:
-        with pytest.raises(InputError, match="proof.bad_range"):
+        with pytest.raises(InputError, match=r"proof\.bad_range"):
             consistency_path(old, new, nodes)
 
 

@@ -70,6 +70,7 @@ class Committer:
         self._wake = allocate_lock()
         self._wake.acquire()
         self._idle = False
+        self._due = False
         self._closing = False
         self._waiters: list[tuple[int, LockType]] = []
         self._queue: list[_Queued] = []
@@ -83,8 +84,11 @@ class Committer:
         self._thread = threading.Thread(target=self._run, name="keepstone-ledger", daemon=True)
         self._thread.start()
 
-    def append(self, body: bytes) -> Pending:
-        """Enqueue one entry and assign its index. Never blocks on the disk."""
+    def append(self, body: bytes, hold: bool = False) -> Pending:
+        """Enqueue one entry and assign its index. Never blocks on the disk.
+
+        With `hold` it goes to the disk with the next entry that is not held, or at `flush`.
+        """
         head = read_head(body)
         leaf = leaf_hash(body)
         with self._mutex:
@@ -95,10 +99,22 @@ class Committer:
             if not self._queue:
                 self._queued_at = monotonic()
             self._queue.append((body, leaf, head))
-            if self._idle:
-                self._idle = False
-                self._wake.release()
+            if not hold:
+                self._begin()
         return Pending(index, leaf, self)
+
+    def flush(self) -> None:
+        """Commit what is held, as soon as the commit under way is done. Never blocks."""
+        with self._mutex:
+            if self._queue:
+                self._begin()
+
+    def _begin(self) -> None:
+        """Let the thread take the queue. The caller holds the mutex."""
+        self._due = True
+        if self._idle:
+            self._idle = False
+            self._wake.release()
 
     def _refusal(self) -> KeepstoneError:
         if self.error is None:
@@ -132,6 +148,7 @@ class Committer:
                 return
             if self.error is None:
                 self._waiters.append((index, gate))
+                self._begin()
             else:
                 raise _again(self.error)
         gate.acquire(timeout=-1 if timeout is None else timeout)
@@ -151,9 +168,7 @@ class Committer:
         """Make everything appended durable, then end the thread. Later appends are refused."""
         with self._mutex:
             self._closing = True
-            if self._idle:
-                self._idle = False
-                self._wake.release()
+            self._begin()
         self._thread.join()
 
     def _run(self) -> None:
@@ -161,16 +176,17 @@ class Committer:
             pass
 
     def _take_turn(self) -> bool:
-        """Commit all that waits, or sleep until something does. False ends the thread."""
+        """Commit all that is due, or sleep until something is. False ends the thread."""
         with self._mutex:
-            queue = self._queue
-            if queue:
-                self._queue = []
+            queue: list[_Queued] = []
+            if self._queue and self._due:
+                queue, self._queue = self._queue, queue
                 self._taken_at = self._queued_at
             elif self._closing:
                 return False
             else:
                 self._idle = True
+            self._due = self._closing
         if not queue:
             self._wake.acquire()
             return True

@@ -42,6 +42,7 @@ class Ledger:
         self._clock = clock
         self._subscribers: list[Subscriber] = []
         self._lifecycle = threading.Lock()
+        self._closed = False
         self._start()
 
     @classmethod
@@ -87,14 +88,20 @@ class Ledger:
 
     # Appending
 
-    def append(self, body: bytes) -> Pending:
+    def append(self, body: bytes, hold: bool = False) -> Pending:
         """Enqueue one entry (see `ledger.entry`); its index is assigned at once.
 
         Never waits for the disk: nothing is acknowledged until `Pending.wait` returns or a
-        subscriber hears of a durable size beyond the index. Raises InputError `entry.*`,
-        OperationalError `ledger.stopped` or `ledger.closed`.
+        subscriber hears of a durable size beyond the index. With `hold` the entry waits for
+        company: it is committed with the next one that is not held, at `flush`, or when somebody
+        waits for it. Raises InputError `entry.*`, OperationalError `ledger.stopped` or
+        `ledger.closed`.
         """
-        return self._committer.append(body)
+        return self._committer.append(body, hold)
+
+    def flush(self) -> None:
+        """Start to commit what is held. Never waits for the disk."""
+        self._committer.flush()
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call `callback(durable_size, error)` after each commit; returns what undoes that.
@@ -203,7 +210,7 @@ class Ledger:
         and stays stopped.
         """
         with self._lifecycle:
-            if self._committer.error is None:
+            if self._committer.error is None or self._closed:
                 return
             self._committer.close()
             # The new store opens before the old one closes: a resume that fails leaves what is
@@ -213,8 +220,14 @@ class Ledger:
             old.close()
 
     def close(self) -> None:
-        """Make everything durable, store a checkpoint of it, and let go of the file."""
+        """Make everything durable, store a checkpoint of it, and let go of the file.
+
+        A second close does nothing.
+        """
         with self._lifecycle:
+            if self._closed:
+                return
+            self._closed = True
             self._committer.close()
             try:
                 if self._committer.error is None and self.durable_size:

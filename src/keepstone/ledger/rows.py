@@ -10,15 +10,19 @@ import sqlite3
 import struct
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
+from keepstone.identity.signing import write_secret_file
 from keepstone.ledger.tiles import FullTile, TileId
 from keepstone.ledger.tree import HASH_SIZE
 
 FORMAT = 1
+# Smaller than any integer a row can hold: what a walk over all rows starts from.
+BEFORE_ALL = -(2**63)
 BUSY_MS = 5_000
 # FULL syncs the write-ahead log at every commit: an acknowledged entry is on the disk.
 # secure_delete overwrites what is freed, so that nothing once erased stays in the file.
@@ -79,7 +83,11 @@ _CORRUPT = sqlite3.SQLITE_CORRUPT
 _BROKEN = {_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH}
 
 
-def read_error(error: sqlite3.Error) -> KeepstoneError:
+# A damaged file can make SQLite's own message undecodable, and then Python raises this instead.
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+
+
+def read_error(error: Exception) -> KeepstoneError:
     """What a failed read means: the content is broken, or the disk or a lock is in the way."""
     if isinstance(error, sqlite3.ProgrammingError):
         return OperationalError("ledger.closed", "The ledger is closed.", "Open it again.")
@@ -115,11 +123,23 @@ class Rows:
         with self._lock:
             self._connection.close()
 
+    def snapshot(self, target: Path) -> None:
+        """Copy the ledger as it is at one moment into a new file (mode 0600), synced.
+
+        Works beside the owner. Raises `file.exists`, `disk.full`, `ledger.unreadable`.
+        """
+        write_secret_file(target, b"")
+        try:
+            with self._lock, closing(sqlite3.connect(target)) as copy:
+                self._connection.backup(copy)
+        except FAILURES as error:
+            raise read_error(error) from error
+
     def _all(self, sql: str, *args: object) -> list[tuple[Any, ...]]:
         try:
             with self._lock:
                 return self._connection.execute(sql, args).fetchall()
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise read_error(error) from error
 
     def _meta(self, name: str) -> str:
@@ -188,7 +208,7 @@ class Rows:
 
     def tile_ids(self) -> Iterator[TileId]:
         """Every stored tile's id, by level and index."""
-        level, number = -1, -1
+        level, number = BEFORE_ALL, BEFORE_ALL
         while rows := self._all(
             "SELECT level, number FROM tiles WHERE (level, number) > (?, ?)"
             " ORDER BY level, number LIMIT 1000",
@@ -198,7 +218,7 @@ class Rows:
             yield from (TileId(*row) for row in rows)
             level, number = rows[-1]
 
-    def numbers(self, key: str, after: int = -1, limit: int = 1000) -> list[int]:
+    def numbers(self, key: str, after: int, limit: int = 1000) -> list[int]:
         """Indexes of entries under `key`, ascending, beyond `after`."""
         rows = self._all(
             "SELECT number FROM entry_keys WHERE key = ? AND number > ? ORDER BY number LIMIT ?",
@@ -222,7 +242,7 @@ class Rows:
         )
         return (rows[0][0], rows[0][1]) if rows else None
 
-    def checkpoints(self, after: int = -1, limit: int = 1000) -> list[tuple[int, str]]:
+    def checkpoints(self, after: int, limit: int = 1000) -> list[tuple[int, str]]:
         """Stored checkpoints of trees larger than `after`, ascending."""
         rows = self._all(
             "SELECT size, note FROM checkpoints WHERE size > ? ORDER BY size LIMIT ?", after, limit
@@ -257,7 +277,7 @@ def connect(path: Path, *, read_only: bool = False, query_only: bool = False) ->
         if query_only:
             connection.execute("PRAGMA query_only=ON")
         return connection
-    except sqlite3.Error as error:
+    except FAILURES as error:
         if connection is not None:
             connection.close()
         raise read_error(error) from error

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keepstone.errors import InputError, OperationalError
-from keepstone.ledger.rows import FORMAT, TABLES, Rows, connect, read_error
+from keepstone.ledger.rows import FAILURES, FORMAT, TABLES, Rows, connect, read_error
 from keepstone.ledger.tiles import FullTile
 
 # The writing connection's own: kept out of the file, so the file is tables and nothing that acts.
@@ -86,9 +86,10 @@ class SqliteStore:
             self._connection.executescript(_COMMITS)
             self._empty_log()
             self.rows = Rows(connect(path, query_only=True))
-        except sqlite3.Error as error:
+        except FAILURES as error:
             self._connection.close()
-            raise read_error(error) from error
+            full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+            raise (write_error(error) if full else read_error(error)) from error
         except BaseException:
             self._connection.close()
             raise

@@ -21,12 +21,14 @@ from keepstone.identity.signing import VerifyingKey
 from keepstone.ledger.checkpoint import Checkpoint, verify_checkpoint
 from keepstone.ledger.entry import read_head
 from keepstone.ledger.reader import LedgerReader
-from keepstone.ledger.rows import Segment
-from keepstone.ledger.tiles import EMPTY_TAIL, Tail
+from keepstone.ledger.rows import BEFORE_ALL, Segment, corrupt
+from keepstone.ledger.tiles import EMPTY_TAIL, Tail, TileId
 from keepstone.ledger.tree import EMPTY_ROOT, leaf_hash
 
 SCHEMA = "keepstone.ledger-verify/v1"
 MAX_ERRORS = 100
+# A tile of level 7 spans 2**64 entries.
+MAX_LEVEL = 8
 
 
 class Status(StrEnum):
@@ -171,7 +173,7 @@ def _check_inside(
 
 
 def _checkpoints(reader: LedgerReader) -> Iterator[tuple[int, str]]:
-    after = -1
+    after = BEFORE_ALL
     while notes := reader.rows.checkpoints(after):
         yield from notes
         after = notes[-1][0]
@@ -194,23 +196,31 @@ def _rehash(walk: _Walk, size: int, marks: list[int]) -> None:
             walk.roots[waiting.pop()] = walk.tail.root()
         _extend(walk, leaves[:], leaves)
     for tile in walk.reader.rows.tile_ids():
-        # The owner may have written on meanwhile: tiles of those entries are no business of ours.
-        known = tile.level >= 0 and tile.index >= 0 and tile.end <= walk.tail.size
-        if not known and not walk.tail.size < tile.end <= walk.reader.size():
-            walk.fault("ledger.bad_tile", f"The stored {tile.path} covers no entries.")
+        if not _belongs(walk, tile):
+            name = f"tile {tile.index} of level {tile.level}"
+            walk.fault("ledger.bad_tile", f"The stored {name} covers no entries.")
+
+
+def _belongs(walk: _Walk, tile: TileId) -> bool:
+    """Whether a stored tile is one that was compared, or of entries written meanwhile."""
+    # Checked before any arithmetic: these numbers are whatever somebody wrote into the file.
+    if not (0 <= tile.level < MAX_LEVEL and tile.index >= 0):
+        return False
+    return tile.end <= walk.tail.size or tile.end <= walk.reader.size()
 
 
 def _segments(reader: LedgerReader, size: int) -> Iterator[Segment]:
     """The segments up to the one that ends at `size`, without a gap or an overlap."""
     at = 0
     while at < size:
-        for segment in reader.rows.segments(at):
+        segments = reader.rows.segments(at)
+        if not segments or segments[0].first != at:
+            raise corrupt(f"The ledger lacks entry {at}.")
+        for segment in segments:
             if segment.first != at:
-                raise VerificationError("ledger.corrupt", f"The ledger lacks entry {at}.")
+                break
             yield segment
             at = segment.end
-            if at >= size:
-                return
 
 
 def _note_head(walk: _Walk, index: int, body: bytes) -> int:
@@ -265,7 +275,7 @@ def _check_index(walk: _Walk) -> None:
     rows, size = walk.reader.rows, walk.tail.size
     for key in sorted({*rows.keys(), *walk.keys}):
         derived = walk.keys.get(key, array("q"))
-        at, after = 0, -1
+        at, after = 0, BEFORE_ALL
         while numbers := rows.numbers(key, after):
             after = numbers[-1]
             known = [number for number in numbers if number < size]

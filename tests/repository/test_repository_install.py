@@ -1,0 +1,52 @@
+"""The core stays small: what `pip install keepstone` brings, measured in an environment of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LARGEST = 260 << 20
+# Each belongs to an extra, or to nobody.
+NOT_CORE = ("torch", "pandas", "spacy", "numba", "mlflow", "onnx", "scikit-learn", "sphinx")
+
+
+def size_of(folder: Path) -> int:
+    """Bytes on the disk under `folder`, each hard link once."""
+    seen = {}
+    for path in folder.rglob("*"):
+        status = path.lstat()
+        seen[status.st_dev, status.st_ino] = status.st_blocks * 512
+    return sum(seen.values())
+
+
+@pytest.mark.slow
+def test_the_core_is_small_and_holds_nothing_heavy(tmp_path: Path) -> None:
+    environment = tmp_path / "core"
+    constraints = str(ROOT / "constraints.txt")
+    variables = os.environ | {
+        "PIP_CONSTRAINT": constraints,
+        "PIP_BUILD_CONSTRAINT": constraints,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    subprocess.run([ROOT / "tools" / "venv.sh", environment], check=True)
+    python = environment / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "--no-compile", ROOT]
+    subprocess.run(install, env=variables, check=True)
+    listed = subprocess.run(
+        [python, "-m", "pip", "list", "--format", "freeze"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = {line.partition("==")[0].lower() for line in listed.stdout.splitlines()}
+    helped = subprocess.run(
+        [environment / "bin" / "keepstone", "--help"], capture_output=True, text=True, check=True
+    )
+
+    assert names.isdisjoint(NOT_CORE)
+    assert size_of(environment) < LARGEST
+    assert "up" in helped.stdout
