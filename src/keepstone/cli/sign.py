@@ -10,6 +10,12 @@ from keepstone.cli.options import passphrase
 from keepstone.cli.output import say
 
 
+def inside(model: Path, signature: Path) -> tuple[str, ...]:
+    """The signature's own path where it lies inside the model's folder, which it cannot cover."""
+    folder, file = model.resolve(), signature.resolve()
+    return (file.relative_to(folder).as_posix(),) if file.is_relative_to(folder) else ()
+
+
 @click.command("sign")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option(
@@ -34,5 +40,5 @@ def command(path: Path, private_key: Path, signature: Path | None) -> None:
 
     key = load_private_key(private_key, passphrase())
     target = signature or path.with_name(path.name + ".sig")
-    write_atomic(target, sign_model(path, key), mode=0o644)
+    write_atomic(target, sign_model(path, key, leave_out=inside(path, target)), mode=0o644)
     say(f"signed {path} with key {key.key_id[:16]}: {target}", mark="ok")

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from keepstone.cli.options import format_option
+from keepstone.cli.sign import inside
 from keepstone.cli.output import emit_json, say
 
 
@@ -41,13 +42,14 @@ def command(path: Path, public_key: Path, signature: Path, style: str) -> None:
         raise InputError(
             "signature.missing", f"Cannot read {signature}: {error.strerror}."
         ) from error
-    verified = verify_model(path, bundle, key)
+    verified = verify_model(path, bundle, key, leave_out=inside(path, signature))
     if style == "json":
         emit_json(
             {
                 "schema": "keepstone.verify/v1",
                 "verified": True,
                 "key_id": verified.key_id,
+                "unsigned": list(verified.unsigned),
                 "files": [
                     {"path": file.path, "size": file.size, "sha256": file.sha256.hex}
                     for file in verified.files
@@ -55,4 +57,6 @@ def command(path: Path, public_key: Path, signature: Path, style: str) -> None:
             }
         )
         return
+    for left_out in verified.unsigned:
+        say(f"{left_out} is not covered by the signature", mark="warn")
     say(f"{path}: {len(verified.files)} file(s) as signed by {verified.key_id[:16]}", mark="ok")

@@ -217,10 +217,17 @@ def open_workspace(site: Site, *, patience: float = 0.0) -> Iterator[Workspace]:
             workspace.require_outside()
             keep_reserve(site.layout)
             workspace._accept_rollback()
-            yield workspace
             try:
-                workspace.keep_outside()
-            except KeepstoneError as error:
-                # What was done stands; that the outside copy lags shows in `doctor`.
-                if error.code not in ("witness.unwritable", "ledger.disk_full", "ledger.stopped"):
-                    raise
+                yield workspace
+            finally:
+                # Also after a failure: what was recorded until then is worth the same.
+                _keep_outside(workspace)
+
+
+def _keep_outside(workspace: Workspace) -> None:
+    try:
+        workspace.keep_outside()
+    except KeepstoneError as error:
+        # What was done stands; that the outside copy lags shows in `doctor`.
+        if error.code not in ("witness.unwritable", "ledger.disk_full", "ledger.stopped"):
+            raise
