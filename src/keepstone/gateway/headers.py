@@ -47,7 +47,8 @@ def read_headers(exchange: Exchange, headers: Iterable[tuple[bytes, bytes]], max
     length = found.get(b"content-length")
     if length is not None and (len(length) > 15 or not length.isdigit() or int(length) > max_body):
         exchange.flaw = TOO_LARGE
-    if len(found) > 2:
+    usual = (authorization is not None) + (key is not None) + (length is not None)
+    if len(found) > usual:
         _read_rare(exchange, found)
 
 
