@@ -16,6 +16,8 @@ DIGITS := build/digits
 WORKSPACE := .keepstone
 HOST := 127.0.0.1
 PORT := 8443
+# The bench's servers run in their peers' environments, whose packages ours lacks.
+TYPED_BENCH := $(wildcard bench/*.py)
 LINTED := src tests tools bench examples docs
 
 .PHONY: help
@@ -67,6 +69,7 @@ check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README and help 
 	@ruff format --check $(LINTED)
 	@ruff check $(LINTED)
 	@mypy
+	@MYPYPATH=src:examples/demo mypy --explicit-package-bases tools examples $(TYPED_BENCH)
 	@$(PY) -m tools.rings
 	@$(PY) -m tools.pins --check
 	@$(PY) -m tools.docs_cli --check

@@ -15,6 +15,7 @@ from typing import Any
 
 import cedarpy
 import jwt
+from jwt.types import Options
 
 from keepstone.identity.apikeys import ApiKeyRing
 from keepstone.identity.principal import Grant, Principal, PrincipalKind
@@ -126,7 +127,7 @@ def _authentications() -> list[dict[str, Any]]:
         now=now,
     )
     verifier = TokenVerifier([key.verifying], ISSUER, AUDIENCE)
-    required = {"require": ["exp", "iss", "aud", "sub", "iat", "jti"]}
+    required: Options = {"require": ["exp", "iss", "aud", "sub", "iat", "jti"]}
 
     def by_key() -> object:
         return ring.authenticate(secret, now)

@@ -8,14 +8,16 @@ is listed too. `--check` compares instead of writing. A code that cannot be told
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from keepstone import errors
+from keepstone.gateway.problem import PROBLEMS, Problem
 
 ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "errors.md"
@@ -49,6 +51,15 @@ Where one command ends in both, 1 wins over 3. Never read a 3 as a yes.
 ## Codes
 
 This table is made from the source by `make generate`; words in *italics* are filled in.
+
+"""
+
+_HTTP = """
+## Answers over HTTP
+
+The gateway answers a refusal as RFC 9457 problem JSON. Its `code` is one of these, or a
+`request.*` code from above that the content ran into, with status 400.
+An answer never holds what an exception said, a path or an address.
 
 """
 
@@ -344,11 +355,20 @@ def render(raised: list[Raised]) -> str:
     return _HEAD + "\n".join(lines) + "\n"
 
 
+def render_answers(problems: Iterable[Problem]) -> str:
+    """Return the section on what the gateway answers."""
+    lines = ["| code | status | title |", "| --- | --- | --- |"]
+    for problem in sorted(problems, key=lambda one: (one.status, one.code)):
+        title = json.loads(problem.body)["title"]
+        lines.append(f"| `{problem.code}` | {problem.status} | {title} |")
+    return _HTTP + "\n".join(lines) + "\n"
+
+
 def main(arguments: list[str]) -> int:
     raised, unclear = collect(ROOT / "src" / "keepstone")
     for line in unclear:
         print(line, file=sys.stderr)
-    page = render(raised)
+    page = render(raised) + render_answers(PROBLEMS.values())
     if "--check" not in arguments:
         PAGE.write_text(page, encoding="utf-8")
     elif not PAGE.exists() or PAGE.read_text(encoding="utf-8") != page:

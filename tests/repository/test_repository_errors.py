@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from keepstone.gateway.problem import PROBLEMS
 from tools import docs_errors
 
 SOURCE = {
@@ -91,6 +92,13 @@ def test_the_page_gives_family_exit_and_cause(tmp_path: Path) -> None:
 
     assert "| `plain.constant` | denied | 1 | No *name* may pass. | plain |" in page
     assert "| `handed.first` | operational | 3 | The first. | handed |" in page
+
+
+def test_every_answer_of_the_gateway_is_listed() -> None:
+    listed = docs_errors.PAGE.read_text(encoding="utf-8").partition("## Answers over HTTP")[2]
+
+    assert [code for code in PROBLEMS if f"| `{code}` |" not in listed] == []
+    assert "| `limit.principal` | 429 |" in docs_errors.render_answers(PROBLEMS.values())
 
 
 def test_this_repository_documents_every_code() -> None:
