@@ -674,7 +674,7 @@ def test_metrics_count_what_happened(make, run):
 def test_problems_are_rfc_9457_and_name_nothing():
     for code, problem in PROBLEMS.items():
         plain = json.loads(problem.body)
-        assert plain.keys() <= {"type", "title", "status", "code", "next_step"}
+        assert plain.keys() <= {"type", "title", "status", "code", "error", "next_step"}
         assert plain["type"] == f"urn:keepstone:problem:{code}"
         assert plain["status"] == problem.status
         assert plain["title"].endswith(".")

@@ -70,6 +70,7 @@ _PROBLEM_SCHEMA = {
         "title": {"type": "string"},
         "status": {"type": "integer"},
         "code": {"type": "string"},
+        "error": {"type": "string", "description": "As the Open Inference Protocol has it."},
         "detail": {"type": "string"},
         "next_step": {"type": "string"},
     },

@@ -33,6 +33,8 @@ def _problem(status: int, code: str, title: str, detail: str = "", next_step: st
         "title": title,
         "status": status,
         "code": code,
+        # What the Open Inference Protocol calls it; its clients read nothing else.
+        "error": f"{code}: {(detail or title)[:512]}",
     }
     if detail:
         plain["detail"] = detail[:512]
