@@ -2,7 +2,8 @@
 
 In a fenced block marked `console`, a line that begins with `$ ` is a command. A `keepstone` command
 must exist, take these options and values, and have what it requires; a `make` target must exist.
-The lines after `keepstone ... --help` must be the help that it prints.
+The lines after `keepstone ... --help` must be the help that it prints. In running text a command
+in backticks may leave things out, and must name commands and options that exist.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from tools.docs_cli import walk
 
 ROOT = Path(__file__).parent.parent
 _FENCE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_SPAN = re.compile(r"`([a-z]+\s[^`]*)`")
 _TARGET = re.compile(r"^([a-z][a-z-]*):", re.MULTILINE)
 # Where a shell command ends; what follows is another one, or a file that takes its output.
 _ENDS = frozenset({"|", "&&", "||", ";", ">", ">>", "2>", "&"})
@@ -105,6 +107,22 @@ def _check_values(
     return None
 
 
+def check_mention(root: click.Command, name: str, words: list[str]) -> str | None:
+    """Return why a command mentioned in running text is none: a name or an option unknown."""
+    command, context = root, click.Context(root, info_name=name)
+    rest = list(words)
+    while isinstance(command, click.Group) and rest and re.fullmatch(r"[a-z][a-z-]*", rest[0]):
+        child = command.get_command(context, rest[0])
+        if child is None:
+            return f"`{context.command_path}` has no command {rest[0]!r}"
+        context = click.Context(child, info_name=rest.pop(0), parent=context)
+        command = child
+    known = {o for parameter in command.get_params(context) for o in parameter.opts}
+    options = [word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)]
+    unknown = [option for option in options if option not in known]
+    return f"`{context.command_path}` has no option {unknown[0]}" if unknown else None
+
+
 def check_help(root: click.Command, name: str, example: Example, words: list[str]) -> str | None:
     """Return an error where the page shows another help than the command prints."""
     if words[-1] not in ("-h", "--help") or not any(example.output):
@@ -133,6 +151,12 @@ def check(root: click.Command, name: str, pages: dict[str, str], targets: set[st
                     problem = f"there is no `make {unknown[0]}`" if unknown else None
                 if problem:
                     problems.append(f"{example.page}:{example.line}: {problem}")
+        for span in _SPAN.finditer(text):
+            words = re.split(r"[\s|]+", span[1])
+            problem = check_mention(root, name, words[1:]) if words[0] == name else None
+            if problem:
+                line = text.count("\n", 0, span.start()) + 1
+                problems.append(f"{page}:{line}: {problem}")
     return problems
 
 

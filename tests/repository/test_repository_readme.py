@@ -80,6 +80,24 @@ def test_what_would_not_run_is_named_with_its_line(line: str, problem: str) -> N
     assert _problems(_block("$ shop till open", line)) == [f"page.md:5: {problem}"]
 
 
+@pytest.mark.parametrize(
+    ("span", "problem"),
+    [
+        ("shop sell", None),
+        ("shop sell HAT --as KEY", None),
+        ("shop sell --colour=red", None),
+        ("shop THING", None),
+        ("shop till\nopen", None),
+        ("another --option", None),
+        ("shop buy", "page.md:1: `shop` has no command 'buy'"),
+        ("shop till close", "page.md:1: `shop till` has no command 'close'"),
+        ("shop sell --size 3", "page.md:1: `shop sell` has no option --size"),
+    ],
+)
+def test_a_command_in_running_text_names_what_exists(span: str, problem: str | None) -> None:
+    assert _problems(f"Use `{span}` for that.\n") == ([] if problem is None else [problem])
+
+
 def test_a_command_may_go_on_over_lines() -> None:
     assert _problems(_block("$ shop sell hat \\", "    --as me")) == []
     assert _problems(_block("$ shop sell hat \\", "    --qqqq 3")) != []
