@@ -151,6 +151,16 @@ class Workspace:
     def _append(self, body: bytes) -> int:
         return self.ledger.append(body).wait(_DURABLE_S)
 
+    def resume_after_full_disk(self) -> None:
+        """Take entries again where only a full disk stopped the ledger.
+
+        After a failed sync it stays stopped until the next start: what the kernel still holds
+        of a page that it could not write is not known.
+        """
+        stopped = self.ledger.stopped
+        if stopped is not None and stopped.code == "ledger.disk_full":
+            self.ledger.resume()
+
     # Checkpoints
 
     def require_outside(self) -> Checkpoint | None:

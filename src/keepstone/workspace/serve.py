@@ -35,6 +35,7 @@ from keepstone.workspace.standing import Keeper, Standing
 
 KEY_LIFETIME_MS = 24 * 3_600_000
 _OUTSIDE_EVERY_S = 1.0
+_RESUME_EVERY_S = 2.0
 _log = logging.getLogger("keepstone.workspace")
 
 
@@ -169,6 +170,7 @@ def _serve(
     chores: list[tuple[float, Callable[[], None]]] = [
         (0.0, standing.renew_if_due),
         (_OUTSIDE_EVERY_S, _outside_chore(workspace)),
+        (_RESUME_EVERY_S, workspace.resume_after_full_disk),
     ]
     if certificates is not None:
         chores.append((60.0, lambda: certificates.renew_if_due(server)))
