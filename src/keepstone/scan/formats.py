@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from keepstone.contract.onnx import resembles_onnx
 from keepstone.scan.opcodes import resembles_pickle
+from keepstone.scan.zipdir import read_zip
 
 UNKNOWN = "unknown"
 EMPTY = "empty"
+# A zip archive is called by what its members make of it.
+ZIPS = ("zip", "torch", "keras", "npz")
 
 # Formats that say what they are at a fixed place: (offset, bytes, name).
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PK\x03\x04", "zip"),
     (0, b"PK\x05\x06", "zip"),
+    (0, b"PK\x07\x08", "zip"),
     (0, b"\x93NUMPY", "numpy"),
     (0, b"GGUF", "gguf"),
     (0, b"\x89HDF\r\n\x1a\n", "hdf5"),
-    (0, b"\x1f\x8b", "gzip"),
+    (0, b"\x1f\x8b\x08", "gzip"),
     (0, b"BZh", "bzip2"),
     (0, b"\xfd7zXZ\x00", "xz"),
+    (0, b"\x5d\x00\x00", "lzma"),
     (0, b"\x04\x22\x4d\x18", "lz4"),
     (0, b"\x28\xb5\x2f\xfd", "zstd"),
     (0, b"7z\xbc\xaf\x27\x1c", "7z"),
@@ -26,11 +31,11 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (4, b"TFL3", "tflite"),
     (4, b"ORTM", "ort"),
     (257, b"ustar", "tar"),
-    (512, b"\x89HDF\r\n\x1a\n", "hdf5"),
+    # HDF5 may stand behind a block of the user's own, at a power of two.
+    *((512 << shift, b"\x89HDF\r\n\x1a\n", "hdf5") for shift in range(7)),
     (0, b"<?xml", "xml"),
 )
 _HEAD = 1 << 16
-_ZLIB_SECOND = frozenset({0x01, 0x5E, 0x9C, 0xDA})
 
 
 def identify(data: memoryview) -> str:
@@ -42,15 +47,16 @@ def identify(data: memoryview) -> str:
         return "pickle"
     for offset, mark, name in _SIGNATURES:
         if head[offset : offset + len(mark)] == mark:
-            return name
-    if head[:1] == b"\x78" and len(head) > 1 and head[1] in _ZLIB_SECOND:
+            return _zip_of(data) if name == "zip" else name
+    # RFC 1950 2.2: deflate with a window of 32 KiB, and a check over the two bytes.
+    if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
         return "zlib"
     if _is_safetensors(head, len(data)):
         return "safetensors"
     # Those without a signature come last, the strictest first.
     if resembles_onnx(head):
         return "onnx"
-    if resembles_pickle(head):
+    if resembles_pickle(data):
         return "pickle"
     return UNKNOWN
 
@@ -58,3 +64,16 @@ def identify(data: memoryview) -> str:
 def _is_safetensors(head: bytes, size: int) -> bool:
     length = int.from_bytes(head[:8], "little")
     return len(head) > 9 and 2 <= length <= size - 8 and head[8:9] == b"{"
+
+
+def _zip_of(data: memoryview) -> str:
+    """Only a label: each of them is looked at in the same way."""
+    names = [entry.name for entry in read_zip(data).entries]
+    lasts = {name.rsplit("/", 1)[-1].casefold() for name in names}
+    if "data.pkl" in lasts:
+        return "torch"
+    if {"config.json", "model.weights.h5"} <= lasts:
+        return "keras"
+    if names and all(name.endswith(".npy") for name in names):
+        return "npz"
+    return "zip"

@@ -7,7 +7,6 @@ It says nothing about what the model computes.
 
 from __future__ import annotations
 
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
 
@@ -80,8 +79,6 @@ def _structure(model: OnnxModel, view: FileView) -> Iterator[Finding]:
         yield finding("onnx.too_large", reason, path)
     for name in model.unknown_fields:
         yield finding("onnx.unknown_field", f"The field {name} is not known.", path)
-    if _is_zip(view.data):
-        yield finding("file.polyglot", "The ONNX file is a zip archive as well.", path)
 
 
 def _operators(model: OnnxModel, path: str) -> Iterator[Finding]:
@@ -155,17 +152,6 @@ def expanded_nodes(model: OnnxModel) -> int | None:
                 stack.extend((k, False) for k in calls if k not in sizes)
     total = sum(n * sizes.get(key, 0) for key, n in model.main_calls.items())
     return min(model.nodes + total, MAX_EXPANDED_NODES + 1)
-
-
-def _is_zip(data: memoryview) -> bool:
-    """True where the end of the file is a zip directory that leads to entries."""
-    from keepstone.scan.containers import ViewFile
-
-    try:
-        with zipfile.ZipFile(ViewFile(data)) as archive:
-            return bool(archive.infolist())
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError):
-        return False
 
 
 def _runtime(checked: Checked, model: OnnxModel, path: str) -> Iterator[Finding]:

@@ -26,6 +26,9 @@ _PREFIXED = {
 }
 _NAME_LIMIT = 1024
 _IMPORTS_KEPT = 1000
+_NESTED_KEPT = 1000
+# So many opcodes in a row are no accident; a decoy in front of a payload must be longer.
+_RESEMBLES = 200_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,12 @@ _TEXTS = frozenset(
         *("STRING", "BINSTRING", "SHORT_BINSTRING"),
     }
 )
+_BYTES = frozenset(
+    {
+        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+        *("BINSTRING", "SHORT_BINSTRING"),
+    }
+)
 _EXTENSIONS = frozenset({"EXT1", "EXT2", "EXT4"})
 _CALLS = frozenset({"REDUCE", "BUILD", "OBJ", "INST", "NEWOBJ", "NEWOBJ_EX"})
 
@@ -100,6 +109,8 @@ class Walk:
     imports: list[Import] = field(default_factory=list)  # each name once, the first 1,000
     opcodes: int = 0
     plausible: bool = False  # a loader would have got to a call, or to the end
+    # Where byte strings lie that could be pickles themselves, the first 1,000.
+    nested: list[tuple[int, int]] = field(default_factory=list)
 
 
 class _BrokenError(Exception):
@@ -127,6 +138,10 @@ def walk(data: memoryview, start: int = 0, max_opcodes: int = 5_000_000) -> Walk
         except _BrokenError:
             break
         found.opcodes += 1
+        if opcode.name in _BYTES and len(found.nested) < _NESTED_KEPT:
+            start, end = pieces[0]
+            if end - start > 1 and data[start] == 0x80 and data[start + 1] <= 5:
+                found.nested.append((start, end))
         imported = machine.step(opcode, pieces, at)
         if imported is not None and len(seen) < _IMPORTS_KEPT:
             name = (imported.module, imported.name)
@@ -156,13 +171,25 @@ def walk_all(data: memoryview, max_opcodes: int = 5_000_000) -> Iterator[Walk]:
         yield Walk(Cause.LIMIT, at)
 
 
-def resembles_pickle(head: bytes) -> bool:
-    """True where `head` opens as a pickle without a protocol mark (protocols 0 and 1) does.
+def resembles_pickle(data: memoryview) -> bool:
+    """True where `data` opens as a pickle without a protocol mark (protocols 0 and 1) does.
 
-    It must end, or call something it imported, before a loader would stop. Plain text that
-    happens to begin with opcodes does neither.
+    It must end, or call something it imported, before a loader would stop; or go on for so
+    long that it is nothing else. Plain text that happens to begin with opcodes does neither.
     """
-    found = walk(memoryview(head), 0, 10_000)
+    return _resembles(walk(data, 0, _RESEMBLES))
+
+
+def resembles_importing_pickle(data: memoryview) -> bool:
+    """True where a loader of pickles would import something out of `data`."""
+    found = walk(data, 0, _RESEMBLES)
+    marked = len(data) > 1 and data[0] == 0x80 and data[1] <= 5
+    return bool(found.imports) and (marked or _resembles(found))
+
+
+def _resembles(found: Walk) -> bool:
+    if found.cause is Cause.LIMIT and not found.imports:
+        return True
     if not found.plausible or found.opcodes < 2:
         return False
     return all(_could_be_name(item) for item in found.imports[:1])
@@ -182,7 +209,7 @@ def _arguments(data: memoryview, at: int, opcode: _Opcode) -> tuple[list[tuple[i
         for _ in range(opcode.lines):
             end = _line_end(data, at)
             pieces.append((at, end))
-            at = end + 1
+            at = min(end + 1, len(data))
         return pieces, at
     length = opcode.fixed
     if opcode.prefix:
@@ -196,14 +223,18 @@ def _arguments(data: memoryview, at: int, opcode: _Opcode) -> tuple[list[tuple[i
 
 
 def _line_end(data: memoryview, at: int) -> int:
-    """Search in steps: a line may be the whole file, and must not be copied at once."""
-    step = 256
+    """Where the line ends: at its newline, or, as loaders take it, with the data.
+
+    Searched in steps: a line may be the whole file, and must not be copied at once.
+    """
+    start, step = at, 256
     while at < len(data):
         found = bytes(data[at : at + step]).find(b"\n")
         if found >= 0:
             return at + found
         at, step = at + step, 1 << 16
-    raise _BrokenError
+    # Loaders take a last line without its end, and cut off one byte all the same.
+    return max(start, len(data) - 1)
 
 
 class _Machine:

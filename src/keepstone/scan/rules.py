@@ -153,8 +153,14 @@ _TABLE = (
         "zip.ambiguous",
         _HIGH,
         _FLAGGED,
-        "The archive names one entry twice, or its two directories differ: readers take"
+        "The archive names one member twice, or says two things about one: readers take"
         " different files.",
+    ),
+    Rule(
+        "zip.unsafe_path",
+        _HIGH,
+        _FLAGGED,
+        "A member's name leads out of the folder that the archive is unpacked into.",
     ),
 )
 RULES = {rule.id: rule for rule in _TABLE}

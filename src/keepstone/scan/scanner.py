@@ -9,15 +9,17 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from keepstone.core.digest import SINGLE_FILE
 from keepstone.core.finding import Finding, Outcome
-from keepstone.errors import InputError, KeepstoneError
-from keepstone.scan.containers import scan_compressed, scan_numpy, scan_zip
+from keepstone.errors import InputError, KeepstoneError, OperationalError
+from keepstone.scan.containers import CONTAINERS, scan_container
 from keepstone.scan.formats import EMPTY, UNKNOWN, identify
 from keepstone.scan.onnx import scan_onnx
 from keepstone.scan.pickle import scan_pickle
+from keepstone.scan.polyglot import find_second_format
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
 from keepstone.scan.view import FileView, open_view
@@ -41,12 +43,7 @@ Scanner = Callable[[FileView], Iterable[Finding]]
 SCANNERS: Mapping[str, Scanner] = {
     "onnx": scan_onnx,
     "pickle": scan_pickle,
-    "zip": scan_zip,
-    "gzip": scan_compressed,
-    "zlib": scan_compressed,
-    "bzip2": scan_compressed,
-    "xz": scan_compressed,
-    "numpy": scan_numpy,
+    **dict.fromkeys(sorted(CONTAINERS), scan_container),
 }
 MAX_FILES = 100_000
 MAX_DEPTH = 64
@@ -58,7 +55,8 @@ Observer = Callable[[str], None]
 def scan_paths(paths: Sequence[Path], observer: Observer | None = None) -> ScanReport:
     """Scan files, and every file under folders. No link inside a folder is followed.
 
-    Raises InputError `scan.missing` for a path that is not there.
+    Raises InputError `scan.missing` for a path that is not there, and `scan.unreadable` for a
+    file named here that cannot be read. Inside a folder such a file is not evaluated.
     """
     reports: list[FileReport] = []
     for path in paths:
@@ -66,14 +64,17 @@ def scan_paths(paths: Sequence[Path], observer: Observer | None = None) -> ScanR
             mode = path.stat().st_mode
         except (OSError, ValueError) as error:
             raise InputError("scan.missing", f"Cannot read {path}: {_strerror(error)}.") from error
-        found = _walk(path) if stat.S_ISDIR(mode) else iter([path])
-        for file in found:
+        named = not stat.S_ISDIR(mode)
+        for file in iter([path]) if named else _walk(path):
             if len(reports) >= MAX_FILES:
                 reports.append(_open(str(path), f"There are more than {MAX_FILES} files."))
                 return ScanReport(tuple(reports))
             if observer is not None:
-                observer(str(file))
-            reports.append(file if isinstance(file, FileReport) else scan_file(file))
+                observer(file.path if isinstance(file, FileReport) else str(file))
+            if isinstance(file, FileReport):
+                reports.append(file)
+            else:
+                reports.append(_scan_named(file) if named else scan_file(file))
     return ScanReport(tuple(reports))
 
 
@@ -107,11 +108,21 @@ def scan_file(path: Path, shown: str | None = None) -> FileReport:
     return report
 
 
+def _scan_named(path: Path) -> FileReport:
+    """The verdict on a file that the caller named, who is told where it cannot be read."""
+    name = printable(str(path), 4096)
+    try:
+        with open_view(path, name) as view:
+            return _judge(view)
+    except OperationalError as error:
+        return _open(name, error.cause)
+
+
 def _judge(view: FileView) -> FileReport:
     kind, found = UNKNOWN, []
     try:
         kind = identify(view.data)
-        for item in _scanner(kind)(view):
+        for item in chain(_scanner(kind)(view), find_second_format(view, kind)):
             found.append(item)
             if len(found) >= MAX_FINDINGS:
                 reason = f"There are more than {MAX_FINDINGS} findings."

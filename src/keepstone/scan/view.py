@@ -73,12 +73,8 @@ def _content(descriptor: int, shown: str, size: int) -> Iterator[memoryview]:
             raise _unreadable(shown, error.strerror) from error
         yield memoryview(data)
         return
-    with mmap.mmap(descriptor, size, access=mmap.ACCESS_READ) as mapped:
-        view = memoryview(mapped)
-        try:
-            yield view
-        finally:
-            view.release()
+    # Never closed by hand: what a scanner still holds would forbid it.
+    yield memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
 
 
 def _unreadable(shown: str, why: str | None) -> InputError:

@@ -1,0 +1,30 @@
+"""Files that are something else to another reader: flagged, whatever the first one is.
+
+A loader does not ask what a file is before it reads it as what it expects. So a file counts as
+a pickle as soon as a loader of pickles would import something out of it, and as an archive as
+soon as a reader that begins at the end would find members.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from keepstone.core.finding import Finding
+from keepstone.scan.formats import ZIPS
+from keepstone.scan.opcodes import resembles_importing_pickle
+from keepstone.scan.rules import finding
+from keepstone.scan.view import FileView
+from keepstone.scan.zipdir import ends_as_zip
+
+# These may well end with an archive as their last member.
+_ENDS_FREELY = frozenset({*ZIPS, "tar", "7z", "empty"})
+
+
+def find_second_format(view: FileView, kind: str) -> Iterator[Finding]:
+    """Say where `view`, which is of `kind`, is a pickle or a zip archive as well."""
+    if kind not in _ENDS_FREELY and ends_as_zip(view.data):
+        reason = f"The file is {kind} to some readers and a zip archive to others."
+        yield finding("file.polyglot", reason, view.path)
+    if kind != "pickle" and resembles_importing_pickle(view.data):
+        reason = f"The file is {kind} to some readers and a pickle that imports to others."
+        yield finding("file.polyglot", reason, view.path)
