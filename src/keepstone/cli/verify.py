@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from keepstone.cli.options import format_option
-from keepstone.cli.sign import inside
 from keepstone.cli.output import emit_json, say
+from keepstone.cli.sign import inside
 
 
 @click.command("verify")
