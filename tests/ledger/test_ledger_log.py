@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -20,7 +21,6 @@ from keepstone.ledger import (
     Kind,
     Ledger,
     LedgerReader,
-    copy_ledger,
     make_entry,
     parse_checkpoint,
     verify_checkpoint,
@@ -555,16 +555,53 @@ def test_a_copy_is_whole_and_taken_beside_the_owner(
 ) -> None:
     fill(ledger, 300)
     copy = tmp_path / "copy.db"
-    copy_ledger(path, copy)
+    ledger.reader.snapshot(copy)
     fill(ledger, 310)
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
     with LedgerReader.open(copy) as reader:
         assert reader.size() == 300
         assert reader.root_at(300) == ledger.reader.root_at(300)
     with pytest.raises(InputError, match=r"file\.exists"):
-        copy_ledger(path, copy)
-    with pytest.raises(InputError, match=r"ledger\.missing"):
-        copy_ledger(tmp_path / "none.db", tmp_path / "x.db")
+        ledger.reader.snapshot(copy)
+    with LedgerReader.open(copy) as reader:
+        assert reader.size() == 300, "a refused copy touches nothing"
+    with pytest.raises(OperationalError, match=r"file\.unwritable"):
+        ledger.reader.snapshot(tmp_path / "none" / "copy.db")
+
+
+def failing(failure: Exception) -> SimpleNamespace:
+    """A connection whose backup fails, part of it written."""
+
+    def backup(copy: sqlite3.Connection) -> None:
+        copy.execute("CREATE TABLE half (x)")
+        raise failure
+
+    return SimpleNamespace(backup=backup, close=lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [
+        (sqlite_error(sqlite3.SQLITE_FULL), "ledger.disk_full"),
+        (sqlite_error(sqlite3.SQLITE_IOERR_READ), "ledger.unreadable"),
+        (sqlite_error(sqlite3.SQLITE_CORRUPT), "ledger.corrupt"),
+    ],
+)
+def test_a_copy_that_fails_leaves_none(
+    path: Path, tmp_path: Path, ledger: Ledger, fill: Fill, failure: Exception, code: str
+) -> None:
+    fill(ledger, 30)
+    copy = tmp_path / "copy.db"
+    with LedgerReader.open(path) as reader:
+        real, reader.rows._connection = reader.rows._connection, failing(failure)
+        with pytest.raises(KeepstoneError) as failed:
+            reader.snapshot(copy)
+        assert failed.value.code == code
+        assert not list(tmp_path.glob("copy.db*"))
+        reader.rows._connection = real
+        reader.snapshot(copy)
+    with LedgerReader.open(copy) as reader:
+        assert reader.size() == 30
 
 
 def test_another_key_takes_over_a_ledger(path: Path, key: SigningKey, fill: Fill) -> None:

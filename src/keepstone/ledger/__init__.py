@@ -26,7 +26,6 @@ from keepstone.ledger.entry import (
 from keepstone.ledger.log import Ledger
 from keepstone.ledger.proof import EntryProof, verify_proof
 from keepstone.ledger.reader import LedgerReader
-from keepstone.ledger.sqlite import copy_ledger
 from keepstone.ledger.verify import Fault, LedgerReport, Status, verify_file, verify_ledger
 from keepstone.ledger.witness import OutsideCheckpoints, Standing, compare, require_extends
 
@@ -46,7 +45,6 @@ __all__ = [
     "Standing",
     "Status",
     "compare",
-    "copy_ledger",
     "format_vkey",
     "index_keys",
     "make_entry",

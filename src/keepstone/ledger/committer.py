@@ -17,7 +17,8 @@ from time import monotonic
 
 from keepstone.errors import KeepstoneError, OperationalError
 from keepstone.ledger.entry import INDEXED, EntryHead, EntryId, read_head
-from keepstone.ledger.sqlite import Batch, SqliteStore, write_error
+from keepstone.ledger.rows import write_error
+from keepstone.ledger.sqlite import Batch, SqliteStore
 from keepstone.ledger.tiles import Tail
 from keepstone.ledger.tree import leaf_hash
 

@@ -66,7 +66,7 @@ def corrupt(cause: str) -> VerificationError:
 
 
 def _unframe(first: int, count: int, newest: int, blob: bytes) -> Segment:
-    if not isinstance(blob, bytes) or count < 1 or first < 0 or count * 4 > len(blob):
+    if count < 1 or first < 0 or count * 4 > len(blob):
         raise corrupt(f"The segment at {first} is not a list of {count} bodies.")
     lengths = struct.unpack_from(f">{count}I", blob)
     if sum(lengths) + count * 4 != len(blob):
@@ -101,6 +101,25 @@ def read_error(error: Exception) -> KeepstoneError:
     )
 
 
+def disk_full(error: Exception) -> bool:
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
+
+
+def write_error(error: Exception) -> OperationalError:
+    """What a failed commit means; nothing of it was acknowledged."""
+    if disk_full(error):
+        return OperationalError(
+            "ledger.disk_full",
+            "The disk is full, so the entry is not durable.",
+            "Free space on the ledger's disk, then start again.",
+        )
+    return OperationalError(
+        "ledger.not_durable",
+        f"The entry could not be made durable: {error}.",
+        "Check the disk, then start again: nothing unacknowledged counts.",
+    )
+
+
 class Rows:
     """Reads of a ledger file through one connection; safe to share between threads."""
 
@@ -126,27 +145,34 @@ class Rows:
     def snapshot(self, target: Path) -> None:
         """Copy the ledger as it is at one moment into a new file (mode 0600), synced.
 
-        Works beside the owner. Raises `file.exists`, `disk.full`, `ledger.unreadable`.
+        Works beside the owner. Raises `file.exists`, `file.unwritable`, `ledger.disk_full` or
+        what a read does, and then leaves no copy.
         """
         write_secret_file(target, b"")
         try:
             with self._lock, closing(sqlite3.connect(target)) as copy:
                 self._connection.backup(copy)
         except FAILURES as error:
-            raise read_error(error) from error
+            target.unlink()
+            raise (write_error if disk_full(error) else read_error)(error) from error
 
-    def _all(self, sql: str, *args: object) -> list[tuple[Any, ...]]:
+    def _all(self, kinds: tuple[type, ...], sql: str, *args: object) -> list[tuple[Any, ...]]:
+        """All rows of a query, each of the given types: a damaged file can hold any other."""
         try:
             with self._lock:
-                return self._connection.execute(sql, args).fetchall()
+                rows: list[tuple[Any, ...]] = self._connection.execute(sql, args).fetchall()
         except FAILURES as error:
             raise read_error(error) from error
+        for row in rows:
+            if tuple(map(type, row)) != kinds:
+                raise corrupt("The ledger's file holds a value of another type than it should.")
+        return rows
 
     def _meta(self, name: str) -> str:
-        rows = self._all("SELECT value FROM meta WHERE name = ?", name)
-        if not rows or not isinstance(rows[0][0], str):
+        rows = self._all((str,), "SELECT value FROM meta WHERE name = ?", name)
+        if not rows:
             raise corrupt(f"The ledger's file does not say its {name}.")
-        return rows[0][0]
+        return str(rows[0][0])
 
     def _check_format(self) -> None:
         text = self._meta("format")
@@ -160,23 +186,26 @@ class Rows:
                 "Upgrade Keepstone.",
             )
         # A trigger or a view slipped into the file would act on our behalf.
-        found = self._all("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rootpage")
+        found = self._all(
+            (str,), "SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rootpage"
+        )
         if [row[0] for row in found] != _STATEMENTS:
             raise corrupt("The ledger's file holds other tables than a ledger has.")
 
     def size(self) -> int:
         """The number of durable entries."""
-        rows = self._all("SELECT first + count FROM segments ORDER BY first DESC LIMIT 1")
+        rows = self._all((int,), "SELECT first + count FROM segments ORDER BY first DESC LIMIT 1")
         return int(rows[0][0]) if rows else 0
 
     def newest(self) -> int:
         """The latest time of any entry, 0 in an empty ledger."""
-        rows = self._all("SELECT newest FROM segments ORDER BY first DESC LIMIT 1")
+        rows = self._all((int,), "SELECT newest FROM segments ORDER BY first DESC LIMIT 1")
         return int(rows[0][0]) if rows else 0
 
     def segments(self, start: int, limit: int = 16) -> list[Segment]:
         """Up to `limit` segments from the one that holds entry `start` on."""
         rows = self._all(
+            (int, int, int, bytes),
             "SELECT first, count, newest, bodies FROM segments WHERE first >= coalesce("
             "(SELECT first FROM segments WHERE first <= ? ORDER BY first DESC LIMIT 1), 0)"
             " ORDER BY first LIMIT ?",
@@ -188,7 +217,10 @@ class Rows:
     def tile(self, tile: TileId) -> FullTile:
         """A full tile. Raises `ledger.corrupt` if it is not there."""
         rows = self._all(
-            "SELECT root, hashes FROM tiles WHERE level = ? AND number = ?", tile.level, tile.index
+            (bytes, bytes),
+            "SELECT root, hashes FROM tiles WHERE level = ? AND number = ?",
+            tile.level,
+            tile.index,
         )
         if not rows or len(rows[0][0]) != HASH_SIZE or len(rows[0][1]) != HASH_SIZE * 256:
             raise corrupt(f"The ledger lacks its {tile.path}.")
@@ -197,6 +229,7 @@ class Rows:
     def tile_roots(self, level: int, start: int, stop: int) -> list[bytes]:
         """The roots of the full tiles `start` to `stop` of a level, all of them."""
         rows = self._all(
+            (bytes,),
             "SELECT root FROM tiles WHERE level = ? AND number >= ? AND number < ? ORDER BY number",
             level,
             start,
@@ -210,6 +243,7 @@ class Rows:
         """Every stored tile's id, by level and index."""
         level, number = BEFORE_ALL, BEFORE_ALL
         while rows := self._all(
+            (int, int),
             "SELECT level, number FROM tiles WHERE (level, number) > (?, ?)"
             " ORDER BY level, number LIMIT 1000",
             level,
@@ -221,6 +255,7 @@ class Rows:
     def numbers(self, key: str, after: int, limit: int = 1000) -> list[int]:
         """Indexes of entries under `key`, ascending, beyond `after`."""
         rows = self._all(
+            (int,),
             "SELECT number FROM entry_keys WHERE key = ? AND number > ? ORDER BY number LIMIT ?",
             key,
             after,
@@ -230,11 +265,13 @@ class Rows:
 
     def keys(self) -> list[str]:
         """Every key that the index knows."""
-        return [row[0] for row in self._all("SELECT DISTINCT key FROM entry_keys ORDER BY key")]
+        rows = self._all((str,), "SELECT DISTINCT key FROM entry_keys ORDER BY key")
+        return [row[0] for row in rows]
 
     def checkpoint(self, at_most: int | None = None) -> tuple[int, str] | None:
         """The newest stored checkpoint (size, note), of a tree no larger than `at_most`."""
         rows = self._all(
+            (int, str),
             "SELECT size, note FROM checkpoints WHERE ? IS NULL OR size <= ?"
             " ORDER BY size DESC LIMIT 1",
             at_most,
@@ -245,19 +282,17 @@ class Rows:
     def checkpoints(self, after: int, limit: int = 1000) -> list[tuple[int, str]]:
         """Stored checkpoints of trees larger than `after`, ascending."""
         rows = self._all(
-            "SELECT size, note FROM checkpoints WHERE size > ? ORDER BY size LIMIT ?", after, limit
+            (int, str),
+            "SELECT size, note FROM checkpoints WHERE size > ? ORDER BY size LIMIT ?",
+            after,
+            limit,
         )
         return [(row[0], row[1]) for row in rows]
 
     def integrity(self) -> list[str]:
         """What SQLite's own `integrity_check` complains about, at most 20 lines."""
-        rows = self._all("PRAGMA integrity_check(20)")
+        rows = self._all((str,), "PRAGMA integrity_check(20)")
         return [str(row[0]) for row in rows if row[0] != "ok"]
-
-    def copy_into(self, target: sqlite3.Connection) -> None:
-        """Copy the whole file, as of one moment, into another database."""
-        with self._lock:
-            self._connection.backup(target)
 
 
 def connect(path: Path, *, read_only: bool = False, query_only: bool = False) -> sqlite3.Connection:

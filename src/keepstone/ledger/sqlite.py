@@ -15,12 +15,21 @@ import sqlite3
 import struct
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from keepstone.errors import InputError, OperationalError
-from keepstone.ledger.rows import FAILURES, FORMAT, TABLES, Rows, connect, read_error
+from keepstone.ledger.rows import (
+    FAILURES,
+    FORMAT,
+    TABLES,
+    Rows,
+    connect,
+    disk_full,
+    read_error,
+    write_error,
+)
 from keepstone.ledger.tiles import FullTile
 
 # The writing connection's own: kept out of the file, so the file is tables and nothing that acts.
@@ -59,21 +68,6 @@ def _frame(bodies: Sequence[bytes]) -> bytes:
     return b"".join((lengths, *bodies))
 
 
-def write_error(error: Exception) -> OperationalError:
-    """What a failed commit means; nothing of it was acknowledged."""
-    if getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL:
-        return OperationalError(
-            "ledger.disk_full",
-            "The disk is full, so the entry is not durable.",
-            "Free space on the ledger's disk, then start again.",
-        )
-    return OperationalError(
-        "ledger.not_durable",
-        f"The entry could not be made durable: {error}.",
-        "Check the disk, then start again: nothing unacknowledged counts.",
-    )
-
-
 class SqliteStore:
     """The owner's store: one writing connection, and `rows` to read beside it."""
 
@@ -88,8 +82,7 @@ class SqliteStore:
             self.rows = Rows(connect(path, query_only=True))
         except FAILURES as error:
             self._connection.close()
-            full = getattr(error, "sqlite_errorcode", 0) & 0xFF == sqlite3.SQLITE_FULL
-            raise (write_error(error) if full else read_error(error)) from error
+            raise (write_error if disk_full(error) else read_error)(error) from error
         except BaseException:
             self._connection.close()
             raise
@@ -193,21 +186,3 @@ def _exists(path: Path) -> InputError:
     return InputError(
         "ledger.exists", f"There is already a ledger at {path}.", "Open it, or move it away."
     )
-
-
-def copy_ledger(source: Path, target: Path) -> None:
-    """Write a consistent copy of the ledger at `source` to `target`, synced, mode 0600.
-
-    Works beside the owner. Raises InputError `ledger.missing`, `file.exists`, OperationalError
-    `ledger.disk_full`, `ledger.not_durable`, and no copy is left.
-    """
-    with closing(Rows.open(source)) as rows:
-        os.close(_create_file(target))
-        try:
-            with closing(sqlite3.connect(target)) as copy:
-                rows.copy_into(copy)
-            _sync(target)
-            _sync(target.parent)
-        except (sqlite3.Error, OSError) as error:
-            target.unlink(missing_ok=True)
-            raise write_error(error) from error
