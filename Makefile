@@ -31,12 +31,12 @@ $(VENV)/bin/pip:
 
 $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing Keepstone and what the digits example needs" >&2
-	@$(PY) -m pip install --quiet --editable '.[digits]'
+	@$(PY) -m pip install -qq --editable '.[digits]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing Keepstone and its tools" >&2
-	@$(PY) -m pip install --quiet --editable '.[digits,docs,dev]' $$($(PY) -c 'import tomllib; \
+	@$(PY) -m pip install -qq --editable '.[digits,docs,dev]' $$($(PY) -c 'import tomllib; \
 	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])') editables
 	@touch $@ $(VENV)/.run
 

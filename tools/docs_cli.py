@@ -25,11 +25,14 @@ This page is made from the commands by `make generate`.
 """
 
 
-def walk(
+def context_of(
     command: click.Command, name: str, parent: click.Context | None = None
-) -> Iterator[tuple[str, click.Command, click.Context]]:
-    """Yield each command, outermost first, with its full name and a context for its help."""
-    context = click.Context(
+) -> click.Context:
+    """A context as the command line makes it, at the page's width.
+
+    With the command's own settings always: click keeps the help option that it made first.
+    """
+    return click.Context(
         command,
         info_name=name,
         parent=parent,
@@ -37,6 +40,13 @@ def walk(
         max_content_width=WIDTH,
         **command.context_settings,
     )
+
+
+def walk(
+    command: click.Command, name: str, parent: click.Context | None = None
+) -> Iterator[tuple[str, click.Command, click.Context]]:
+    """Yield each command, outermost first, with its full name and a context for its help."""
+    context = context_of(command, name, parent)
     yield context.command_path, command, context
     if isinstance(command, click.Group):
         for child_name in command.list_commands(context):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import click
 
-from tools.docs_cli import walk
+from tools.docs_cli import context_of, walk
 
 ROOT = Path(__file__).parent.parent
 _FENCE = re.compile(r"^```console\n(.*?)^```", re.MULTILINE | re.DOTALL)
@@ -69,7 +69,7 @@ def split(command: str) -> Iterator[list[str]]:
 
 def check_click(root: click.Command, name: str, arguments: list[str]) -> str | None:
     """Return why `arguments` would be a usage error, or None. No file is looked at."""
-    command, context = root, click.Context(root, info_name=name, **root.context_settings)
+    command, context = root, context_of(root, name)
     rest = list(arguments)
     while isinstance(command, click.Group):
         if not rest or rest[0] in context.help_option_names or rest[0] == "--version":
@@ -77,7 +77,7 @@ def check_click(root: click.Command, name: str, arguments: list[str]) -> str | N
         child = command.get_command(context, rest[0])
         if child is None:
             return f"`{context.command_path}` has no command {rest[0]!r}"
-        context = click.Context(child, info_name=rest.pop(0), parent=context)
+        context = context_of(child, rest.pop(0), context)
         command = child
     if set(rest) & {"-h", "--help"}:
         return None
@@ -109,13 +109,13 @@ def _check_values(
 
 def check_mention(root: click.Command, name: str, words: list[str]) -> str | None:
     """Return why a command mentioned in running text is none: a name or an option unknown."""
-    command, context = root, click.Context(root, info_name=name)
+    command, context = root, context_of(root, name)
     rest = list(words)
     while isinstance(command, click.Group) and rest and re.fullmatch(r"[a-z][a-z-]*", rest[0]):
         child = command.get_command(context, rest[0])
         if child is None:
             return f"`{context.command_path}` has no command {rest[0]!r}"
-        context = click.Context(child, info_name=rest.pop(0), parent=context)
+        context = context_of(child, rest.pop(0), context)
         command = child
     known = {o for parameter in command.get_params(context) for o in parameter.opts}
     options = [word.partition("=")[0] for word in rest if re.match(r"--?[a-z]", word)]
