@@ -12,6 +12,7 @@ It writes one JSON object to stdout: {"result": "ok" | "refused" | "unsupported"
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -34,6 +35,11 @@ def limit(memory: int, seconds: int) -> None:
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         # The hard limit too: the model cannot raise what it could not reach.
         resource.setrlimit(kind, (most, most))
+    # PR_SET_NO_NEW_PRIVS: no program it might start has more rights than it. Where the system
+    # knows no such call, the limit on processes stands alone.
+    prctl = getattr(ctypes.CDLL(None), "prctl", None)
+    if prctl is not None:
+        prctl(38, 1, 0, 0, 0)
 
 
 def read(descriptor: int) -> bytes:
@@ -91,8 +97,9 @@ def classify(words: str) -> str:
 
 
 def describe(error: BaseException) -> str:
-    lines = str(error).splitlines()
-    return (lines[0] if lines else type(error).__name__)[:300]
+    """The error's words on one line. The runtime puts a place before the reason: keep the end."""
+    words = " ".join(str(error).split()) or type(error).__name__
+    return words if len(words) <= 300 else f"{words[:60]} ... {words[-235:]}"
 
 
 def main(arguments: list[str]) -> None:

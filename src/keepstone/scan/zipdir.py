@@ -93,7 +93,8 @@ def read_zip(data: memoryview) -> Listing:
     for entry in entries:
         _check_local(data, entry, directory, listing)
     _check_names(listing)
-    _check_layout(data, directory, listing)
+    if not any(problem.rule == "scan.not_evaluated" for problem in listing.problems):
+        _check_layout(data, directory, listing)
     return listing
 
 
