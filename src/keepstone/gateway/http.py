@@ -135,7 +135,7 @@ class HttpConnection(asyncio.Protocol):
         self._headers = []
         self._fed_bytes = 0
         if not self._exchanges:
-            self.deadline = self.loop.time() + self._limits.header_s
+            self._rest()
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -176,7 +176,7 @@ class HttpConnection(asyncio.Protocol):
         self._reading = HttpExchange(self, scope, keep_alive)
         self._exchanges.append(self._reading)
         if len(self._exchanges) == 1:
-            self.deadline = self.loop.time() + limits.body_s
+            self._rest()
 
     def on_body(self, body: bytes) -> None:
         if self._reading is not None:
@@ -188,7 +188,7 @@ class HttpConnection(asyncio.Protocol):
         if exchange is not None:
             exchange.complete_body()
         if self._exchanges and exchange is self._exchanges[0]:
-            self.deadline = FOREVER
+            self._rest()
 
     def _stop(self, problem: Problem) -> None:
         self._refusal = problem
@@ -223,14 +223,13 @@ class HttpConnection(asyncio.Protocol):
             return
         if len(self._exchanges) <= 1:
             self.resume_reading()
-        if not self._write_paused:
-            self._rest()
+        self._rest()
         self._advance()
 
     def _rest(self) -> None:
         """Set the deadline for what the client owes us next, if it is the one to act."""
-        if self._closing:
-            return
+        if self._closing or self._write_paused:
+            return  # closing and unread answers have deadlines that nothing else moves
         first = self._exchanges[0] if self._exchanges else None
         if first is None:
             limits = self._limits
