@@ -27,6 +27,7 @@ from keepstone.ledger import (
     verify_proof,
 )
 from keepstone.ledger import committer as committer_module
+from keepstone.ledger import rows as rows_module
 from keepstone.ledger.sqlite import SqliteStore
 from keepstone.ledger.tree import Frontier, leaf_hash, verify_consistency
 
@@ -385,6 +386,31 @@ def test_a_resume_that_fails_leaves_the_ledger_stopped_and_readable(
     broken.failure = None
     ledger.resume()
     assert ledger.append(body(1)).wait(5) == 1
+    ledger.close()
+
+
+def test_nothing_new_stands_on_a_log_that_could_not_be_emptied(
+    path: Path, key: SigningKey, body: Body, broken: Broken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows_module, "BUSY_MS", 20)
+    ledger = Ledger.create(path, origin=ORIGIN, key=key)
+    ledger.append(body(0)).wait(5)
+    broken.failure = OSError("gone")
+    with pytest.raises(OperationalError):
+        ledger.append(body(1)).wait(5)
+    broken.failure = None
+    # Somebody reads in one long transaction, so the log cannot be emptied under it.
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN")
+    other.execute("SELECT count(*) FROM segments").fetchall()
+    for start in (ledger.resume, lambda: reopen(path, key)):
+        with pytest.raises(OperationalError, match=r"ledger\.busy"):
+            start()
+    assert ledger.stopped is not None
+    other.execute("COMMIT")
+    ledger.resume()
+    assert ledger.append(body(1)).wait(5) == 1
+    other.close()
     ledger.close()
 
 

@@ -90,8 +90,15 @@ class SqliteStore:
     def _empty_log(self) -> None:
         # Whatever an earlier owner left in the write-ahead log goes into the file and is synced
         # before anything new is acknowledged: after a failed sync the log may hold pages that
-        # the kernel dropped, and no later entry may stand on them.
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        # the kernel dropped, and no later entry may stand on them. A checkpoint that others keep
+        # from ending is not an error to SQLite: it says so in a row.
+        (busy, *_) = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise OperationalError(
+                "ledger.busy",
+                "Another process keeps the ledger's log open in the middle of a read or a write.",
+                "Let it end (a backup, a second owner), then start again.",
+            )
 
     def commit(self, batch: Batch) -> None:
         """Make `batch` durable, all of it or nothing. Raises sqlite3.Error."""
