@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
-from io import FileIO
+from io import BytesIO, FileIO
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,9 @@ _FAMILY = b"keepstone-seal/"
 _MAX_HEADER = 4096
 _MAX_LISTING = 16 << 20
 _LENGTH = 4
+
+# The files of an artifact while they come out of a blob.
+_Kept = dict[str, BytesIO]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +83,17 @@ def seal(
     return Sealed(staged.digest, name, store.write(staged.digest, name, fill), False)
 
 
-def unseal(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str
-) -> dict[str, bytearray]:
+def unseal(store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str) -> dict[str, bytes]:
     """Return the artifact's files by path, verified against `digest`; the blob is read once.
 
     The single file of an artifact has the path `.`.
     Raises InputError `blob.missing`, VerificationError `seal.*`, OperationalError
     `blob.unreadable`.
     """
-    kept = _Keep()
+    kept: _Kept = {}
     _read(store, kek, digest, name, kept)
-    return kept.files
+    # A BytesIO hands its buffer over: a model is in memory once.
+    return {path: content.getvalue() for path, content in kept.items()}
 
 
 def check_sealed(store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str) -> None:
@@ -100,7 +102,7 @@ def check_sealed(store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: 
 
 
 def _read(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, keep: _Keep | None
+    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, keep: _Kept | None
 ) -> None:
     context = _context(digest, name)
     with store.open(digest, name) as blob:
@@ -249,17 +251,10 @@ class _Body:
             )
 
 
-@dataclass(slots=True)
-class _Keep:
-    """Collects the files of an artifact in memory."""
-
-    files: dict[str, bytearray] = field(default_factory=dict)
-
-
 class _Receiver:
     """Takes the authentic plaintext in pieces, splits it into files and hashes each."""
 
-    def __init__(self, digest: Digest, keep: _Keep | None) -> None:
+    def __init__(self, digest: Digest, keep: _Kept | None) -> None:
         self._digest = digest
         self._keep = keep
         self._head = bytearray()
@@ -279,8 +274,7 @@ class _Receiver:
             piece = data[: file.size - self._offset]
             self._hash.update(piece)
             if self._keep is not None:
-                content = self._keep.files[file.path]
-                content[self._offset : self._offset + len(piece)] = piece
+                self._keep[file.path].write(piece)
             self._offset += len(piece)
             data = data[len(piece) :]
             self._close_finished()
@@ -308,7 +302,7 @@ class _Receiver:
         # The listing is checked against the digest before a byte of content is taken.
         self._listing = _parse_listing(bytes(self._head[_LENGTH:]), self._digest)
         if self._keep is not None:
-            self._keep.files = {file.path: bytearray(file.size) for file in self._listing}
+            self._keep.update((file.path, BytesIO()) for file in self._listing)
         self._close_finished()
 
     def _close_finished(self) -> None:

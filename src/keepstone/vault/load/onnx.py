@@ -95,7 +95,7 @@ def load_onnx(
         raise OperationalError(
             "runtime.missing", "There is no runtime for an ONNX model of several files yet."
         )
-    data = bytes(files.pop(SINGLE_FILE))
+    data = files[SINGLE_FILE]
     model = read_onnx(data)
     if model.external_count:
         raise VerificationError(
