@@ -42,22 +42,24 @@ static int failing(const char *what) {
     return strcmp(said, what) == 0;
 }
 
-static int keep(const char *path) {
+/* Reads through the caller's own descriptor: closing a second one would drop its file locks. */
+static int keep(int from, const char *path) {
     const char *kept = getenv("DISK_KEPT");
     char scratch[PATH_MAX], target[PATH_MAX], buffer[65536];
     const char *name = strrchr(path, '/') + 1;
     struct stat status;
     ssize_t count;
-    int from, to;
-    if (kept == NULL || stat(path, &status) != 0 || !S_ISREG(status.st_mode)) return 0;
-    snprintf(scratch, sizeof scratch, "%s/%s.scratch", kept, name);
-    snprintf(target, sizeof target, "%s/%s", kept, name);
-    from = open(path, O_RDONLY);
+    off_t at = 0;
+    int to;
+    if (kept == NULL || fstat(from, &status) != 0 || !S_ISREG(status.st_mode)) return 0;
+    if (snprintf(scratch, sizeof scratch, "%s/%s.scratch", kept, name) >= PATH_MAX) abort();
+    if (snprintf(target, sizeof target, "%s/%s", kept, name) >= PATH_MAX) abort();
     to = open(scratch, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (from < 0 || to < 0) abort();
-    while ((count = read(from, buffer, sizeof buffer)) > 0)
+    if (to < 0) abort();
+    while ((count = pread(from, buffer, sizeof buffer, at)) > 0) {
         if (write(to, buffer, (size_t)count) != count) abort();
-    close(from);
+        at += count;
+    }
     close(to);
     return rename(scratch, target);
 }
@@ -74,7 +76,7 @@ static int synced(int descriptor, const char *symbol) {
     result = real(descriptor);
     if (result == 0) {
         pthread_mutex_lock(&lock);
-        result = keep(path);
+        result = keep(descriptor, path);
         pthread_mutex_unlock(&lock);
     }
     return result;

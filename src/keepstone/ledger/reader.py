@@ -27,6 +27,7 @@ from keepstone.ledger.tree import (
 )
 
 _KEPT_TILES = 64
+_KEPT_NODES = 1 << 15
 
 
 class LedgerReader:
@@ -37,6 +38,7 @@ class LedgerReader:
         self.origin = rows.origin
         self._lock = threading.Lock()
         self._tiles: OrderedDict[TileId, list[bytes]] = OrderedDict()
+        self._nodes: dict[tuple[int, int], bytes] = {}
         self._partial: dict[int, tuple[int, list[bytes]]] = {}
 
     @classmethod
@@ -121,9 +123,16 @@ class LedgerReader:
 
     def node(self, level: int, index: int) -> bytes:
         """The hash of a complete node of the tree; see `ledger.tree`."""
+        known = self._nodes.get((level, index))
+        if known is not None:
+            return known
         tile, first, count = tile_of(level, index)
         hashes = self._hashes(tile, first + count)[first : first + count]
-        return hashes[0] if count == 1 else root_of(hashes)
+        node = hashes[0] if count == 1 else root_of(hashes)
+        # A complete node never changes. Those above the lowest tiles are on every proof's path.
+        if level > TILE_HEIGHT and len(self._nodes) < _KEPT_NODES:
+            self._nodes[level, index] = node
+        return node
 
     def root_at(self, size: int) -> bytes:
         """The RFC 6962 root of the first `size` entries, from stored hashes."""

@@ -1,0 +1,278 @@
+"""An acknowledged entry survives kills under load, power cuts, failing disks and torn writes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from keepstone.identity.signing import SigningKey, write_secret_file
+from keepstone.ledger import Kind, Ledger, LedgerReader, Status, make_entry, verify_file
+from keepstone.ledger.sqlite import Batch, SqliteStore, create_file
+from keepstone.ledger.tiles import EMPTY_TAIL
+from keepstone.ledger.tree import leaf_hash
+
+ORIGIN = "keepstone.test/ledger"
+HERE = Path(__file__).parent
+Need = Callable[[str, str], str]
+Commit = Callable[[Path, int, int], str]
+
+
+@pytest.fixture
+def key_file(tmp_path: Path, key: SigningKey) -> Path:
+    path = tmp_path / "ledger.pem"
+    write_secret_file(path, key.to_pem())
+    return path
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Need], Path]:
+    built: list[Path] = []
+
+    def build(need: Need) -> Path:
+        if not built:
+            library = tmp_path_factory.mktemp("shim") / "disk.so"
+            compiler = need("cc", "build the disk that keeps only what was synced")
+            source = str(HERE / "disk_shim.c")
+            flags = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o", str(library)]
+            subprocess.run([compiler, *flags, source, "-ldl", "-lpthread"], check=True)
+            built.append(library)
+        return built[0]
+
+    return build
+
+
+class Child:
+    """A process under test, and what it acknowledged."""
+
+    def __init__(self, *args: str, env: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "crash_child.py"), *args],
+            stdout=subprocess.PIPE,
+            env={**os.environ, **(env or {})},
+        )
+
+    def kill_after(self, count: int) -> dict[int, str]:
+        """Let it acknowledge `count` entries, kill it, and return all it acknowledged."""
+        assert self.process.stdout is not None
+        lines = [self.process.stdout.readline() for _ in range(count)]
+        self.process.send_signal(signal.SIGKILL)
+        lines += self.process.stdout.readlines()
+        self.process.stdout.close()
+        assert self.process.wait(30) == -signal.SIGKILL
+        return parsed(lines)
+
+    def finish(self) -> dict[int, str]:
+        output, _ = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0
+        return parsed(output.splitlines(keepends=True))
+
+
+def parsed(lines: Iterable[bytes]) -> dict[int, str]:
+    pairs = [line.split() for line in lines if line.endswith(b"\n")]
+    return {int(index): leaf.decode() for index, leaf in pairs}
+
+
+def lost(path: Path, key: SigningKey, acknowledged: dict[int, str]) -> int:
+    """How many acknowledged entries the ledger does not have, after it recovered whole."""
+    with Ledger.open(path, origin=ORIGIN, key=key) as ledger:
+        there = {index: leaf_hash(body).hex() for index, body in ledger.entries()}
+    report = verify_file(path, ORIGIN, [key.verifying], None)
+    assert report.status is Status.VERIFIED_NO_OUTSIDE, report.errors
+    return sum(there.get(index) != leaf for index, leaf in acknowledged.items())
+
+
+def kill_rounds(path: Path, key: SigningKey, key_file: Path, rounds: int) -> None:
+    create_file(path, ORIGIN)
+    acknowledged: dict[int, str] = {}
+    for number in range(rounds):
+        mine = Child("load", str(path), str(key_file)).kill_after(300 + 137 * number)
+        assert not mine.keys() & acknowledged.keys(), "an acknowledged index was given out twice"
+        acknowledged |= mine
+        assert lost(path, key, acknowledged) == 0
+
+
+def test_nothing_acknowledged_is_lost_when_killed(
+    path: Path, key: SigningKey, key_file: Path
+) -> None:
+    kill_rounds(path, key, key_file, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_nothing_acknowledged_is_lost_over_twenty_kills(
+    path: Path, key: SigningKey, key_file: Path
+) -> None:
+    kill_rounds(path, key, key_file, 20)
+
+
+def cut_power(
+    path: Path, key_file: Path, shim: Path, count: int, *synchronous: str
+) -> tuple[Path, dict[int, str]]:
+    """Run under load on a disk that keeps only what was synced; returns what is left of it."""
+    create_file(path, ORIGIN)
+    kept = path.parent / "kept"
+    kept.mkdir()
+    shutil.copy(path, kept)
+    env = {"LD_PRELOAD": str(shim), "DISK_WATCH": str(path), "DISK_KEPT": str(kept)}
+    child = Child("load", str(path), str(key_file), *synchronous, env=env)
+    return kept / path.name, child.kill_after(count)
+
+
+def test_only_what_was_synced_is_ever_acknowledged(
+    path: Path, key: SigningKey, key_file: Path, shim: Callable[[Need], Path], need: Need
+) -> None:
+    left, acknowledged = cut_power(path, key_file, shim(need), 1500)
+    assert len(acknowledged) >= 1500
+    assert (left.parent / "ledger.db-wal").stat().st_size > 0, "the shim saw no sync at all"
+    assert lost(left, key, acknowledged) == 0
+
+
+def test_the_power_cut_is_real(
+    path: Path, key: SigningKey, key_file: Path, shim: Callable[[Need], Path], need: Need
+) -> None:
+    # The same test with syncs switched off must lose entries: else it would show nothing.
+    left, acknowledged = cut_power(path, key_file, shim(need), 300, "OFF")
+    assert lost(left, key, acknowledged) >= 300 - 64
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_only_what_was_synced_is_acknowledged_across_many_checkpoints_of_the_log(
+    path: Path, key: SigningKey, key_file: Path, shim: Callable[[Need], Path], need: Need
+) -> None:
+    # Long enough for SQLite to move its write-ahead log into the file several times.
+    left, acknowledged = cut_power(path, key_file, shim(need), 40_000)
+    assert left.stat().st_size > 1 << 20
+    assert lost(left, key, acknowledged) == 0
+
+
+@pytest.mark.parametrize(
+    ("what", "code"), [("fsync", "ledger.not_durable"), ("write", "ledger.disk_full")]
+)
+def test_a_failing_disk_stops_the_ledger_and_resuming_loses_nothing(
+    path: Path,
+    key: SigningKey,
+    key_file: Path,
+    shim: Callable[[Need], Path],
+    need: Need,
+    what: str,
+    code: str,
+) -> None:
+    create_file(path, ORIGIN)
+    kept = path.parent / "kept"
+    kept.mkdir()
+    shutil.copy(path, kept)
+    env = {
+        "LD_PRELOAD": str(shim(need)),
+        "DISK_WATCH": str(path),
+        "DISK_KEPT": str(kept),
+        "DISK_FAIL": str(path.parent / "order"),
+    }
+    acknowledged = Child("fail", str(path), str(key_file), what, code, env=env).finish()
+    assert len(acknowledged) == 10
+    # Neither what is on the disk nor what a power cut would have left lacks any of them.
+    assert lost(kept / path.name, key, acknowledged) == 0
+    assert lost(path, key, acknowledged) == 0
+
+
+# Torn writes
+
+
+def bodies(first: int, count: int) -> list[bytes]:
+    return [make_entry(Kind.EVENT, n, {"n": n, "x": "y" * 30}) for n in range(first, first + count)]
+
+
+class Torn:
+    """A ledger as it lay on the disk before and after one write."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "torn.db"
+        self.at: dict[str, dict[str, bytes]] = {}
+        live = folder / "live.db"
+        create_file(live, ORIGIN)
+        store = SqliteStore(live)
+        store._connection.execute("PRAGMA wal_autocheckpoint=0")
+        tail = EMPTY_TAIL
+        for name, count in (("one", 200), ("two", 50), ("three", 20)):
+            items = bodies(tail.size, count)
+            keys = [("event", n) for n in range(tail.size, tail.size + count)]
+            newest = tail.size + count - 1
+            first = tail.size
+            tail, tiles = tail.extended([leaf_hash(item) for item in items])
+            store.commit(Batch(first, items, newest, tiles, keys))
+            self.keep(name, live)
+        store._connection.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+        self.keep("checkpointed", live)
+        store.close()
+
+    def keep(self, name: str, live: Path) -> None:
+        wal = live.with_name(live.name + "-wal")
+        self.at[name] = {"": live.read_bytes(), "-wal": wal.read_bytes()}
+
+    def size_left(self, database: bytes, wal: bytes) -> int:
+        """Lay these files down, recover, check everything that is there; returns its size."""
+        for suffix, content in (("", database), ("-wal", wal), ("-shm", None)):
+            file = self.path.with_name(self.path.name + suffix)
+            file.unlink(missing_ok=True)
+            if content is not None:
+                file.write_bytes(content)
+        with LedgerReader.open(self.path) as reader:
+            size = reader.size()
+            there = [body for _, body in reader.entries()]
+            assert there == bodies(0, size)
+            tail, _ = EMPTY_TAIL.extended([leaf_hash(body) for body in there])
+            assert reader.tail() == tail
+            assert reader.root_at(size) == tail.root()
+            assert [n for n, _ in reader.indexed("event")] == list(range(size))
+        return size
+
+    def tear_log(self, step: int) -> None:
+        """Cut the newest commit's write to the log short at a byte, over old or no content."""
+        database = self.at["two"][""]
+        before, after = self.at["two"]["-wal"], self.at["three"]["-wal"]
+        assert after[: len(before)] == before
+        for cut in [*range(len(before), len(after), step), len(after)]:
+            for rest in (b"", bytes(len(after) - cut), b"\xa5" * (len(after) - cut)):
+                # A page may end in zeros: cut there, with zeros behind, nothing is torn.
+                want = 270 if after[:cut] + rest == after else 250
+                assert self.size_left(database, after[:cut] + rest) == want, f"cut at {cut}"
+
+    def tear_file(self, step: int) -> None:
+        """Cut SQLite's copying of the log into the file short at a byte."""
+        before, after = self.at["three"][""], self.at["checkpointed"][""]
+        wal = self.at["three"]["-wal"]
+        assert before != after
+        for cut in range(0, len(after) + 1, step):
+            assert self.size_left(after[:cut] + before[cut:], wal) == 270, f"cut at {cut}"
+            if cut >= len(before):  # copying only ever makes the file longer
+                assert self.size_left(after[:cut], wal) == 270, f"cut short at {cut}"
+
+
+@pytest.fixture
+def torn(tmp_path: Path) -> Torn:
+    return Torn(tmp_path)
+
+
+def test_a_torn_write_never_costs_an_earlier_entry(torn: Torn) -> None:
+    # Steps prime to SQLite's frame size walk through every part of headers and pages.
+    torn.tear_log(1031)
+    torn.tear_file(3301)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_log_torn_at_every_byte_never_costs_an_earlier_entry(torn: Torn) -> None:
+    torn.tear_log(1)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_file_torn_at_every_byte_never_costs_an_entry(torn: Torn) -> None:
+    torn.tear_file(1)
