@@ -6,7 +6,11 @@ import threading
 import time
 from collections.abc import Callable
 
+import pytest
+
 from keepstone.ledger import Ledger
+from keepstone.ledger import committer as committer_module
+from keepstone.ledger.sqlite import Batch, SqliteStore
 
 Body = Callable[[int], bytes]
 
@@ -67,3 +71,57 @@ def test_no_held_entry_is_forgotten_among_many_flushes(ledger: Ledger, body: Bod
     while ledger.durable_size < 800 and time.monotonic() < deadline:
         time.sleep(0.005)
     assert ledger.durable_size == 800
+
+
+@pytest.fixture
+def slow_commits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Each commit takes 40 ms; the list gets its number of entries."""
+    commits: list[int] = []
+    real = SqliteStore.commit
+
+    def commit(store: SqliteStore, batch: Batch) -> None:
+        time.sleep(0.04)
+        real(store, batch)
+        commits.append(len(batch.bodies))
+
+    monkeypatch.setattr(SqliteStore, "commit", commit)
+    return commits
+
+
+def write(ledger: Ledger, body: Body, writers: int, count: int) -> None:
+    def work() -> None:
+        for n in range(count):
+            ledger.append(body(n)).wait(20)
+
+    threads = [threading.Thread(target=work) for _ in range(writers)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+
+
+def test_writers_that_wait_share_one_commit(
+    ledger: Ledger, body: Body, slow_commits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(committer_module, "MAX_MOMENT", 5.0)
+    write(ledger, body, writers=8, count=6)
+    # Taking turns would be two commits a round: the first round's stragglers, and the rest.
+    assert sum(slow_commits) == 48
+    assert len(slow_commits) <= 9, slow_commits
+
+
+def test_a_moment_is_bounded_when_nobody_comes_back(
+    ledger: Ledger, body: Body, slow_commits: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = ledger.append(body(0)), ledger.append(body(1))
+    first.wait(5)
+    second.wait(5)
+    began = time.monotonic()
+    write(ledger, body, writers=1, count=5)
+    assert time.monotonic() - began < 2
+    assert slow_commits[-5:] == [1] * 5
+    monkeypatch.setattr(committer_module, "MAX_MOMENT", 60.0)
+    threading.Timer(0.01, ledger.append, (body(9),)).start()
+    ledger.append(body(8)).wait(5)
+    ledger.close()
+    assert time.monotonic() - began < 5, "nor is closing held up"

@@ -24,6 +24,8 @@ from keepstone.ledger.tree import leaf_hash
 
 MAX_BATCH_ENTRIES = 4096
 MAX_BATCH_BYTES = 1 << 20
+# Seconds: how long a commit waits for those who just got their answer, at most.
+MAX_MOMENT = 0.002
 
 Subscriber = Callable[[int, KeepstoneError | None], None]
 _Queued = tuple[bytes, bytes, EntryHead]
@@ -73,6 +75,8 @@ class Committer:
         self._idle = False
         self._due = False
         self._closing = False
+        self._company = 0
+        self._moment = 0.0
         self._waiters: list[tuple[int, LockType]] = []
         self._queue: list[_Queued] = []
         self._queued_at = 0.0
@@ -113,7 +117,7 @@ class Committer:
     def _begin(self) -> None:
         """Let the thread take the queue. The caller holds the mutex."""
         self._due = True
-        if self._idle:
+        if self._idle and (len(self._queue) >= self._company or self._closing):
             self._idle = False
             self._wake.release()
 
@@ -178,6 +182,7 @@ class Committer:
 
     def _take_turn(self) -> bool:
         """Commit all that is due, or sleep until something is. False ends the thread."""
+        self._linger()
         with self._mutex:
             queue: list[_Queued] = []
             if self._queue and self._due:
@@ -186,7 +191,7 @@ class Committer:
             elif self._closing:
                 return False
             else:
-                self._idle = True
+                self._idle, self._company = True, 0
             self._due = self._closing
         if not queue:
             self._wake.acquire()
@@ -194,6 +199,25 @@ class Committer:
         done = all(self._commit(chunk) for chunk in _chunks(queue))
         self._taken_at = None
         return done
+
+    def _linger(self) -> None:
+        """Give writers just acknowledged a moment to come back, so that one sync serves all.
+
+        Without it, writers that each wait for their own entry fall into two halves that take
+        turns, and each pays for the other's sync. Ends as soon as all of them are there, and
+        lasts no longer than the sync that it may save.
+        """
+        with self._mutex:
+            if len(self._queue) >= self._company or self._closing:
+                return
+            self._idle = True
+        if self._wake.acquire(timeout=self._moment):
+            return
+        with self._mutex:
+            if self._idle:
+                self._idle = False
+            else:
+                self._wake.acquire()
 
     def _commit(self, chunk: Sequence[_Queued]) -> bool:
         try:
@@ -207,7 +231,9 @@ class Committer:
                 for key in head.keys
             ]
             tail, tiles = self.tail.extended(leaves)
+            began = monotonic()
             self._store.commit(Batch(first, bodies, newest, tiles, keys))
+            self._moment = min(monotonic() - began, MAX_MOMENT)
         except Exception as error:  # noqa: BLE001 - a thread's edge: any failure must stop it
             self._publish(self.tail, self.newest, write_error(error))
             return False
@@ -224,6 +250,7 @@ class Committer:
                 self._waiters = [waiter for waiter in waiters if waiter[0] >= durable]
             else:
                 self._waiters = []
+            self._company = len(waiters) - len(self._waiters) + len(self._queue)
         for index, gate in waiters:
             if index < durable or error is not None:
                 gate.release()
