@@ -25,7 +25,7 @@ from sklearn.linear_model import LinearRegression
 from keepstone.core.finding import Outcome
 from keepstone.scan import containers, zipdir
 from keepstone.scan.formats import identify
-from keepstone.scan.opcodes import Cause, walk, walk_all
+from keepstone.scan.opcodes import Budget, Cause, walk, walk_all
 from keepstone.scan.report import FileReport
 from keepstone.scan.scanner import scan_file
 
@@ -155,11 +155,11 @@ def test_opcodes_are_bounded() -> None:
     found = walk(memoryview(b"\x80\x04" + b"N" * 100), 0, 50)
     assert (found.cause, found.opcodes) == (Cause.LIMIT, 50)
     data = memoryview(b"N." * 100)
-    assert [w.cause for w in walk_all(data, 10)][-1] is Cause.LIMIT
+    assert [w.cause for w in walk_all(data, Budget(10))][-1] is Cause.LIMIT
 
 
 def test_the_opcode_limit_is_reported(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("keepstone.scan.pickle.walk_all", lambda data, _: walk_all(data, 20))
+    monkeypatch.setattr("keepstone.scan.pickle.Budget", lambda: Budget(20))
     report = judge(b"\x80\x04" + b"N0" * 100 + b"N.")
     assert rules(report) == {"scan.not_evaluated", "pickle.data_only"}
     assert report.outcome is Outcome.NOT_EVALUATED
@@ -244,7 +244,7 @@ def edited(seed: bytes, edits: list[tuple[int, int]]) -> bytes:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_end_in_a_walk(data: bytes) -> None:
-    assert len(list(walk_all(memoryview(data)))) >= (1 if data else 0)
+    assert len(list(walk_all(memoryview(data), Budget()))) >= (1 if data else 0)
     identify(memoryview(data))
 
 

@@ -12,12 +12,12 @@ import lzma
 import re
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from keepstone.core.finding import Finding
 from keepstone.scan.formats import ZIPS, identify
-from keepstone.scan.opcodes import resembles_importing_pickle
+from keepstone.scan.opcodes import Budget, resembles_importing_pickle
 from keepstone.scan.pickle import scan_stream
 from keepstone.scan.rules import finding, printable
 from keepstone.scan.view import FileView
@@ -39,10 +39,11 @@ def scan_container(view: FileView) -> Iterator[Finding]:
 
 @dataclass(slots=True)
 class _Inside:
-    """One look into a container: how many bytes it may still unpack."""
+    """One look into a container: how much of it may still be unpacked, and walked."""
 
     path: str
     left: int = MAX_TOTAL
+    budget: Budget = field(default_factory=Budget)
 
     def open(
         self, kind: str, data: memoryview, member: str | None, depth: int
@@ -61,9 +62,9 @@ class _Inside:
 
     def look(self, data: memoryview, member: str, depth: int) -> Iterator[Finding]:
         """Judge what lies in a container, as far as pickles go."""
-        kind = identify(data)
-        if kind == "pickle" or resembles_importing_pickle(data):
-            yield from scan_stream(data, self.path, member)
+        kind = identify(data, self.budget)
+        if kind == "pickle" or resembles_importing_pickle(data, self.budget):
+            yield from scan_stream(data, self.path, member, self.budget)
         if kind != "pickle":
             yield from self.open(kind, data, member, depth)
 
@@ -128,8 +129,9 @@ class _Inside:
         header = bytes(data[start : min(end, start + (1 << 16))])
         content = data[end:]
         # More headers than NumPy writes count as objects: the walk of the pickle decides.
-        if _OBJECTS.search(header) or resembles_importing_pickle(content):
-            yield from scan_stream(content, self.path, _under(outer, "(object array)"))
+        if _OBJECTS.search(header) or resembles_importing_pickle(content, self.budget):
+            where = _under(outer, "(object array)")
+            yield from scan_stream(content, self.path, where, self.budget)
 
     def unseen(self, reason: str, member: str | None) -> Finding:
         return finding("scan.not_evaluated", reason, self.path, None, member)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from keepstone.contract.onnx import resembles_onnx
-from keepstone.scan.opcodes import resembles_pickle
+from keepstone.scan.opcodes import Budget, resembles_pickle
 from keepstone.scan.zipdir import read_zip
 
 UNKNOWN = "unknown"
@@ -38,8 +38,11 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 _HEAD = 1 << 16
 
 
-def identify(data: memoryview) -> str:
-    """Return the name of the format of `data`, `empty`, or `unknown`. Never raises."""
+def identify(data: memoryview, budget: Budget | None = None) -> str:
+    """Return the name of the format of `data`, `empty`, or `unknown`. Never raises.
+
+    `budget` is for one of many that lie in one file.
+    """
     if not data:
         return EMPTY
     head = bytes(data[:_HEAD])
@@ -56,7 +59,7 @@ def identify(data: memoryview) -> str:
     # Those without a signature come last, the strictest first.
     if resembles_onnx(head):
         return "onnx"
-    if resembles_pickle(data):
+    if resembles_pickle(data, budget or Budget()):
         return "pickle"
     return UNKNOWN
 

@@ -31,15 +31,50 @@ _NESTED_KEPT = 1000
 _RESEMBLES = 200_000
 
 
+class _Step(Enum):
+    """What an opcode does to names."""
+
+    TAKE = "take"  # nothing: it moves the stack
+    TEXT = "text"
+    MARK = "mark"
+    DUP = "dup"
+    MEMOIZE = "memoize"
+    PUT = "put"
+    GET = "get"
+    GLOBAL = "global"
+    STACK_GLOBAL = "stack global"
+    EXTENSION = "extension"
+
+
+_STEPS = {
+    **dict.fromkeys(("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _Step.TEXT),
+    **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), _Step.TEXT),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Step.PUT),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), _Step.GET),
+    **dict.fromkeys(("GLOBAL", "INST"), _Step.GLOBAL),
+    **dict.fromkeys(("EXT1", "EXT2", "EXT4"), _Step.EXTENSION),
+    **{step.name: step for step in (_Step.MARK, _Step.DUP, _Step.MEMOIZE, _Step.STACK_GLOBAL)},
+}
+_CALLS = ("REDUCE", "BUILD", "OBJ", "INST", "NEWOBJ", "NEWOBJ_EX")
+_BYTES = (
+    *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
+    *("BINSTRING", "SHORT_BINSTRING"),
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _Opcode:
     name: str
+    step: _Step
     lines: int  # arguments that end with a newline
     fixed: int  # bytes of a fixed argument
     prefix: int  # bytes of length in front of the argument
     pops: int
-    pushes: int
+    pushed: tuple[None, ...]
     to_mark: bool  # takes everything down to the topmost mark
+    calls: bool
+    bytes: bool  # its argument is a byte string
+    stops: bool
 
 
 def _read_table() -> dict[int, _Opcode]:
@@ -55,28 +90,24 @@ def _read_table() -> dict[int, _Opcode]:
                 fixed = argument.n
         before = opcode.stack_before
         to_mark = pickletools.markobject in before
-        below = before.index(pickletools.markobject) if to_mark else len(before)
         table[ord(opcode.code)] = _Opcode(
-            opcode.name, lines, fixed, prefix, below, len(opcode.stack_after), to_mark
+            name=opcode.name,
+            step=_STEPS.get(opcode.name, _Step.TAKE),
+            lines=lines,
+            fixed=fixed,
+            prefix=prefix,
+            pops=before.index(pickletools.markobject) if to_mark else len(before),
+            pushed=(None,) * len(opcode.stack_after),
+            to_mark=to_mark,
+            calls=opcode.name in _CALLS,
+            bytes=opcode.name in _BYTES,
+            stops=opcode.name == "STOP",
         )
     return table
 
 
 _TABLE = _read_table()
-_TEXTS = frozenset(
-    {
-        *("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
-        *("STRING", "BINSTRING", "SHORT_BINSTRING"),
-    }
-)
-_BYTES = frozenset(
-    {
-        *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"),
-        *("BINSTRING", "SHORT_BINSTRING"),
-    }
-)
-_EXTENSIONS = frozenset({"EXT1", "EXT2", "EXT4"})
-_CALLS = frozenset({"REDUCE", "BUILD", "OBJ", "INST", "NEWOBJ", "NEWOBJ_EX"})
+_NOTHING: list[tuple[int, int]] = []
 
 
 class Cause(Enum):
@@ -113,6 +144,17 @@ class Walk:
     nested: list[tuple[int, int]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class Budget:
+    """How many opcodes may still be walked for one file, whatever it holds."""
+
+    left: int = 2_000_000
+
+    def charge(self, walked: Walk) -> None:
+        # A pickle costs something even if it holds nothing: a file may be a million of them.
+        self.left -= walked.opcodes + 20
+
+
 class _BrokenError(Exception):
     """The stream is not a pickle from here on."""
 
@@ -120,7 +162,7 @@ class _BrokenError(Exception):
 _MARK = object()
 
 
-def walk(data: memoryview, start: int = 0, max_opcodes: int = 5_000_000) -> Walk:
+def walk(data: memoryview, start: int = 0, max_opcodes: int = 2_000_000) -> Walk:
     """Walk the one pickle that begins at `start`. Never raises for any content."""
     found = Walk(Cause.BROKEN, start)
     machine = _Machine(data)
@@ -133,56 +175,68 @@ def walk(data: memoryview, start: int = 0, max_opcodes: int = 5_000_000) -> Walk
         opcode = _TABLE.get(data[at])
         if opcode is None:
             break
-        try:
-            pieces, after = _arguments(data, at + 1, opcode)
-        except _BrokenError:
-            break
+        if opcode.lines or opcode.fixed or opcode.prefix:
+            try:
+                pieces, after = _arguments(data, at + 1, opcode)
+            except _BrokenError:
+                break
+        else:
+            pieces, after = _NOTHING, at + 1
         found.opcodes += 1
-        if opcode.name in _BYTES and len(found.nested) < _NESTED_KEPT:
-            start, end = pieces[0]
-            if end - start > 1 and data[start] == 0x80 and data[start + 1] <= 5:
-                found.nested.append((start, end))
-        imported = machine.step(opcode, pieces, at)
-        if imported is not None and len(seen) < _IMPORTS_KEPT:
-            name = (imported.module, imported.name)
-            if name not in seen:
-                seen.add(name)
-                found.imports.append(imported)
-        if machine.sound and (opcode.name == "STOP" or (seen and opcode.name in _CALLS)):
-            found.plausible = True
+        if opcode.step is _Step.TAKE:
+            # Most opcodes by far: they put something on the stack or take it off.
+            machine.take(opcode)
+        else:
+            imported = machine.step(opcode, pieces, at)
+            if imported is not None and len(seen) < _IMPORTS_KEPT:
+                name = (imported.module, imported.name)
+                if name not in seen:
+                    seen.add(name)
+                    found.imports.append(imported)
+        if opcode.bytes and len(found.nested) < _NESTED_KEPT:
+            begin, end = pieces[0]
+            if end - begin > 1 and data[begin] == 0x80 and data[begin + 1] <= 5:
+                found.nested.append((begin, end))
         at = after
-        if opcode.name == "STOP":
+        if opcode.stops:
+            found.plausible = found.plausible or machine.sound
             found.cause = Cause.STOP
             break
+        if opcode.calls and seen and machine.sound:
+            found.plausible = True
     found.end = at
     return found
 
 
-def walk_all(data: memoryview, max_opcodes: int = 5_000_000) -> Iterator[Walk]:
+def walk_all(data: memoryview, budget: Budget) -> Iterator[Walk]:
     """Walk pickle after pickle, as loaders of several objects do, until one does not end."""
     at = 0
-    while at < len(data) and max_opcodes > 0:
-        found = walk(data, at, max_opcodes)
+    while at < len(data) and budget.left > 0:
+        found = walk(data, at, budget.left)
+        budget.charge(found)
         yield found
         if found.cause is not Cause.STOP:
             return
-        at, max_opcodes = found.end, max_opcodes - found.opcodes
+        at = found.end
     if at < len(data):
         yield Walk(Cause.LIMIT, at)
 
 
-def resembles_pickle(data: memoryview) -> bool:
+def resembles_pickle(data: memoryview, budget: Budget) -> bool:
     """True where `data` opens as a pickle without a protocol mark (protocols 0 and 1) does.
 
     It must end, or call something it imported, before a loader would stop; or go on for so
     long that it is nothing else. Plain text that happens to begin with opcodes does neither.
     """
-    return _resembles(walk(data, 0, _RESEMBLES))
+    found = walk(data, 0, max(0, min(_RESEMBLES, budget.left)))
+    budget.charge(found)
+    return _resembles(found)
 
 
-def resembles_importing_pickle(data: memoryview) -> bool:
+def resembles_importing_pickle(data: memoryview, budget: Budget) -> bool:
     """True where a loader of pickles would import something out of `data`."""
-    found = walk(data, 0, _RESEMBLES)
+    found = walk(data, 0, max(0, min(_RESEMBLES, budget.left)))
+    budget.charge(found)
     marked = len(data) > 1 and data[0] == 0x80 and data[1] <= 5
     return bool(found.imports) and (marked or _resembles(found))
 
@@ -197,7 +251,7 @@ def _resembles(found: Walk) -> bool:
 
 def _could_be_name(item: Import) -> bool:
     if item.module is None or item.name is None:
-        return item.opcode in ("STACK_GLOBAL", *_EXTENSIONS)
+        return item.opcode in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4")
     parts = [*item.module.split("."), *item.name.split(".")]
     return all(part.isidentifier() for part in parts)
 
@@ -247,38 +301,39 @@ class _Machine:
 
     def __init__(self, data: memoryview) -> None:
         self.sound = True
+        self._lost = False
         self._data = data
         self._stack: list[int | object | None] = []
         self._memo: dict[int, int | object | None] = {}
 
     def step(self, opcode: _Opcode, pieces: list[tuple[int, int]], at: int) -> Import | None:
-        name, stack = opcode.name, self._stack
-        if name in _TEXTS:
-            stack.append(at)
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name == "DUP":
-            stack.append(self._top())
-        elif name == "MEMOIZE":
-            self._memo[len(self._memo)] = self._top()
-        elif name.endswith("PUT"):
-            self._put(self._number(pieces[0], name))
-        elif name.endswith("GET"):
-            key = self._number(pieces[0], name)
-            stack.append(None if key is None else self._memo.get(key))
-        elif name in ("GLOBAL", "INST"):
-            self._move(opcode)
-            return Import(name, self._line(pieces[0]), self._line(pieces[1]), at)
-        elif name == "STACK_GLOBAL":
-            module, attribute = [None, None, *stack[-2:]][-2:]
-            self._move(opcode)
-            return Import(name, self._text(module), self._text(attribute), at)
-        elif name in _EXTENSIONS:
-            stack.append(None)
-            number = int.from_bytes(self._data[pieces[0][0] : pieces[0][1]], "little")
-            return Import(name, None, str(number), at)
-        else:
-            self._move(opcode)
+        """One opcode that has to do with names; the others go to `take`."""
+        stack = self._stack
+        match opcode.step:
+            case _Step.TEXT:
+                stack.append(at)
+            case _Step.MARK:
+                stack.append(_MARK)
+            case _Step.DUP:
+                stack.append(self._top())
+            case _Step.MEMOIZE:
+                self._memo[len(self._memo)] = self._top()
+            case _Step.PUT:
+                self._put(self._number(pieces[0], opcode))
+            case _Step.GET:
+                key = self._number(pieces[0], opcode)
+                stack.append(None if key is None or self._lost else self._memo.get(key))
+            case _Step.GLOBAL:
+                self.take(opcode)
+                return Import(opcode.name, self._line(pieces[0]), self._line(pieces[1]), at)
+            case _Step.STACK_GLOBAL:
+                module, name = [None, None, *stack[-2:]][-2:]
+                self.take(opcode)
+                return Import(opcode.name, self._text(module), self._text(name), at)
+            case _Step.EXTENSION:
+                stack.append(None)
+                number = int.from_bytes(self._data[pieces[0][0] : pieces[0][1]], "little")
+                return Import(opcode.name, None, str(number), at)
         return None
 
     def _top(self) -> int | object | None:
@@ -290,11 +345,11 @@ class _Machine:
     def _put(self, key: int | None) -> None:
         if key is None:
             # Spelled so that loaders differ: whatever is fetched from now on is unknown.
-            self._memo.clear()
+            self._lost = True
         else:
             self._memo[key] = self._top()
 
-    def _move(self, opcode: _Opcode) -> None:
+    def take(self, opcode: _Opcode) -> None:
         stack = self._stack
         if opcode.to_mark:
             while True:
@@ -310,7 +365,7 @@ class _Machine:
             taken = stack[-opcode.pops :]
             self.sound = self.sound and len(taken) == opcode.pops and _MARK not in taken
             del stack[-opcode.pops :]
-        stack.extend([None] * opcode.pushes)
+        stack.extend(opcode.pushed)
 
     def _text(self, at: int | object | None) -> str | None:
         """The text of the opcode at `at`, or None where it is not plainly one."""
@@ -332,9 +387,9 @@ class _Machine:
         start, end = piece
         return bytes(self._data[start : min(end, start + _NAME_LIMIT)]).decode("utf-8", "replace")
 
-    def _number(self, piece: tuple[int, int], opcode: str) -> int | None:
+    def _number(self, piece: tuple[int, int], opcode: _Opcode) -> int | None:
         """The memo key, or None for what is not plainly one."""
         raw = bytes(self._data[piece[0] : min(piece[1], piece[0] + 32)])
-        if opcode.startswith(("BIN", "LONG_BIN")):
+        if not opcode.lines:
             return int.from_bytes(raw, "little")
         return int(raw) if raw.isdigit() else None

@@ -10,11 +10,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from keepstone.core.finding import Finding
-from keepstone.scan.opcodes import Cause, Import, walk_all
+from keepstone.scan.opcodes import Budget, Cause, Import, walk_all
 from keepstone.scan.rules import MAX_FINDINGS, finding, printable
 from keepstone.scan.view import FileView
 
-MAX_OPCODES = 5_000_000
 # Pickles as byte strings within pickles, which a first one may have loaded.
 MAX_DEPTH = 8
 _EXTENSIONS = ("EXT1", "EXT2", "EXT4")
@@ -22,12 +21,14 @@ _EXTENSIONS = ("EXT1", "EXT2", "EXT4")
 
 def scan_pickle(view: FileView) -> Iterator[Finding]:
     """Judge a file that is a pickle, or several in a row."""
-    yield from scan_stream(view.data, view.path)
+    yield from scan_stream(view.data, view.path, None, Budget())
 
 
-def scan_stream(data: memoryview, path: str, member: str | None = None) -> Iterator[Finding]:
+def scan_stream(
+    data: memoryview, path: str, member: str | None, budget: Budget
+) -> Iterator[Finding]:
     """Judge the pickles in `data`, which lies in `path` or in its `member`."""
-    look = _Look(path, member)
+    look = _Look(path, member, budget)
     yield from look.pickles(data, 0, 0)
     if look.cause is Cause.LIMIT:
         reason = "The pickle has more opcodes than the limit allows."
@@ -51,15 +52,14 @@ class _Look:
 
     path: str
     member: str | None
+    budget: Budget
     named: set[tuple[str | None, str | None]] = field(default_factory=set)
     cause: Cause = Cause.BROKEN
     end: int = 0
-    left: int = MAX_OPCODES
 
     def pickles(self, data: memoryview, base: int, depth: int) -> Iterator[Finding]:
         """Every import of the pickles in `data`, which begins at `base` in the stream."""
-        for walked in walk_all(data, self.left):
-            self.left -= walked.opcodes
+        for walked in walk_all(data, self.budget):
             for item in walked.imports:
                 key = (item.module, item.name)
                 if key not in self.named and len(self.named) < MAX_FINDINGS:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from keepstone.core.finding import Finding
 from keepstone.scan.formats import ZIPS
-from keepstone.scan.opcodes import resembles_importing_pickle
+from keepstone.scan.opcodes import Budget, resembles_importing_pickle
 from keepstone.scan.rules import finding
 from keepstone.scan.view import FileView
 from keepstone.scan.zipdir import ends_as_zip
@@ -25,6 +25,6 @@ def find_second_format(view: FileView, kind: str) -> Iterator[Finding]:
     if kind not in _ENDS_FREELY and ends_as_zip(view.data):
         reason = f"The file is {kind} to some readers and a zip archive to others."
         yield finding("file.polyglot", reason, view.path)
-    if kind != "pickle" and resembles_importing_pickle(view.data):
+    if kind != "pickle" and resembles_importing_pickle(view.data, Budget()):
         reason = f"The file is {kind} to some readers and a pickle that imports to others."
         yield finding("file.polyglot", reason, view.path)

@@ -147,12 +147,12 @@ def _find_wide(
     locator = end - _LOCATOR_FORM.size
     if locator < 0 or bytes(data[locator : locator + 4]) != _LOCATOR:
         return None
-    at = int(_LOCATOR_FORM.unpack_from(data, locator)[2])
+    _, disk, at, disks = _LOCATOR_FORM.unpack_from(data, locator)
     if at + _END64_FORM.size != locator or bytes(data[at : at + 4]) != _END64:
         listing.ambiguous("The 64-bit end record is not where the archive says.", locator)
         return None
-    *_, here, count, size, start = _END64_FORM.unpack_from(data, at)
-    if here != count:
+    *_, here_disk, first, here, count, size, start = _END64_FORM.unpack_from(data, at)
+    if here != count or disk or disks > 1 or here_disk or first:
         listing.ambiguous("The archive claims to lie on several disks.", at)
     return at, (count, size, start)
 
