@@ -1,7 +1,9 @@
-"""What the crash tests run and kill: `crash_child.py COMMAND LEDGER KEY [synchronous]`.
+"""What the crash tests run and kill: `crash_child.py COMMAND LEDGER KEY [...]`.
 
-`load` appends from 64 threads until killed, and prints `index leaf` once an entry is
-acknowledged. `fail WHAT CODE` drives one failure of the disk from start to end.
+Each prints `index leaf` once an entry is acknowledged. `load [SYNCHRONOUS]` appends from 64
+threads until killed. `fail WHAT CODE` drives one failure of the disk from start to end, and
+`die WHAT CODE` ends in the middle of it. `go-on [trusting]` appends a few and ends as if killed,
+`trusting` whatever is in the write-ahead log.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from keepstone.errors import OperationalError
 from keepstone.identity.signing import load_private_key
 from keepstone.ledger import Kind, Ledger, make_entry, rows
+from keepstone.ledger.sqlite import SqliteStore
 
 ORIGIN = "keepstone.test/ledger"
 
@@ -68,14 +71,26 @@ def fail(ledger: Ledger, what: str, code: str) -> None:
     acknowledge(ledger, 5)
 
 
+def die(ledger: Ledger, what: str, code: str) -> None:
+    acknowledge(ledger, 5)
+    Path(os.environ["DISK_FAIL"]).write_text(what)
+    assert refused(ledger) == code
+
+
 def main() -> None:
     command, path, key, *rest = sys.argv[1:]
     if command == "load":
         rows.SYNCHRONOUS = rest[0] if rest else rows.SYNCHRONOUS
         load(opened(path, key))
+        return
+    if command == "go-on":
+        if rest == ["trusting"]:
+            SqliteStore._empty_log = lambda store: None  # type: ignore[method-assign]
+        acknowledge(opened(path, key), 5)
     else:
-        fail(opened(path, key), *rest)
-        os._exit(0)
+        {"fail": fail, "die": die}[command](opened(path, key), *rest)
+    # No orderly end: what is on the disk is what was acknowledged.
+    os._exit(0)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,10 @@
  * file is synced: what lies in DISK_KEPT is what a power cut would have left in the worst case,
  * where nothing unsynced reaches the disk. While the file DISK_FAIL exists its content says what
  * fails: "fsync" makes each sync fail with EIO, "write" each write with ENOSPC.
+ *
+ * A sync that fails loses what it should have written, as Linux does: the pages read back from
+ * memory as written, count as clean, and no later sync writes them unless they are written again.
+ * Which pages those are is kept beside the copies, so that it outlives the process.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -14,11 +18,20 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/types.h>
 #include <unistd.h>
 
+#define PAGE 4096
+#define PAGES 65536
+#define FILES 4
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static struct {
+    char name[256];
+    unsigned char *lost; /* one byte for each page: a failed sync left it in memory only */
+} files[FILES];
 
 static int path_of(int descriptor, char *path) {
     const char *watch = getenv("DISK_WATCH");
@@ -42,70 +55,129 @@ static int failing(const char *what) {
     return strcmp(said, what) == 0;
 }
 
-/* Reads through the caller's own descriptor: closing a second one would drop its file locks. */
-static int keep(int from, const char *path) {
+static void kept_path(char *path, const char *name, const char *suffix) {
     const char *kept = getenv("DISK_KEPT");
-    char scratch[PATH_MAX], target[PATH_MAX], buffer[65536];
+    if (kept == NULL) abort();
+    if (snprintf(path, PATH_MAX, "%s/%s%s", kept, name, suffix) >= PATH_MAX) abort();
+}
+
+/* The lost pages of a file, mapped from beside its copy. The caller holds the lock. */
+static unsigned char *lost_of(const char *name) {
+    char path[PATH_MAX];
+    int number, descriptor;
+    for (number = 0; number < FILES && files[number].lost != NULL; number++)
+        if (strcmp(files[number].name, name) == 0) return files[number].lost;
+    if (number == FILES || strlen(name) >= sizeof files[number].name) abort();
+    kept_path(path, name, ".lost");
+    descriptor = open(path, O_RDWR | O_CREAT, 0600);
+    if (descriptor < 0 || ftruncate(descriptor, PAGES) != 0) abort();
+    files[number].lost = mmap(NULL, PAGES, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+    if (files[number].lost == MAP_FAILED) abort();
+    close(descriptor);
+    strcpy(files[number].name, name);
+    return files[number].lost;
+}
+
+static void read_page(int descriptor, off_t at, char *page) {
+    memset(page, 0, PAGE);
+    if (descriptor >= 0 && pread(descriptor, page, PAGE, at) < 0) abort();
+}
+
+/* Bring the copy up to the file as a sync would, or lose what it would have brought.
+ *
+ * Reads through the caller's own descriptor: closing a second one would drop its file locks. */
+static void sync_copy(int from, const char *path, int fails) {
     const char *name = strrchr(path, '/') + 1;
+    char copy[PATH_MAX], scratch[PATH_MAX], live[PAGE], old[PAGE];
+    unsigned char *lost = lost_of(name);
     struct stat status;
-    ssize_t count;
-    off_t at = 0;
-    int to;
-    if (kept == NULL || fstat(from, &status) != 0 || !S_ISREG(status.st_mode)) return 0;
-    if (snprintf(scratch, sizeof scratch, "%s/%s.scratch", kept, name) >= PATH_MAX) abort();
-    if (snprintf(target, sizeof target, "%s/%s", kept, name) >= PATH_MAX) abort();
-    to = open(scratch, O_WRONLY | O_CREAT | O_TRUNC, 0600);
-    if (to < 0) abort();
-    while ((count = pread(from, buffer, sizeof buffer, at)) > 0) {
-        if (write(to, buffer, (size_t)count) != count) abort();
-        at += count;
+    int before, to = -1;
+    off_t at;
+    if (fstat(from, &status) != 0) abort();
+    if (!S_ISREG(status.st_mode)) return;
+    if (status.st_size > (off_t)PAGES * PAGE) abort();
+    kept_path(copy, name, "");
+    kept_path(scratch, name, ".scratch");
+    before = open(copy, O_RDONLY);
+    if (!fails && (to = open(scratch, O_WRONLY | O_CREAT | O_TRUNC, 0600)) < 0) abort();
+    for (at = 0; at < status.st_size; at += PAGE) {
+        size_t size = status.st_size - at < PAGE ? (size_t)(status.st_size - at) : PAGE;
+        read_page(from, at, live);
+        read_page(before, at, old);
+        if (fails) lost[at / PAGE] |= memcmp(live, old, PAGE) != 0;
+        else if (write(to, lost[at / PAGE] ? old : live, size) != (ssize_t)size) abort();
     }
+    if (before >= 0) close(before);
+    if (fails) return;
     close(to);
-    return rename(scratch, target);
+    if (rename(scratch, copy) != 0) abort();
 }
 
 static int synced(int descriptor, const char *symbol) {
     int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, symbol);
     char path[PATH_MAX];
-    int result;
+    int result, fails;
     if (!path_of(descriptor, path)) return real(descriptor);
-    if (failing("fsync")) {
-        errno = EIO;
-        return -1;
-    }
+    fails = failing("fsync");
     result = real(descriptor);
-    if (result == 0) {
-        pthread_mutex_lock(&lock);
-        result = keep(descriptor, path);
-        pthread_mutex_unlock(&lock);
-    }
-    return result;
+    pthread_mutex_lock(&lock);
+    sync_copy(descriptor, path, fails);
+    pthread_mutex_unlock(&lock);
+    if (!fails) return result;
+    errno = EIO;
+    return -1;
 }
 
 int fsync(int descriptor) { return synced(descriptor, "fsync"); }
 int fdatasync(int descriptor) { return synced(descriptor, "fdatasync"); }
 
-static int refused(int descriptor) {
+/* Pages that are written again, or cut off, are no longer lost. */
+static void rewritten(const char *path, off_t at, off_t end) {
+    unsigned char *lost;
+    pthread_mutex_lock(&lock);
+    lost = lost_of(strrchr(path, '/') + 1);
+    for (at /= PAGE; at < PAGES && at * PAGE < end; at++) lost[at] = 0;
+    pthread_mutex_unlock(&lock);
+}
+
+static int refused(int descriptor, off_t at, size_t size) {
     char path[PATH_MAX];
-    if (!path_of(descriptor, path) || !failing("write")) return 0;
-    errno = ENOSPC;
-    return 1;
+    if (!path_of(descriptor, path)) return 0;
+    if (failing("write")) {
+        errno = ENOSPC;
+        return 1;
+    }
+    rewritten(path, at, at + (off_t)size);
+    return 0;
 }
 
 ssize_t write(int descriptor, const void *data, size_t size) {
     ssize_t (*real)(int, const void *, size_t) =
         (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
-    return refused(descriptor) ? -1 : real(descriptor, data, size);
+    off_t at = lseek(descriptor, 0, SEEK_CUR);
+    return refused(descriptor, at, size) ? -1 : real(descriptor, data, size);
 }
 
-ssize_t pwrite(int descriptor, const void *data, size_t size, off_t offset) {
+ssize_t pwrite(int descriptor, const void *data, size_t size, off_t at) {
     ssize_t (*real)(int, const void *, size_t, off_t) =
         (ssize_t (*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, "pwrite");
-    return refused(descriptor) ? -1 : real(descriptor, data, size, offset);
+    return refused(descriptor, at, size) ? -1 : real(descriptor, data, size, at);
 }
 
-ssize_t pwrite64(int descriptor, const void *data, size_t size, off64_t offset) {
+ssize_t pwrite64(int descriptor, const void *data, size_t size, off64_t at) {
     ssize_t (*real)(int, const void *, size_t, off64_t) =
         (ssize_t (*)(int, const void *, size_t, off64_t))dlsym(RTLD_NEXT, "pwrite64");
-    return refused(descriptor) ? -1 : real(descriptor, data, size, offset);
+    return refused(descriptor, at, size) ? -1 : real(descriptor, data, size, at);
+}
+
+static int truncated(int descriptor, off_t size, const char *symbol) {
+    int (*real)(int, off_t) = (int (*)(int, off_t))dlsym(RTLD_NEXT, symbol);
+    char path[PATH_MAX];
+    if (path_of(descriptor, path)) rewritten(path, size, (off_t)PAGES * PAGE);
+    return real(descriptor, size);
+}
+
+int ftruncate(int descriptor, off_t size) { return truncated(descriptor, size, "ftruncate"); }
+int ftruncate64(int descriptor, off64_t size) {
+    return truncated(descriptor, size, "ftruncate64");
 }

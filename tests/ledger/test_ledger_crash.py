@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -112,17 +113,44 @@ def test_nothing_acknowledged_is_lost_over_twenty_kills(
     kill_rounds(path, key, key_file, 20)
 
 
-def cut_power(
-    path: Path, key_file: Path, shim: Path, count: int, *synchronous: str
-) -> tuple[Path, dict[int, str]]:
-    """Run under load on a disk that keeps only what was synced; returns what is left of it."""
+def disk(path: Path, shim: Path) -> tuple[Path, dict[str, str]]:
+    """A new ledger on a disk that keeps only what was synced: what it keeps, and its shim."""
     create_file(path, ORIGIN)
     kept = path.parent / "kept"
     kept.mkdir()
     shutil.copy(path, kept)
-    env = {"LD_PRELOAD": str(shim), "DISK_WATCH": str(path), "DISK_KEPT": str(kept)}
+    env = {
+        "LD_PRELOAD": str(shim),
+        "DISK_WATCH": str(path),
+        "DISK_KEPT": str(kept),
+        "DISK_FAIL": str(path.parent / "order"),
+    }
+    return kept / path.name, env
+
+
+def cut_power(
+    path: Path, key_file: Path, shim: Path, count: int, *synchronous: str
+) -> tuple[Path, dict[int, str]]:
+    """Run under load on a disk that keeps only what was synced; returns what is left of it."""
+    left, env = disk(path, shim)
     child = Child("load", str(path), str(key_file), *synchronous, env=env)
-    return kept / path.name, child.kill_after(count)
+    return left, child.kill_after(count)
+
+
+def partly_written(path: Path, kept: Path, target: Path, seed: int) -> Path:
+    """What a power cut may also leave: some of the pages that were never synced, in no order."""
+    pick = random.Random(seed)
+    target.mkdir()
+    for suffix in ("", "-wal"):
+        now = path.with_name(path.name + suffix).read_bytes()
+        page = bytearray(kept.with_name(path.name + suffix).read_bytes())
+        for at in range(0, len(now), 4096):
+            if now[at : at + 4096] != page[at : at + 4096] and pick.random() < 0.5:
+                written = now[at : at + 4096]
+                page.extend(bytes(max(0, at + len(written) - len(page))))
+                page[at : at + len(written)] = written
+        (target / (path.name + suffix)).write_bytes(page)
+    return target / path.name
 
 
 def test_only_what_was_synced_is_ever_acknowledged(
@@ -131,14 +159,21 @@ def test_only_what_was_synced_is_ever_acknowledged(
     left, acknowledged = cut_power(path, key_file, shim(need), 1500)
     assert len(acknowledged) >= 1500
     assert (left.parent / "ledger.db-wal").stat().st_size > 0, "the shim saw no sync at all"
-    assert lost(left, key, acknowledged) == 0
+    images = [partly_written(path, left, path.parent / str(n), n) for n in range(5)]
+    assert [lost(image, key, acknowledged) for image in (left, *images)] == [0] * 6
 
 
+@pytest.mark.parametrize("synchronous", ["OFF", "NORMAL"])
 def test_the_power_cut_is_real(
-    path: Path, key: SigningKey, key_file: Path, shim: Callable[[Need], Path], need: Need
+    path: Path,
+    key: SigningKey,
+    key_file: Path,
+    shim: Callable[[Need], Path],
+    need: Need,
+    synchronous: str,
 ) -> None:
     # The same test with syncs switched off must lose entries: else it would show nothing.
-    left, acknowledged = cut_power(path, key_file, shim(need), 300, "OFF")
+    left, acknowledged = cut_power(path, key_file, shim(need), 300, synchronous)
     assert lost(left, key, acknowledged) >= 300 - 64
 
 
@@ -165,21 +200,38 @@ def test_a_failing_disk_stops_the_ledger_and_resuming_loses_nothing(
     what: str,
     code: str,
 ) -> None:
-    create_file(path, ORIGIN)
-    kept = path.parent / "kept"
-    kept.mkdir()
-    shutil.copy(path, kept)
-    env = {
-        "LD_PRELOAD": str(shim(need)),
-        "DISK_WATCH": str(path),
-        "DISK_KEPT": str(kept),
-        "DISK_FAIL": str(path.parent / "order"),
-    }
+    left, env = disk(path, shim(need))
     acknowledged = Child("fail", str(path), str(key_file), what, code, env=env).finish()
     assert len(acknowledged) == 10
     # Neither what is on the disk nor what a power cut would have left lacks any of them.
-    assert lost(kept / path.name, key, acknowledged) == 0
+    assert lost(left, key, acknowledged) == 0
     assert lost(path, key, acknowledged) == 0
+
+
+def go_on_after_a_failed_sync(
+    path: Path, key: SigningKey, key_file: Path, shim: Path, *trusting: str
+) -> int:
+    """Lose a write to a failed sync, die of it, go on in a new process, lose power."""
+    left, env = disk(path, shim)
+    died = ("die", str(path), str(key_file), "fsync", "ledger.not_durable")
+    acknowledged = Child(*died, env=env).finish()
+    Path(env["DISK_FAIL"]).unlink()
+    acknowledged |= Child("go-on", str(path), str(key_file), *trusting, env=env).finish()
+    assert len(acknowledged) == 10
+    return lost(left, key, acknowledged)
+
+
+def test_nothing_stands_on_what_a_failed_sync_lost(
+    path: Path, key: SigningKey, key_file: Path, shim: Callable[[Need], Path], need: Need
+) -> None:
+    assert go_on_after_a_failed_sync(path, key, key_file, shim(need)) == 0
+
+
+def test_trusting_the_log_after_a_failed_sync_would_lose_entries(
+    path: Path, key: SigningKey, key_file: Path, shim: Callable[[Need], Path], need: Need
+) -> None:
+    # The entry of the failed sync reads back from memory, and is not on the disk.
+    assert go_on_after_a_failed_sync(path, key, key_file, shim(need), "trusting") > 0
 
 
 # Torn writes
