@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -52,3 +54,40 @@ def test_the_core_is_small_and_holds_nothing_heavy(tmp_path: Path) -> None:
     assert names.isdisjoint(NOT_CORE)
     assert size_of(environment) - empty < LARGEST
     assert "up" in helped.stdout
+
+
+@pytest.mark.slow
+def test_a_python_without_ensurepip_gets_an_environment_all_the_same(tmp_path: Path) -> None:
+    # As Debian ships it: `venv` is there, what puts pip into it is in a package of its own.
+    python = tmp_path / "python3.11"
+    python.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *ensurepip*) exit 1 ;; esac\n'
+        'case "$*" in "-m venv --without-pip "*) ;; "-m venv "*) exit 1 ;; esac\n'
+        f'exec {sys.executable} "$@"\n'
+    )
+    python.chmod(0o755)
+    environment = tmp_path / "made"
+
+    subprocess.run(
+        [ROOT / "tools" / "venv.sh", environment],
+        env=os.environ | {"PYTHON": str(python)},
+        check=True,
+    )
+
+    subprocess.run([environment / "bin" / "pip", "--version"], check=True, capture_output=True)
+
+
+def test_without_any_python_it_says_what_to_install(tmp_path: Path) -> None:
+    for name in ("bash", "env"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    ended = subprocess.run(
+        [ROOT / "tools" / "venv.sh", tmp_path / "made"],
+        env={"PATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert ended.returncode == 3
+    assert "Python 3.11" in ended.stderr
