@@ -134,8 +134,12 @@ def verify(
             raise InputError(
                 "usage.vkey", "--proof needs --vkey.", "Get it from the ledger's owner."
             )
-        for line in verify_proof_file(_read(proof_path), vkey).lines():
-            click.echo(line)
+        proved = verify_proof_file(_read(proof_path), vkey)
+        if style == "json":
+            emit_json(proved.to_dict())
+        else:
+            for line in proved.lines():
+                click.echo(line)
         return int(Exit.OK)
     from keepstone.workspace.reading import verify_ledger_of
 

@@ -39,6 +39,6 @@ def command(path: Path, private_key: Path, signature: Path | None) -> None:
     from keepstone.identity.signing import load_private_key
 
     key = load_private_key(private_key, passphrase())
-    target = signature or path.with_name(path.name + ".sig")
+    target = signature or path.parent / (path.name + ".sig")
     write_atomic(target, sign_model(path, key, leave_out=inside(path, target)), mode=0o644)
     say(f"signed {path} with key {key.key_id[:16]}: {target}", mark="ok")

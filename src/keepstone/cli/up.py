@@ -110,7 +110,7 @@ def command(
     if not site.layout.exists():
         identity = create_workspace(site, profile=profile, hosts=options.hosts)
         say(f"workspace {identity.workspace_id} made at {site.layout.root}", mark="ok")
-    beside = model.with_name("sample.json")
+    beside = model.parent / "sample.json"
     body = sample or (beside if beside.exists() else None)
     body = body.absolute() if body is not None else None
 

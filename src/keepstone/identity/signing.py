@@ -172,7 +172,7 @@ def parse_private_pem(data: bytes, passphrase: bytes | None = None) -> SigningKe
     return SigningKey.of(private)  # type: ignore[arg-type]  # of() refuses other kinds
 
 
-def read_secret_file(path: Path) -> bytes:
+def read_secret_file(path: Path, *, limit: int = 1 << 16) -> bytes:
     """Read a file that only its owner may read; the check and the read see one open file.
 
     Raises InputError `key.missing`, OperationalError `key.open_permissions`.
@@ -195,8 +195,8 @@ def read_secret_file(path: Path) -> bytes:
                 f"Others may read the key file {path}.",
                 f"chmod 600 {path}",
             )
-        if status.st_size > 1 << 16:
-            raise InputError("key.malformed", f"{path} is too large to be a key file.")
+        if status.st_size > limit:
+            raise InputError("key.malformed", f"{path} is larger than {limit} bytes.")
         return file.read()
 
 

@@ -67,8 +67,8 @@ class Submission:
     @classmethod
     def of(cls, model: Path, *, name: str | None = None, endpoint: str = ENDPOINT) -> Submission:
         """The model at `model` with the files beside it that carry its signatures."""
-        bundle = model.with_name(model.name + ".sig")
-        statements = model.with_name(model.name + ".statements.jsonl")
+        bundle = model.parent / (model.name + ".sig")
+        statements = model.parent / (model.name + ".statements.jsonl")
         return cls(
             model,
             check_name(name) if name else name_of(model),

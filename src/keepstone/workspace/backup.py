@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -75,6 +76,10 @@ def back_up(site: Site, target: Path) -> Backup:
     read_identity(layout)
     if target.exists():
         raise InputError("file.exists", f"{target} already exists.", "Choose another file.")
+    if target.absolute().parent.resolve().is_relative_to(layout.root.resolve()):
+        raise InputError(
+            "backup.inside", f"{target} lies in the workspace itself.", "Keep it elsewhere."
+        )
     with (
         storage_errors(target),
         tempfile.TemporaryDirectory(
@@ -86,8 +91,13 @@ def back_up(site: Site, target: Path) -> Backup:
             reader.snapshot(snapshot)
         with LedgerReader.open(snapshot) as copied:
             ledger_size = copied.size()
-        sources = {path.relative_to(layout.root).as_posix(): path for path in _files(layout)}
-        sources["ledger/ledger.db"] = snapshot
+        sources = {"ledger/ledger.db": snapshot}
+        for number, path in enumerate(_files(layout)):
+            name = path.relative_to(layout.root).as_posix()
+            # Sealed blobs never change; what an owner may write meanwhile is copied first.
+            if layout.vault not in path.parents:
+                path = Path(shutil.copyfile(path, Path(folder) / str(number)))
+            sources[name] = path
         listing = [_digest(path, name) for name, path in sorted(sources.items())]
         packed = Path(folder) / "backup.tar"
         _pack(packed, listing, sources)
@@ -131,10 +141,12 @@ def restore(site: Site, source: Path, *, unsafe_rollback: str | None = None) -> 
     (3) The ledger extends the newest checkpoint kept outside. An older backup does not:
         `unsafe_rollback` accepts it with a reason, which is recorded at the next start.
 
-    Raises InputError `workspace.exists`, `backup.malformed`; VerificationError
-    `backup.corrupt`, `backup.outdated`.
+    Raises InputError `workspace.exists`, `backup.malformed`, `backup.no_reason`;
+    VerificationError `backup.corrupt`, `backup.outdated`.
     """
     layout = site.layout
+    if unsafe_rollback is not None and not unsafe_rollback.strip():
+        raise InputError("backup.no_reason", "Accepting an older backup needs a reason.")
     if layout.root.exists() and any(layout.root.iterdir()):
         raise InputError(
             "workspace.exists", f"{layout.root} is not empty.", "Restore into a new folder."
@@ -148,21 +160,24 @@ def restore(site: Site, source: Path, *, unsafe_rollback: str | None = None) -> 
         identity = read_identity(unpacked)
         inner = Site(unpacked, site.outside, site.passphrase, site.clock)
         report = verify_ledger_of(inner)
-        _require_sound(report, unsafe_rollback is not None)
-        if unsafe_rollback is not None:
-            OutsideCheckpoints(site.outside).forget(identity.origin)
+        behind = _is_behind(report, unsafe_rollback is not None)
+        if behind and unsafe_rollback is not None:
             write_atomic(unpacked.rollback_note, unsafe_rollback.encode())
-        if layout.root.exists():
-            layout.root.rmdir()
         with storage_errors(layout.root):
             unpacked.root.rename(layout.root)
             sync_directory(layout.root.parent)
+            if behind:
+                # Last: while anything can still fail, the evidence of what was lost stays.
+                OutsideCheckpoints(site.outside).forget(identity.origin)
     total = sum(file.size for file in listing)
     return Backup(len(listing), total, report.size, keys_encrypted(layout))
 
 
-def _require_sound(report: LedgerReport, accepts_rollback: bool) -> None:
-    """Refuse a ledger that does not verify, or that is behind what was kept outside."""
+def _is_behind(report: LedgerReport, accepts_rollback: bool) -> bool:
+    """Whether the ledger is behind what was kept outside, where that is accepted.
+
+    Raises `backup.outdated` where it is not, `backup.corrupt` for one that does not verify.
+    """
     behind = report.status in (Status.ROLLED_BACK, Status.FORKED)
     if behind and not accepts_rollback:
         raise VerificationError(
@@ -172,6 +187,7 @@ def _require_sound(report: LedgerReport, accepts_rollback: bool) -> None:
         )
     if not behind and report.status not in (Status.VERIFIED, Status.VERIFIED_NO_OUTSIDE):
         raise VerificationError("backup.corrupt", "The ledger in the backup does not verify.")
+    return behind
 
 
 def _malformed(cause: str) -> InputError:

@@ -25,7 +25,9 @@ from keepstone.errors import (
 )
 from keepstone.workspace.layout import Layout
 
-_LIMIT = 1 << 20
+_REQUEST_LIMIT = 1 << 20
+# A list of every API key is the largest answer.
+_ANSWER_LIMIT = 64 << 20
 _FAMILIES = {
     kind.family: kind for kind in (InputError, VerificationError, DeniedError, OperationalError)
 }
@@ -42,7 +44,7 @@ def _socket_address(layout: Layout) -> Iterator[str]:
         os.close(directory)
 
 
-def _read_line(connection: socket.socket) -> bytes:
+def _read_line(connection: socket.socket, limit: int) -> bytes:
     chunks: list[bytes] = []
     total = 0
     while chunk := connection.recv(65536):
@@ -50,9 +52,9 @@ def _read_line(connection: socket.socket) -> bytes:
         total += len(chunk)
         if chunk.endswith(b"\n"):
             return b"".join(chunks)
-        if total > _LIMIT:
+        if total > limit:
             break
-    raise OperationalError("control.broken", "The other side closed the control socket early.")
+    raise OperationalError("control.broken", "The control socket ended in the middle of a line.")
 
 
 def ask(layout: Layout, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -65,14 +67,15 @@ def ask(layout: Layout, operation: str, arguments: dict[str, Any]) -> dict[str, 
         try:
             with _socket_address(layout) as address:
                 connection.connect(address)
-        except (FileNotFoundError, ConnectionRefusedError) as error:
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError, TimeoutError) as error:
+            # Gone, or so busy that its queue is full: either way nobody has taken the request.
             raise OperationalError(
                 "control.no_owner", f"No owner of {layout.root} answers.", "Try again."
             ) from error
         try:
             request = {"operation": operation, "arguments": arguments}
             connection.sendall(json.dumps(request).encode() + b"\n")
-            answer = parse_json(_read_line(connection), limit=_LIMIT + 65536)
+            answer = parse_json(_read_line(connection, _ANSWER_LIMIT), limit=2 * _ANSWER_LIMIT)
         except OSError as error:
             raise OperationalError(
                 "control.broken", f"The owner's answer did not arrive: {error}."
@@ -101,7 +104,7 @@ class ControlServer:
                 self._listener.bind(address)
         finally:
             os.umask(previous)
-        self._listener.listen(16)
+        self._listener.listen(128)
         self._thread = threading.Thread(target=self._accept, name="keepstone-control", daemon=True)
         self._thread.start()
 
@@ -128,14 +131,14 @@ class ControlServer:
                 socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")
             )
             _, uid, _ = struct.unpack("3i", credentials)
-            if uid not in (os.getuid(), 0):
+            if uid not in (os.geteuid(), 0):
                 return
-            answer = self._answer(_read_line(connection))
+            answer = self._answer(_read_line(connection, _REQUEST_LIMIT))
             connection.sendall(json.dumps(answer).encode() + b"\n")
 
     def _answer(self, line: bytes) -> dict[str, Any]:
         try:
-            match parse_json(line, limit=_LIMIT):
+            match parse_json(line, limit=2 * _REQUEST_LIMIT):
                 case {"operation": str() as operation, "arguments": dict() as arguments}:
                     return {"result": self._handler(operation, arguments)}
             raise InputError("control.malformed", "Not a control request.")

@@ -9,12 +9,10 @@ from collections.abc import Sequence
 from keepstone.errors import InputError
 from keepstone.files import make_private_directory, storage_errors, sync_directory, write_atomic
 from keepstone.identity.apikeys import ApiKeyRing
-from keepstone.identity.signing import write_secret_file
-from keepstone.identity.tls import create_ca
 from keepstone.ledger import Kind, Ledger, make_entry
 from keepstone.policy.parse import profile_text
 from keepstone.vault.keys import create_kek
-from keepstone.workspace.keys import create_keys
+from keepstone.workspace.keys import create_authority, create_keys
 from keepstone.workspace.layout import Layout, WorkspaceIdentity
 from keepstone.workspace.secrets import create_pepper
 from keepstone.workspace.site import Site
@@ -40,9 +38,8 @@ def create_workspace(site: Site, *, profile: str, hosts: Sequence[str] = ()) -> 
     identity = WorkspaceIdentity(secrets.token_hex(8), site.clock.now_ms())
     try:
         _fill(Site(making, site.outside, site.passphrase, site.clock), identity, policy, hosts)
-        if layout.root.exists():
-            layout.root.rmdir()
         with storage_errors(layout.root):
+            # Over an empty folder too; over anything else it fails.
             making.root.rename(layout.root)
             sync_directory(layout.root.parent)
     except BaseException:
@@ -59,9 +56,7 @@ def _fill(site: Site, identity: WorkspaceIdentity, policy: bytes, hosts: Sequenc
     kek = create_kek(layout.kek, site.passphrase)
     pepper = create_pepper(layout, kek)
     write_atomic(layout.api_keys, ApiKeyRing([], pepper).to_json())
-    authority = create_ca(list(hosts), now)
-    write_secret_file(layout.keys / "ca.pem", authority.key.to_pem(site.passphrase))
-    write_atomic(layout.certificate_authority, authority.certificate_pem, mode=0o644)
+    create_authority(layout, hosts, now, site.passphrase)
     write_atomic(layout.policy, policy)
     with Ledger.create(
         layout.ledger, origin=identity.origin, key=keys.ledger, clock=site.clock

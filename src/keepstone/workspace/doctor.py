@@ -12,13 +12,12 @@ from typing import Literal
 from keepstone import __version__
 from keepstone.core.ports import rfc3339
 from keepstone.errors import KeepstoneError, OperationalError
-from keepstone.identity.tls import Authority
 from keepstone.ledger import LedgerReader
 from keepstone.policy.engine import Engine
 from keepstone.policy.explain import warnings
 from keepstone.workspace.backup import keys_encrypted
 from keepstone.workspace.clock import SteadyClock
-from keepstone.workspace.keys import load_keys
+from keepstone.workspace.keys import load_authority, load_keys
 from keepstone.workspace.layout import read_identity
 from keepstone.workspace.owner import own
 from keepstone.workspace.reading import load_policy, load_trust, read_workspace, verify_ledger_of
@@ -135,16 +134,15 @@ def _evidence(site: Site) -> Iterator[_Line]:
 
 
 def _certificate(site: Site) -> Iterator[_Line]:
-    from keepstone.identity.signing import load_private_key
-
-    authority = Authority.load(
-        site.layout.certificate_authority.read_bytes(),
-        load_private_key(site.layout.keys / "ca.pem", site.passphrase),
-    )
+    authority = load_authority(site.layout, site.passphrase)
     left = (authority.expires - site.clock.now_ms()) // _DAY_MS
     state: State = "ok" if left > 30 else "warn" if left > 0 else "fail"
     hosts = ", ".join(authority.hosts)
-    mend = "" if state == "ok" else "remove ca.pem and keys/ca.pem, then keepstone up"
+    mend = (
+        ""
+        if state == "ok"
+        else f"rm {site.layout.authority} {site.layout.authority_key}, then keepstone up"
+    )
     yield state, f"local CA for {hosts}, {left} days left", mend
 
 

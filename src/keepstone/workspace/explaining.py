@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from keepstone.errors import InputError
-from keepstone.identity.apikeys import ApiKeyRing
 from keepstone.identity.principal import Principal, PrincipalKind, check_principal_id
-from keepstone.identity.signing import read_secret_file
 from keepstone.policy.explain import Explanation, explain_model, explain_principal
 from keepstone.policy.gate import gate
 from keepstone.vault.keys import load_kek
-from keepstone.workspace.reading import find_subject, read_workspace
-from keepstone.workspace.secrets import load_pepper
+from keepstone.workspace.reading import WorkspaceView, find_subject, read_workspace
+from keepstone.workspace.secrets import load_ring
 from keepstone.workspace.site import Site
 
 
@@ -29,14 +27,15 @@ def explain_credential(site: Site, who: str, action: str, model: str | None) -> 
     grants. Raises InputError `principal.invalid`.
     """
     with read_workspace(site) as view:
-        return explain_principal(view.engine(), _principal(site, who), action, model)
+        return explain_principal(view.engine(), _principal(view, who), action, model)
 
 
-def _principal(site: Site, who: str) -> Principal:
+def _principal(view: WorkspaceView, who: str) -> Principal:
     if ":" in who:
         return Principal(check_principal_id(who), PrincipalKind.LOCAL, frozenset(), "local", "none")
-    kek = load_kek(site.layout.kek, site.passphrase)
-    ring = ApiKeyRing.parse(read_secret_file(site.layout.api_keys), load_pepper(site.layout, kek))
+    layout = view.site.layout
+    kek = load_kek(layout.kek, view.site.passphrase)
+    ring = load_ring(layout, kek, view.policy.key_max_lifetime_ms)
     for record in ring.records:
         if record.key_id == who:
             return Principal(record.principal, PrincipalKind.API_KEY, record.grants, "api_key", who)

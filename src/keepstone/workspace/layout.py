@@ -10,7 +10,7 @@ from keepstone.core.canonical import canonical, parse_json
 from keepstone.errors import InputError, OperationalError
 
 SCHEMA = "keepstone.workspace/v1"
-_SCHEMA = re.compile(r"keepstone\.workspace/v(\d+)\Z")
+_SCHEMA = re.compile(r"keepstone\.workspace/v([0-9]{1,9})\Z")
 _VERSION = 1
 
 
@@ -65,8 +65,13 @@ class Layout:
         return self.root / "ledger" / "reserve"
 
     @property
-    def certificate_authority(self) -> Path:
+    def authority(self) -> Path:
+        """The certificate of the local authority, for clients."""
         return self.root / "ca.pem"
+
+    @property
+    def authority_key(self) -> Path:
+        return self.root / "keys" / "ca.pem"
 
     @property
     def lock(self) -> Path:
@@ -112,6 +117,8 @@ def read_identity(layout: Layout) -> WorkspaceIdentity:
     """
     try:
         data = parse_json(layout.identity.read_bytes())
+    except InputError:
+        data = None
     except FileNotFoundError as error:
         raise InputError(
             "workspace.missing",
@@ -132,7 +139,7 @@ def read_identity(layout: Layout) -> WorkspaceIdentity:
         )
     match data:
         case {"schema": str() as found, "id": str() as workspace_id, "created": int() as created}:
-            if found == SCHEMA and re.fullmatch(r"[0-9a-f]{16}", workspace_id):
+            if found == SCHEMA and created >= 0 and re.fullmatch(r"[0-9a-f]{16}", workspace_id):
                 return WorkspaceIdentity(workspace_id, created)
     raise InputError(
         "workspace.malformed",

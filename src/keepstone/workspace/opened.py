@@ -1,15 +1,17 @@
 """A workspace as its one owner holds it: everything opened, checked, and kept in step.
 
 Every change goes through here: a statement or event is durable in the ledger before anyone acts
-on it, with one exception. A revocation stops the serving first and is recorded second.
+on it, with one exception. A revocation stops the serving first and is recorded second, and no
+disk that is slow or full keeps it waiting.
 """
 
 from __future__ import annotations
 
+import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from keepstone.errors import KeepstoneError, OperationalError
 from keepstone.evidence.dsse import Envelope
@@ -18,8 +20,6 @@ from keepstone.evidence.record import entry_body
 from keepstone.evidence.verified import VerifiedStatement, require_right, verify_statement
 from keepstone.evidence.verify import EvidenceBase
 from keepstone.files import write_atomic
-from keepstone.identity.apikeys import ApiKeyRing
-from keepstone.identity.signing import load_private_key, read_secret_file
 from keepstone.identity.tls import Authority
 from keepstone.identity.tokens import TokenVerifier
 from keepstone.ledger import Checkpoint, EntryId, Kind, Ledger, make_entry
@@ -30,17 +30,23 @@ from keepstone.policy.trust import Trust
 from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey, load_kek
 from keepstone.workspace.clock import SteadyClock
-from keepstone.workspace.keys import WorkspaceKeys, load_keys
+from keepstone.workspace.keys import (
+    WorkspaceKeys,
+    create_authority,
+    load_authority,
+    load_keys,
+)
 from keepstone.workspace.layout import Layout, WorkspaceIdentity, read_identity
 from keepstone.workspace.owner import own
 from keepstone.workspace.reading import load_policy
 from keepstone.workspace.reserve import keep_reserve, release_reserve
-from keepstone.workspace.secrets import AuditPeriods, load_pepper
+from keepstone.workspace.secrets import AuditPeriods, load_ring
 from keepstone.workspace.site import Site
 
 # Far beyond any sync on a disk that works; a revocation has its own road when one does not.
 _DURABLE_S = 20.0
 Listener = Callable[[], None]
+T = TypeVar("T")
 
 
 class Workspace:
@@ -63,8 +69,10 @@ class Workspace:
         self.periods = AuditPeriods(site.layout.audit_periods, self.kek)
         self.trust = self._load_trust()
         self.authorizer = Authorizer(Engine(self.trust.policy))
-        self.evidence = self._read_evidence()
-        self.ring = self._load_ring()
+        # Revocations in force that are not on the record yet, or could not be put there.
+        self._unrecorded: tuple[bytes, ...] = ()
+        self.evidence = self._read_evidence(self.trust)
+        self.ring = load_ring(site.layout, self.kek, self.trust.policy.key_max_lifetime_ms)
         self.verifier = TokenVerifier(
             [keys.token.verifying],
             identity.origin,
@@ -72,7 +80,9 @@ class Workspace:
             self.trust.policy.token_max_lifetime_ms,
         )
         self._outside = OutsideCheckpoints(site.outside)
+        # Held while what is in force changes, never while the disk is waited for.
         self._change = threading.RLock()
+        self._ring_file = threading.Lock()
         self._listeners: list[Listener] = []
 
     @property
@@ -92,9 +102,25 @@ class Workspace:
         """
         with self._change:
             trust = self._load_trust()
-            self.trust, self.evidence = trust, self._read_evidence(trust)
-            self.authorizer.replace(Engine(trust.policy))
+            engine, evidence = Engine(trust.policy), self._read_evidence(trust)
+            self.trust, self.evidence = trust, evidence
+            self.authorizer.replace(engine)
             self._notify()
+
+    def edit_policy(self, edit: Callable[[bytes], bytes]) -> None:
+        """Write the policy file anew and take it into force, or leave both as they were.
+
+        Raises what `edit` does, and `policy.*`.
+        """
+        path = self.layout.policy
+        with self._change:
+            before = path.read_bytes()
+            write_atomic(path, edit(before))
+            try:
+                self.reload_policy()
+            except KeepstoneError:
+                write_atomic(path, before)
+                raise
 
     def _notify(self) -> None:
         for listener in self._listeners:
@@ -107,9 +133,10 @@ class Workspace:
             gate=self.keys.gate.verifying,
         )
 
-    def _read_evidence(self, trust: Trust | None = None) -> EvidenceBase:
-        chosen = trust or self.trust
-        return EvidenceBase.build(self.ledger.indexed("statement"), chosen.signers, chosen.rights)
+    def _read_evidence(self, trust: Trust) -> EvidenceBase:
+        recorded = self.ledger.indexed("statement")
+        waiting = enumerate(self._unrecorded, self.ledger.durable_size)
+        return EvidenceBase.build([*recorded, *waiting], trust.signers, trust.rights)
 
     # Recording
 
@@ -117,31 +144,42 @@ class Workspace:
         """Put a statement into the ledger if a known signer with the right to it signed it.
 
         A revocation takes effect before it is recorded, and is recorded out of the reserve
-        where the disk is full. Raises `signature.*`, `statement.*`, `ledger.*`.
+        where the disk is full; one that cannot be recorded at all stays in force while this
+        process lives. Raises `signature.*`, `statement.*`, `ledger.*`.
         """
+        trust = self.trust
+        found = require_right(verify_statement(envelope, trust.signers), trust.rights)
+        body = entry_body(envelope, self.clock.now_ms())
+        if isinstance(found.predicate, Revocation):
+            return self._revoke(body), found
+        index = self._append(body)
         with self._change:
-            found = require_right(verify_statement(envelope, self.trust.signers), self.trust.rights)
-            body = entry_body(envelope, self.clock.now_ms())
-            if isinstance(found.predicate, Revocation):
-                return self._revoke(body), found
-            index = self._append(body)
             self.evidence = self.evidence.extended([(index, body)])
             self._notify()
-            return EntryId.of(index, leaf_hash(body)), found
+        return EntryId.of(index, leaf_hash(body)), found
 
     def _revoke(self, body: bytes) -> EntryId:
-        self.evidence = self.evidence.extended([(self.ledger.durable_size, body)])
-        self._notify()
+        with self._change:
+            self.evidence = self.evidence.extended([(self.ledger.durable_size, body)])
+            self._unrecorded = (*self._unrecorded, body)
+            self._notify()
+        index = self.urgently(lambda: self._append(body))
+        with self._change:
+            # The entry's true index may be another than the one it took effect under.
+            self._unrecorded = tuple(one for one in self._unrecorded if one != body)
+            self.evidence = self._read_evidence(self.trust)
+        return EntryId.of(index, leaf_hash(body))
+
+    def urgently(self, write: Callable[[], T]) -> T:
+        """Do `write`, and where it fails do it once more with the space that was held back."""
         try:
-            index = self._append(body)
+            return write()
         except OperationalError:
             release_reserve(self.layout)
             self.ledger.resume()
-            index = self._append(body)
-        # The entry's true index may be another than the one it took effect under.
-        self.evidence = self._read_evidence()
-        keep_reserve(self.layout)
-        return EntryId.of(index, leaf_hash(body))
+            return write()
+        finally:
+            keep_reserve(self.layout)
 
     def record_event(self, event: str, fields: Mapping[str, Any]) -> EntryId:
         """Put an event into the ledger and wait until it is durable."""
@@ -183,23 +221,17 @@ class Workspace:
 
     # API keys and certificates
 
-    def _load_ring(self) -> ApiKeyRing:
-        return ApiKeyRing.parse(
-            read_secret_file(self.layout.api_keys),
-            load_pepper(self.layout, self.kek),
-            max_lifetime_ms=self.trust.policy.key_max_lifetime_ms,
-        )
-
     def save_ring(self) -> None:
         """Write the records of the API keys; the change is in force already."""
-        write_atomic(self.layout.api_keys, self.ring.to_json())
+        # The ring is read under the lock, so the last to write has everybody's changes.
+        with self._ring_file:
+            write_atomic(self.layout.api_keys, self.ring.to_json())
 
-    def authority(self) -> Authority:
-        """The local certificate authority."""
-        return Authority.load(
-            self.layout.certificate_authority.read_bytes(),
-            load_private_key(self.layout.keys / "ca.pem", self.site.passphrase),
-        )
+    def authority(self, hosts: Sequence[str]) -> Authority:
+        """The local certificate authority; one for `hosts` is made where both files are gone."""
+        if not any(path.exists() for path in (self.layout.authority_key, self.layout.authority)):
+            create_authority(self.layout, hosts, self.clock.now_ms(), self.site.passphrase)
+        return load_authority(self.layout, self.site.passphrase)
 
     def _accept_rollback(self) -> None:
         """Record why a restored backup may be behind what was kept outside, once."""
@@ -226,6 +258,7 @@ def open_workspace(site: Site, *, patience: float = 0.0) -> Iterator[Workspace]:
             workspace = Workspace(site, identity, keys, ledger)
             workspace.require_outside()
             keep_reserve(site.layout)
+            _clear_staging(site.layout)
             workspace._accept_rollback()
             try:
                 yield workspace
@@ -241,3 +274,9 @@ def _keep_outside(workspace: Workspace) -> None:
         # What was done stands; that the outside copy lags shows in `doctor`.
         if error.code not in ("witness.unwritable", "ledger.disk_full", "ledger.stopped"):
             raise
+
+
+def _clear_staging(layout: Layout) -> None:
+    """Remove what a process left that was killed while it copied a model: nobody stages now."""
+    for left in layout.staging.glob("*"):
+        shutil.rmtree(left, ignore_errors=True)

@@ -13,11 +13,11 @@ from typing import Any
 from keepstone.core.ports import rfc3339
 from keepstone.errors import InputError, OperationalError
 from keepstone.evidence.dsse import Envelope
-from keepstone.files import write_atomic
 from keepstone.identity.apikeys import ApiKeyRecord
 from keepstone.identity.principal import Grant, check_principal_id, grants_to_list
 from keepstone.identity.signing import parse_public_pem
 from keepstone.identity.tokens import issue_token
+from keepstone.ledger.checkpoint import parse_checkpoint
 from keepstone.policy.parse import add_signer
 from keepstone.workspace.control import ask
 from keepstone.workspace.opened import Workspace, open_workspace
@@ -140,10 +140,14 @@ def _rotate_key(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
 
 
 def _revoke_key(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
-    # In force first, then on the disk, then in the record.
+    # In force first, then on the disk, then in the record; a full disk does not delay it.
     record = workspace.ring.revoke(arguments["key_id"], now=workspace.clock.now_ms())
-    workspace.save_ring()
-    workspace.record_event("key.revoked", {"key": record.key_id})
+
+    def write() -> None:
+        workspace.save_ring()
+        workspace.record_event("key.revoked", {"key": record.key_id})
+
+    workspace.urgently(write)
     return {"key_id": record.key_id}
 
 
@@ -175,17 +179,9 @@ def _issue_token(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
 def _add_signer(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     key = parse_public_pem(str(arguments["public_key"]).encode())
     roles = tuple(str(role) for role in arguments["roles"])
-    path = workspace.layout.policy
-    before = path.read_bytes()
-    write_atomic(path, add_signer(before, str(arguments["name"]), roles, key))
-    try:
-        workspace.reload_policy()
-    except InputError:
-        write_atomic(path, before)
-        raise
-    workspace.record_event(
-        "signer.added", {"name": arguments["name"], "roles": list(roles), "key": key.key_id}
-    )
+    name = str(arguments["name"])
+    workspace.edit_policy(lambda before: add_signer(before, name, roles, key))
+    workspace.record_event("signer.added", {"name": name, "roles": list(roles), "key": key.key_id})
     return {"key_id": key.key_id}
 
 
@@ -197,12 +193,13 @@ def _reload_policy(workspace: Workspace, arguments: Arguments) -> dict[str, Any]
 
 
 def _checkpoint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
-    kept = workspace.keep_outside()
-    return {"note": workspace.ledger.checkpoint(), "size": kept.size}
+    workspace.keep_outside()
+    note = workspace.ledger.checkpoint()
+    return {"note": note, "size": parse_checkpoint(note).size}
 
 
 def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
-    workspace.periods.destroy(arguments["period"])
+    workspace.periods.destroy(arguments["period"], workspace.clock.now_ms())
     workspace.record_event("audit.period_destroyed", {"period": arguments["period"]})
     return {"period": arguments["period"]}
 

@@ -13,11 +13,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from keepstone.core.canonical import canonical, parse_json
-from keepstone.core.ports import Randomness, SystemRandomness
+from keepstone.core.ports import Randomness, SystemRandomness, rfc3339
 from keepstone.errors import InputError
 from keepstone.files import write_atomic
 from keepstone.gateway.commitment import KEY_SIZE, Period
-from keepstone.identity.apikeys import PEPPER_SIZE
+from keepstone.identity.apikeys import PEPPER_SIZE, ApiKeyRing
 from keepstone.identity.signing import read_secret_file
 from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.workspace.layout import Layout
@@ -25,6 +25,8 @@ from keepstone.workspace.layout import Layout
 _PEPPER = b"keepstone api key pepper v1"
 _SCHEMA = "keepstone.audit-periods/v1"
 _LIMIT = 8 << 20
+# A record takes some 300 bytes, and each `up` adds one.
+_RING_LIMIT = 64 << 20
 
 
 def create_pepper(layout: Layout, kek: KeyEncryptionKey) -> bytes:
@@ -35,6 +37,15 @@ def create_pepper(layout: Layout, kek: KeyEncryptionKey) -> bytes:
 
 def load_pepper(layout: Layout, kek: KeyEncryptionKey) -> bytes:
     return kek.unwrap(read_secret_file(layout.pepper), _PEPPER)
+
+
+def load_ring(layout: Layout, kek: KeyEncryptionKey, max_lifetime_ms: int) -> ApiKeyRing:
+    """The records of the API keys. Raises `key.*`, `apikeys.*`, `seal.wrong_key`."""
+    return ApiKeyRing.parse(
+        read_secret_file(layout.api_keys, limit=_RING_LIMIT),
+        load_pepper(layout, kek),
+        max_lifetime_ms=max_lifetime_ms,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +94,23 @@ class AuditPeriods:
             raise InputError("audit.unknown_period", f"There is no audit period {name[:32]!r}.")
         return self._open(kept)
 
-    def destroy(self, name: str) -> None:
-        """Destroy a period's key: none of its entries can be opened again, by anybody."""
+    def destroy(self, name: str, now: int) -> None:
+        """Destroy an ended period's key: none of its entries can be opened again, by anybody.
+
+        Raises `audit.unknown_period`, and `audit.period_open` for one that still runs: what is
+        yet to be written under its key would be closed from the start.
+        """
         with self._lock:
             kept = self._kept.get(name)
             if kept is None:
                 raise InputError("audit.unknown_period", f"There is no audit period {name[:32]!r}.")
+            if now < kept.ends:
+                raise InputError(
+                    "audit.period_open",
+                    f"The audit period {name} has not ended: entries are still made under its key.",
+                    f"Destroy it after {rfc3339(kept.ends)}.",
+                )
             self._write({**self._kept, name: _Kept(name, kept.ends, None)})
-            if self._current is not None and self._current.name == name:
-                self._current = None
 
     def _open(self, kept: _Kept) -> Period:
         if kept.wrapped is None:
@@ -133,7 +152,7 @@ def _month_end(now: int) -> int:
 def _read(path: Path) -> list[_Kept]:
     if not path.exists():
         return []
-    value = parse_json(read_secret_file(path), limit=_LIMIT)
+    value = parse_json(read_secret_file(path, limit=_LIMIT), limit=_LIMIT)
     try:
         if value["schema"] != _SCHEMA:
             raise InputError(

@@ -186,7 +186,7 @@ class Certificates:
     """Fresh leaves under the workspace's authority, each used for half of its life."""
 
     def __init__(self, workspace: Workspace, hosts: tuple[str, ...]) -> None:
-        self._authority = workspace.authority()
+        self._authority = workspace.authority(hosts)
         self._clock = workspace.clock
         self._hosts = [*LOCAL_HOSTS, *hosts]
         self._renew_at = 0
@@ -230,7 +230,7 @@ def _gateway(workspace: Workspace, endpoint: Endpoint, mode: Mode, url: str) -> 
 
 
 def _audit_mode(options: ServeOptions, policy: Policy) -> Mode:
-    """The policy's mode, or a stricter one; never a laxer one than the policy asks for."""
+    """The mode asked for, else the policy's. In production it may only be stricter than that."""
     asked = options.audit or policy.audit_mode
     if asked == "group" and policy.audit_mode == "strict" and policy.profile == "production":
         raise DeniedError(
@@ -298,7 +298,7 @@ def _describe(
     head = workspace.ledger.head()
     return Served(
         url=url,
-        ca=None if options.unsafe_plain_http else layout.certificate_authority,
+        ca=None if options.unsafe_plain_http else layout.authority,
         model=subject.name,
         digest=str(subject.digest),
         admission=admitted.admission.digest.short,

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from keepstone.errors import KeepstoneError
 from keepstone.gateway.endpoint import Endpoint
 from keepstone.policy.admission import Admission
+from keepstone.policy.gate import Verdict
 from keepstone.workspace.admit import Admitted, issue, judge
 from keepstone.workspace.opened import Workspace
 
@@ -32,25 +33,40 @@ class Standing:
         self._contract = admitted.contract.digest
         self._policy = admitted.verdict.policy
         self._renew_at = 0
-        self._take(admitted.admission)
+        self._deciding = threading.Lock()
+        # Listening comes first: a change between the two is not missed.
         workspace.on_change(self.reconsider)
+        self._take(admitted.admission).require()
 
-    def _take(self, admission: Admission) -> None:
-        self._policy = admission.policy
-        # Two thirds into its life: a renewal that fails can be tried again and again.
-        self._renew_at = admission.issued + (admission.expires - admission.issued) * 2 // 3
-        self._endpoint.admit(admission.digest, admission.expires)
+    def _take(self, admission: Admission) -> Verdict:
+        """Serve under `admission` if the policy still says yes now that nothing can interfere.
+
+        A revocation may have come since the gate decided; its look at the endpoint then comes
+        before this one, which sees the revocation, or after it.
+        """
+        with self._deciding:
+            verdict = self._look()
+            if verdict.allowed:
+                self._policy = admission.policy
+                # Two thirds into its life: a renewal that fails can be tried again and again.
+                self._renew_at = admission.issued + (admission.expires - admission.issued) * 2 // 3
+                self._endpoint.admit(admission.digest, admission.expires)
+        return verdict
+
+    def _look(self) -> Verdict:
+        verdict = judge(self._workspace, self._subject, self._where)
+        if not verdict.allowed:
+            self._endpoint.withdraw(revoked=verdict.rule == "guard.revoked")
+        return verdict
 
     def reconsider(self) -> None:
         """Stop serving now if the policy no longer says yes. Never admits."""
-        try:
-            verdict = judge(self._workspace, self._subject, self._where)
-        except KeepstoneError as error:
-            _log.error("the gate cannot decide, serving stops: %s", error)
-            self._endpoint.withdraw()
-            return
-        if not verdict.allowed:
-            self._endpoint.withdraw(revoked=verdict.rule == "guard.revoked")
+        with self._deciding:
+            try:
+                self._look()
+            except KeepstoneError as error:
+                _log.error("the gate cannot decide, serving stops: %s", error)
+                self._endpoint.withdraw()
 
     def renew_if_due(self) -> None:
         """Run the gate again where the admission is old, gone, or of another policy."""
@@ -58,11 +74,9 @@ class Standing:
         of_this_policy = self._policy == self._workspace.trust.policy.digest
         if self._endpoint.admitted(now) and of_this_policy and now < self._renew_at:
             return
-        verdict = judge(self._workspace, self._subject, self._where)
-        if not verdict.allowed:
-            self._endpoint.withdraw(revoked=verdict.rule == "guard.revoked")
-            return
-        self._take(issue(self._workspace, verdict, self._contract))
+        verdict = self._look()
+        if verdict.allowed:
+            self._take(issue(self._workspace, verdict, self._contract))
 
 
 class Keeper:
