@@ -222,6 +222,42 @@ def forge(store: FileStore, kek: KeyEncryptionKey, digest: Digest, body: bytes) 
     store.write(digest, NAME, fill)  # type: ignore[arg-type]
 
 
+def test_a_whole_other_artifact_under_this_digest_is_refused(
+    store: FileStore, kek: KeyEncryptionKey
+) -> None:
+    """A blob that is sound in itself, sealed by a key holder under another artifact's address.
+
+    This fails if the listing is not compared with the digest that was asked for.
+    """
+    from keepstone.core.canonical import canonical
+
+    listing = canonical([{"path": ".", "sha256": Digest.of(b"evil").hex, "size": 4}])
+    asked = artifact_digest([FileDigest(".", 4, Digest.of(b"good"))])
+    forge(store, kek, asked, len(listing).to_bytes(4, "big") + listing + b"evil")
+    assert refusal(store, kek, asked) == "seal.corrupt"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [b'{"kek":"id"}', b'{"kek":"id","wrapped":"%"}', b'{"wrapped":"","kek":"id"}', b"[]", b"{"],
+)
+def test_headers_that_are_not_one_are_refused(
+    store: FileStore, kek: KeyEncryptionKey, header: bytes
+) -> None:
+    blob = seal_module.MAGIC + len(header).to_bytes(4, "big") + header
+    store.write(Digest.of(b""), NAME, lambda sink: sink(memoryview(blob)))
+    assert refusal(store, kek, Digest.of(b"")) == "seal.corrupt"
+
+
+def test_a_list_of_files_that_is_too_long_is_refused(
+    store: FileStore, kek: KeyEncryptionKey, staged: Staged, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seal_module, "_MAX_LISTING", 10)
+    with pytest.raises(InputError) as caught:
+        seal(staged, store, kek, NAME)
+    assert caught.value.code == "model.too_large"
+
+
 @pytest.mark.parametrize("extra", [b"more", b""])
 def test_more_or_less_than_the_listing_says_is_refused(
     store: FileStore, kek: KeyEncryptionKey, extra: bytes
