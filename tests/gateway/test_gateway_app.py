@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+import re
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from keepstone.contract import elements, protocol, validate
 from keepstone.core.digest import Digest
 from keepstone.errors import DeniedError, OperationalError
 from keepstone.gateway import guards
@@ -682,6 +686,20 @@ def test_problems_are_rfc_9457_and_name_nothing():
         assert headers[b"content-type"] == b"application/problem+json"
         assert int(headers[b"content-length"]) == len(problem.body)
         assert (b"www-authenticate" in headers) is (problem.status == 401)
+
+
+def test_the_page_lists_every_code():
+    page = (Path(__file__).parents[2] / "docs" / "explain" / "gateway.md").read_text()
+    codes = set(
+        re.findall(
+            r"`((?:request|auth|policy|model|route|limit|audit|server|internal)\.\w+)`", page
+        )
+    )
+    known = set(PROBLEMS)
+    for module in (protocol, elements, validate):
+        known |= set(re.findall(r'"(request\.\w+)"', inspect.getsource(module)))
+    grants = {"model.predict", "model.read"}
+    assert codes - grants == known | {"request.unknown_input", "request.unknown_output"}
 
 
 def test_what_a_client_wrote_is_only_quoted_as_json(make, run):

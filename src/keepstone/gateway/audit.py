@@ -71,7 +71,7 @@ class AuditOptions:
     mode: Mode = "strict"
     max_outstanding: int = 1000
     max_age_s: float = 0.010
-    gather_s: float = 0.004
+    gather_s: float = 0.006
     patience_s: float = 0.1
     max_wait_s: float = 5.0
 

@@ -89,7 +89,6 @@ _TABLE: tuple[tuple[int, str, str, str], ...] = (
     (503, "audit.backlog", "The audit trail cannot keep up.", "Try again."),
     (503, "audit.unavailable", "The audit trail cannot be written.", "See `keepstone doctor`."),
     (503, "server.busy", "Too much is under way.", "Try again."),
-    (503, "server.stopping", "The server is stopping.", "Try again elsewhere."),
 )
 PROBLEMS: dict[str, Problem] = {
     code: _problem(status, code, title, next_step=step) for status, code, title, step in _TABLE
