@@ -104,6 +104,8 @@ class Source:
     def __init__(self, folder: Path) -> None:
         self.files: dict[str, File] = {}
         self.calls: dict[str, list[tuple[ast.Call, Scope]]] = defaultdict(list)
+        # What each function assigns to its names, its inner functions' too; keyed by identity.
+        self.assigned: dict[int, list[tuple[str, ast.expr]]] = defaultdict(list)
         for path in sorted(folder.rglob("*.py")):
             relative = path.relative_to(folder.parent)
             parts = relative.with_suffix("").parts
@@ -111,13 +113,10 @@ class Source:
             file = File(name, relative.as_posix(), ast.parse(path.read_text(encoding="utf-8")))
             self.files[name] = file
             self._index(file)
-        for file in self.files.values():
-            for node, scope in _walk(file.tree, Scope(file)):
-                if isinstance(node, ast.Call):
-                    self.calls[_called(node)].append((node, scope))
+        for calls in self.calls.values():
+            calls.sort(key=lambda found: (found[1].file.shown, found[0].lineno))
 
-    @staticmethod
-    def _index(file: File) -> None:
+    def _index(self, file: File) -> None:
         for node in file.tree.body:
             if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
                 file.constants[node.targets[0].id] = node.value
@@ -125,10 +124,15 @@ class Source:
                 isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name) and node.value
             ):
                 file.constants[node.target.id] = node.value
-        for inner in ast.walk(file.tree):
-            if isinstance(inner, ast.ImportFrom) and inner.module:
+        for inner, scope in _walk(file.tree, Scope(file)):
+            if isinstance(inner, ast.Call):
+                self.calls[_called(inner)].append((inner, scope))
+            elif isinstance(inner, ast.ImportFrom) and inner.module:
                 for alias in inner.names:
                     file.imported[alias.asname or alias.name] = (inner.module, alias.name)
+            elif isinstance(inner, ast.Assign) and scope.functions:
+                for function in scope.functions:
+                    self.assigned[id(function)].extend(_pairs(inner))
 
     def codes(self, node: ast.AST | None, scope: Scope) -> list[str]:
         """Return every error code that `node` may be; a computed one in all its values."""
@@ -176,9 +180,7 @@ class Source:
         for function in reversed(scope.functions):
             local = [
                 text
-                for node in ast.walk(function)
-                if isinstance(node, ast.Assign)
-                for target, value in _pairs(node)
+                for target, value in self.assigned[id(function)]
                 if target == name
                 for text in self.texts(value, scope, depth)
             ]
@@ -239,15 +241,24 @@ class Source:
         return []
 
 
-def _walk(node: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
-    for child in ast.iter_child_nodes(node):
-        inner = scope
-        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            inner = Scope(scope.file, (*scope.functions, child), scope.classes)
-        elif isinstance(child, ast.ClassDef):
-            inner = Scope(scope.file, scope.functions, (*scope.classes, child))
-        yield child, inner
-        yield from _walk(child, inner)
+# Nothing that could raise an error lies below these, and they are most of a tree.
+_LEAVES = (ast.Name, ast.Constant, ast.expr_context, ast.operator, ast.cmpop, ast.boolop)
+
+
+def _walk(tree: ast.AST, scope: Scope) -> Iterator[tuple[ast.AST, Scope]]:
+    waiting = [(tree, scope)]
+    while waiting:
+        node, around = waiting.pop()
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, _LEAVES):
+                continue
+            inner = around
+            if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                inner = Scope(around.file, (*around.functions, child), around.classes)
+            elif isinstance(child, ast.ClassDef):
+                inner = Scope(around.file, around.functions, (*around.classes, child))
+            yield child, inner
+            waiting.append((child, inner))
 
 
 def _may_call(caller: File, home: File, name: str) -> bool:

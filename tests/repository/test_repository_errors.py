@@ -112,6 +112,9 @@ def test_this_repository_documents_every_code() -> None:
 def test_check_fails_on_a_stale_page(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    (tmp_path / "src").mkdir()
+    _package(tmp_path / "src", SOURCE)
+    monkeypatch.setattr(docs_errors, "ROOT", tmp_path)
     monkeypatch.setattr(docs_errors, "PAGE", tmp_path / "errors.md")
 
     assert docs_errors.main(["--check"]) == 1
