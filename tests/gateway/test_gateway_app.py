@@ -16,7 +16,7 @@ from keepstone.contract import elements, protocol, validate
 from keepstone.core.digest import Digest
 from keepstone.errors import DeniedError, OperationalError
 from keepstone.gateway import guards
-from keepstone.gateway.app import MAX_OFFLOADED
+from keepstone.gateway.app import MAX_OFFLOADED, OFFLOAD_US
 from keepstone.gateway.guards import Credentials
 from keepstone.gateway.limits import Rate
 from keepstone.gateway.problem import PROBLEMS
@@ -346,6 +346,26 @@ def test_a_slow_model_does_not_hold_up_others(make, run):
         assert (await world.ask("/v2/health/live", method="GET", key=None)).status == 200
         assert time.monotonic() - began < 0.1
         assert (await asked).status == 200
+
+    run(world, test)
+
+
+def test_one_hiccup_does_not_make_a_model_slow_but_many_do(make, run):
+    world = make()
+
+    async def test():
+        world.runtime.wait = 0.1
+        await world.ask()
+        world.runtime.wait = 0
+        assert world.endpoint.typical_us < OFFLOAD_US
+        world.runtime.wait = 0.005
+        for _ in range(16):
+            await world.ask()
+        assert world.endpoint.typical_us >= OFFLOAD_US
+        world.runtime.wait = 0
+        for _ in range(30):
+            await world.ask()
+        assert world.endpoint.typical_us < OFFLOAD_US
 
     run(world, test)
 
