@@ -376,7 +376,7 @@ def test_the_child_leaves_nobody_behind(tmp_path: Path, monkeypatch: pytest.Monk
     pytest.fail("a process of the checker still runs")
 
 
-def test_the_limits_hold_in_the_child() -> None:
+def test_the_limits_hold_in_the_child(tmp_path: Path) -> None:
     """Under its limits the child can write no file, start no program and take no more memory."""
     probe = (
         "import sys; sys.path.insert(0, sys.argv[1])\nimport child, json, os, resource\n"
@@ -391,7 +391,7 @@ def test_the_limits_hold_in_the_child() -> None:
     )
     folder = str(Path(child.__file__).parent)
     result = subprocess.run(
-        [sys.executable, "-c", probe, folder, "/tmp/keepstone-never-written"],
+        [sys.executable, "-c", probe, folder, str(tmp_path / "never-written")],
         capture_output=True,
         check=True,
         text=True,
