@@ -89,16 +89,16 @@ generate: $(VENV)/.dev ## Rewrite the pages that are made from the code
 
 .PHONY: test
 test: $(VENV)/.dev programs ## The fast tests
-	@$(PY) -m pytest -m "not slow" $(PYTEST)
+	@$(PY) -m pytest -m "not slow" $(if $(COVERAGE),--cov --cov-report=json:build/coverage.json) $(PYTEST)
+	@$(if $(COVERAGE),$(PY) -m tools.floors build/coverage.json,true)
 
 .PHONY: test-slow
 test-slow: $(VENV)/.dev programs ## The slow tests: kills under load, interoperability, install size
 	@$(PY) -m pytest -m slow --timeout 900 $(PYTEST)
 
 .PHONY: coverage
-coverage: $(VENV)/.dev programs ## The fast tests with branch coverage, held to its floors
-	@$(PY) -m pytest -m "not slow" --cov --cov-report=json:build/coverage.json $(PYTEST)
-	@$(PY) -m tools.floors build/coverage.json
+coverage: ## The fast tests with branch coverage, held to its floors
+	@$(MAKE) test COVERAGE=1
 
 .PHONY: bench
 bench: $(VENV)/.dev programs ## Measure against named peers; writes build/bench.json
