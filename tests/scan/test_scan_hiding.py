@@ -161,6 +161,15 @@ def test_an_object_array_is_seen_however_it_is_spelled(
     assert "posix.system" in words(report)
 
 
+def test_what_an_object_array_holds_counts_as_a_pickle(
+    judge: Callable[[bytes], FileReport],
+) -> None:
+    header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n"
+    start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    assert "pickle.data_only" in rules(judge(start + b"\x80\x04]."))
+    assert "pickle.broken" in rules(judge(start + b"\x80\x04](K"))
+
+
 def test_an_object_array_in_an_archive_is_seen(
     judge: Callable[[bytes], FileReport],
 ) -> None:
