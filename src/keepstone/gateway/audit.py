@@ -71,8 +71,8 @@ class AuditOptions:
     mode: Mode = "strict"
     max_outstanding: int = 1000
     max_age_s: float = 0.010
-    gather_s: float = 0.006
-    patience_s: float = 0.1
+    gather_s: float = 0.008
+    patience_s: float = 0.25
     max_wait_s: float = 5.0
 
 
@@ -119,7 +119,7 @@ class AuditTrail:
         self._held_since = 0.0
         self._error: KeepstoneError | None = None
         self._waiters: deque[tuple[int, float, asyncio.Future[None]]] = deque()
-        self._room: deque[asyncio.Future[None]] = deque()
+        self._room: asyncio.Future[None] | None = None
         # When each outstanding entry was appended, to the millisecond, oldest first.
         self._marks: deque[tuple[int, float]] = deque()
 
@@ -234,14 +234,14 @@ class AuditTrail:
         assert self._loop is not None
         deadline = monotonic() + self.options.patience_s
         while not self.has_room():
-            left = deadline - monotonic()
-            if left <= 0:
+            if monotonic() >= deadline:
                 return False
-            future = self._loop.create_future()
-            timer = self._loop.call_later(left, _settle, future)
-            self._room.append(future)
-            await future
-            timer.cancel()
+            # One future for all who wait, settled by the next commit or when patience ends.
+            room = self._room
+            if room is None or room.done():
+                room = self._room = self._loop.create_future()
+                self._loop.call_later(self.options.patience_s, _settle, room)
+            await room
         return True
 
     @property
@@ -284,7 +284,8 @@ class AuditTrail:
         if durable > self._durable:
             self._durable = durable
         self._error = error
-        if (error is not None or self._waiters or self._room) and self._loop is not None:
+        room = self._room is not None and not self._room.done()
+        if (error is not None or self._waiters or room) and self._loop is not None:
             self._loop.call_soon_threadsafe(self._wake)
 
     def _wake(self) -> None:
@@ -299,8 +300,8 @@ class AuditTrail:
             self._marks.clear()
             self._next = durable
             self._error = None
-        while self._room:
-            _settle(self._room.popleft())
+        if self._room is not None:
+            _settle(self._room)
 
     def _on_tick(self) -> None:
         assert self._loop is not None
