@@ -56,8 +56,11 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 def make_private_directory(path: Path) -> None:
     """Create `path` (and parents) with mode 0700 where it does not exist yet."""
+    missing = [folder for folder in path.parents if not folder.exists()]
     try:
-        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # One by one: `parents=True` would give those on the way whatever mode the umask leaves.
+        for folder in (*reversed(missing), path):
+            folder.mkdir(mode=0o700, exist_ok=True)
     except OSError as error:
         raise storage_error(error, path) from error
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hmac
 import os
+import secrets
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -19,9 +21,10 @@ from keepstone.evidence.dsse import Envelope
 from keepstone.evidence.made import Made, Tool
 from keepstone.evidence.predicates import Approval, Reinstatement, Revocation, Target
 from keepstone.evidence.statement import make_statement
+from keepstone.gateway.commitment import INPUT, OUTPUT, entry_key
 from keepstone.gateway.endpoint import Endpoint
 from keepstone.identity.signing import SigningKey
-from keepstone.ledger import LedgerReader, parse_entry
+from keepstone.ledger import Kind, LedgerReader, make_entry, parse_entry
 from keepstone.policy.parse import add_signer
 from keepstone.workspace.admit import Admitted, Submission, submit
 from keepstone.workspace.create import create_workspace
@@ -235,6 +238,31 @@ def code() -> Callable[..., str]:
         return f"{caught.value.code}/{int(caught.value.exit_code)}"
 
     return find
+
+
+@pytest.fixture
+def prediction() -> Callable[..., str]:
+    """Write the entry of one prediction as the gateway does; the entry's id."""
+
+    def write(place: Home, question: bytes, answer: bytes) -> str:
+        with place.open() as workspace:
+            period = workspace.periods.current(workspace.clock.now_ms())
+            nonce = secrets.token_hex(24)
+            key = entry_key(period.key, nonce)
+            said = {
+                "period": period.name,
+                "nonce": nonce,
+                "in": hmac.digest(key, INPUT + question, "sha256").hex(),
+                "out": hmac.digest(key, OUTPUT + answer, "sha256").hex(),
+                "model": "scale",
+                "decision": "allowed",
+            }
+            body = make_entry(Kind.PREDICTION, workspace.clock.now_ms(), said)
+            pending = workspace.ledger.append(body)
+            pending.wait(20)
+            return pending.entry_id
+
+    return write
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keepstone.core.canonical import canonical, parse_json
-from keepstone.core.digest import Digest, FileDigest, check_relative_path
+from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, check_relative_path
 from keepstone.errors import InputError, OperationalError, VerificationError
 from keepstone.files import make_private_directory, storage_errors, sync_directory, write_atomic
 from keepstone.ledger import LedgerReader
@@ -260,8 +260,9 @@ def _read_manifest(data: bytes) -> list[FileDigest]:
             FileDigest(check_relative_path(f["path"]), int(f["size"]), Digest(f["sha256"]))
             for f in value["files"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _malformed("The manifest cannot be read.") from error
-    if len({file.path for file in listing}) != len(listing):
-        raise _malformed("The manifest names one path twice.")
+    paths = {file.path for file in listing}
+    if len(paths) != len(listing) or SINGLE_FILE in paths:
+        raise _malformed("The manifest names one path twice, or none.")
     return listing

@@ -111,6 +111,7 @@ class AuditPeriods:
                     f"Destroy it after {rfc3339(kept.ends)}.",
                 )
             self._write({**self._kept, name: _Kept(name, kept.ends, None)})
+            self._current = None
 
     def _open(self, kept: _Kept) -> Period:
         if kept.wrapped is None:
