@@ -1,14 +1,18 @@
-"""Entries that wait for company: held, not lost, and never held against who waits for them."""
+"""Those who wait: entries held for company, writers who share a sync, and nobody forgotten."""
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
+from _thread import allocate_lock
 from collections.abc import Callable
 
 import pytest
 
-from keepstone.ledger import Ledger
+from keepstone.errors import OperationalError
+from keepstone.ledger import Ledger, Pending
 from keepstone.ledger import committer as committer_module
 from keepstone.ledger.sqlite import Batch, SqliteStore
 
@@ -125,3 +129,76 @@ def test_a_moment_is_bounded_when_nobody_comes_back(
     ledger.append(body(8)).wait(5)
     ledger.close()
     assert time.monotonic() - began < 5, "nor is closing held up"
+
+
+# Waking one another: whoever stops waiting must not take the others' turn along
+
+
+def test_impatient_writers_strand_nobody(ledger: Ledger, body: Body) -> None:
+    waited: list[int] = []
+
+    def patient(pending: Pending) -> int:
+        return pending.wait(60)
+
+    def impatient(pending: Pending) -> int:
+        while True:
+            try:
+                return pending.wait(0.0005)
+            except OperationalError as error:
+                if error.code != "ledger.timeout":
+                    raise
+
+    def work(wait: Callable[[Pending], int]) -> None:
+        for n in range(30):
+            waited.append(wait(ledger.append(body(n))))
+
+    threads = [
+        threading.Thread(target=work, args=((patient, impatient)[n % 2],)) for n in range(40)
+    ]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(60)
+    assert sorted(waited) == list(range(1200))
+
+
+def test_a_wait_that_is_interrupted_strands_nobody(
+    ledger: Ledger, body: Body, slow_commits: list[int]
+) -> None:
+    class Interrupted(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        others = [threading.Thread(target=ledger.append(body(n)).wait) for n in range(6)]
+        for each in others:
+            each.start()
+        pending = ledger.append(body(6))
+        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+        with pytest.raises(Interrupted):
+            pending.wait(20)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    for each in others:
+        each.join(10)
+        assert not each.is_alive()
+    assert pending.wait(10) == 6
+
+
+def test_leaving_after_being_called_passes_the_call_on(ledger: Ledger) -> None:
+    committer = ledger._committer
+    mine, other = allocate_lock(), allocate_lock()
+    mine.acquire()
+    other.acquire()
+    # In the row and not called yet: somebody else's call still reaches the other.
+    committer._called.extend((mine, other))
+    committer._withdraw(0, mine)
+    assert list(committer._called) == [other]
+    assert other.locked()
+    # Called already: the next one is mine to call.
+    committer._withdraw(0, mine)
+    assert not committer._called
+    assert not other.locked()

@@ -10,8 +10,10 @@ never be taken for one of the new that got its index.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from _thread import LockType, allocate_lock
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
@@ -26,6 +28,8 @@ MAX_BATCH_ENTRIES = 4096
 MAX_BATCH_BYTES = 1 << 20
 # Seconds: how long a commit waits for those who just got their answer, at most.
 MAX_MOMENT = 0.002
+# How many of those whose outcome is known are woken at once.
+CALLERS = 2
 
 Subscriber = Callable[[int, KeepstoneError | None], None]
 _Queued = tuple[bytes, bytes, EntryHead]
@@ -78,6 +82,7 @@ class Committer:
         self._company = 0
         self._moment = 0.0
         self._waiters: list[tuple[int, LockType]] = []
+        self._called: deque[LockType] = deque()
         self._queue: list[_Queued] = []
         self._queued_at = 0.0
         self._taken_at: float | None = None
@@ -156,18 +161,44 @@ class Committer:
                 self._begin()
             else:
                 raise _again(self.error)
-        gate.acquire(timeout=-1 if timeout is None else timeout)
+        try:
+            answered = gate.acquire(timeout=-1 if timeout is None else timeout)
+        except BaseException:
+            self._withdraw(index, gate)
+            raise
+        if answered:
+            self._call_next()
+        else:
+            self._withdraw(index, gate)
         if index < self.durable:
             return
         if self.error is not None:
             raise _again(self.error)
-        with self._mutex:
-            self._waiters = [waiter for waiter in self._waiters if waiter[1] is not gate]
         raise OperationalError(
             "ledger.timeout",
             f"Entry {index} is not durable after {timeout} seconds.",
             "Wait longer, and look at the disk's load.",
         )
+
+    def _call_next(self) -> None:
+        """Wake the next of those whose outcome is known; everybody woken wakes one more.
+
+        Waking all at once would set them against each other for the interpreter's lock, and cost
+        about as much again as the commit.
+        """
+        with contextlib.suppress(IndexError):
+            self._called.popleft().release()
+
+    def _withdraw(self, index: int, gate: LockType) -> None:
+        """Stop waiting. Whoever was called already must still call the next."""
+        with self._mutex:
+            if (index, gate) in self._waiters:
+                self._waiters.remove((index, gate))
+                return
+        try:
+            self._called.remove(gate)
+        except ValueError:
+            self._call_next()
 
     def close(self) -> None:
         """Make everything appended durable, then end the thread. Later appends are refused."""
@@ -245,15 +276,15 @@ class Committer:
         with self._mutex:
             self.tail, self.newest, self.error = tail, newest, error
             self.durable = durable = tail.size
-            waiters = self._waiters
-            if error is None:
-                self._waiters = [waiter for waiter in waiters if waiter[0] >= durable]
-            else:
-                self._waiters = []
+            waiters, self._waiters = self._waiters, []
+            for index, gate in waiters:
+                if index < durable or error is not None:
+                    self._called.append(gate)
+                else:
+                    self._waiters.append((index, gate))
             self._company = len(waiters) - len(self._waiters) + len(self._queue)
-        for index, gate in waiters:
-            if index < durable or error is not None:
-                gate.release()
+        for _ in range(CALLERS):
+            self._call_next()
         for subscriber in tuple(self._subscribers):
             try:
                 subscriber(durable, error)
