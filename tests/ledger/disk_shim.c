@@ -3,7 +3,8 @@
  * Preloaded into a process, it copies each file under DISK_WATCH to DISK_KEPT at the moment the
  * file is synced: what lies in DISK_KEPT is what a power cut would have left in the worst case,
  * where nothing unsynced reaches the disk. While the file DISK_FAIL exists its content says what
- * fails: "fsync" makes each sync fail with EIO, "write" each write with ENOSPC.
+ * fails: "fsync" makes each sync fail with EIO, "fsync-file" each but those of the write-ahead log,
+ * and "write" each write with ENOSPC.
  *
  * A sync that fails loses what it should have written, as Linux does: the pages read back from
  * memory as written, count as clean, and no later sync writes them unless they are written again.
@@ -118,7 +119,7 @@ static int synced(int descriptor, const char *symbol) {
     char path[PATH_MAX];
     int result, fails;
     if (!path_of(descriptor, path)) return real(descriptor);
-    fails = failing("fsync");
+    fails = failing("fsync") || (failing("fsync-file") && strstr(path, "-wal") == NULL);
     result = real(descriptor);
     pthread_mutex_lock(&lock);
     sync_copy(descriptor, path, fails);

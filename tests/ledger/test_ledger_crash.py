@@ -59,15 +59,20 @@ class Child:
             env={**os.environ, **(env or {})},
         )
 
-    def kill_after(self, count: int) -> dict[int, str]:
-        """Let it acknowledge `count` entries, kill it, and return all it acknowledged."""
+    def read(self, count: int) -> dict[int, str]:
+        """The next `count` entries that it acknowledges."""
         assert self.process.stdout is not None
-        lines = [self.process.stdout.readline() for _ in range(count)]
+        return parsed(self.process.stdout.readline() for _ in range(count))
+
+    def kill_after(self, count: int) -> dict[int, str]:
+        """Let it acknowledge `count` more, kill it, and return all since the last look."""
+        assert self.process.stdout is not None
+        acknowledged = self.read(count)
         self.process.send_signal(signal.SIGKILL)
-        lines += self.process.stdout.readlines()
+        acknowledged |= parsed(self.process.stdout.readlines())
         self.process.stdout.close()
         assert self.process.wait(30) == -signal.SIGKILL
-        return parsed(lines)
+        return acknowledged
 
     def finish(self) -> dict[int, str]:
         output, _ = self.process.communicate(timeout=60)
@@ -185,6 +190,26 @@ def test_only_what_was_synced_is_acknowledged_across_many_checkpoints_of_the_log
     # Long enough for SQLite to move its write-ahead log into the file several times.
     left, acknowledged = cut_power(path, key_file, shim(need), 40_000)
     assert left.stat().st_size > 1 << 20
+    assert lost(left, key, acknowledged) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_a_file_that_cannot_be_synced_costs_nothing_while_the_log_can(
+    path: Path, key: SigningKey, key_file: Path, shim: Callable[[Need], Path], need: Need
+) -> None:
+    # SQLite says nothing of a failed move into the file: what was acknowledged must then still
+    # stand in the log, and what that sync lost must be written again by the next one.
+    left, env = disk(path, shim(need))
+    child = Child("load", str(path), str(key_file), env=env)
+    acknowledged = child.read(100)
+    order = Path(env["DISK_FAIL"])
+    order.write_text("fsync-file")
+    acknowledged |= child.read(20_000)
+    assert any(left.with_name(f"{left.name}.lost").read_bytes()), "the file was not synced at all"
+    order.unlink()
+    acknowledged |= child.kill_after(20_000)
+    assert lost(partly_written(path, left, path.parent / "partly", 1), key, acknowledged) == 0
     assert lost(left, key, acknowledged) == 0
 
 
