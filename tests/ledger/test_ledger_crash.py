@@ -350,6 +350,6 @@ def test_a_log_torn_at_every_byte_never_costs_an_earlier_entry(torn: Torn) -> No
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_a_file_torn_at_every_byte_never_costs_an_entry(torn: Torn) -> None:
+def test_a_file_torn_at_a_small_stride_never_costs_an_entry(torn: Torn) -> None:
     # Each cut recovers the whole ledger: a small prime stride keeps this to minutes.
     torn.tear_file(13)
