@@ -131,6 +131,20 @@ def _extra(body: bytes, key: bytes | None) -> bytes:
     return canonical(opened | ({} if key is None else {"key": b64encode(key).decode()}))
 
 
+def _carried(data: bytes) -> tuple[bytes, bytes | None]:
+    """The entry and, of a prediction, its key. No signature covers how they are wrapped."""
+    try:
+        extra = parse_json(data)
+        if extra["schema"] == _SCHEMA and extra.keys() <= {"schema", "entry", "key"}:
+            opening = b64decode(extra["key"], validate=True) if "key" in extra else None
+            return b64decode(extra["entry"], validate=True), opening
+    except (InputError, KeyError, TypeError, ValueError) as error:
+        raise InputError("proof.malformed", "The proof does not carry its entry.") from error
+    raise InputError(
+        "proof.malformed", f"What the proof carries is not a {_SCHEMA}.", "Use a newer Keepstone."
+    )
+
+
 def verify_proof_file(
     data: bytes, vkey: str, *, input: bytes | None = None, output: bytes | None = None
 ) -> Proved:
@@ -141,12 +155,7 @@ def verify_proof_file(
     text = data.decode("utf-8", "replace")
     proof = EntryProof.parse(text)
     origin, key = parse_vkey(vkey)
-    try:
-        extra = parse_json(proof.extra or b"")
-        body = b64decode(extra["entry"], validate=True)
-        opening = b64decode(extra["key"], validate=True) if "key" in extra else None
-    except (InputError, KeyError, TypeError, ValueError) as error:
-        raise InputError("proof.malformed", "The proof does not carry its entry.") from error
+    body, opening = _carried(proof.extra or b"")
     checkpoint = verify_proof(text, body, origin, key)
     matches: tuple[bool | None, bool | None] = (None, None)
     if opening is not None:
