@@ -76,10 +76,6 @@ def run(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         return 130
-    except BrokenPipeError:
-        # Whoever was to read the result did not, so it must not pass for a yes.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(Exit.UNDECIDED)
     except Exception as error:  # the process edge: a fault of ours is never a yes
         if os.environ.get("KEEPSTONE_TRACEBACK"):
             raise
