@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import stat
 import threading
@@ -28,7 +29,7 @@ from keepstone.ledger import (
 )
 from keepstone.ledger import committer as committer_module
 from keepstone.ledger import rows as rows_module
-from keepstone.ledger.sqlite import SqliteStore
+from keepstone.ledger.sqlite import SqliteStore, create_file
 from keepstone.ledger.tree import Frontier, leaf_hash, verify_consistency
 
 ORIGIN = "keepstone.test/ledger"
@@ -485,6 +486,42 @@ def test_what_cannot_be_opened(path: Path, key: SigningKey, tmp_path: Path) -> N
     with pytest.raises(OperationalError, match=r"ledger\.unwritable"):
         Ledger.create(tmp_path / "none" / "ledger.db", origin=ORIGIN, key=key)
     assert [file.name for file in tmp_path.iterdir()] == ["ledger.db"]
+
+
+def test_a_new_ledger_is_on_the_disk_with_its_name(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[tuple[str, bool]] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink().name, path.exists()))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    leftover = path.with_name(f"{path.name}.{os.getpid()}.new")
+    leftover.write_text("of a process that died")
+    create_file(path, ORIGIN)
+    # The content before it gets its name, then the folder that holds the name.
+    assert synced == [(leftover.name, False), (path.parent.name, True)]
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("failure", "code"),
+    [(OSError("no links here"), "ledger.not_durable"), (FileExistsError(), "ledger.exists")],
+)
+def test_a_ledger_that_cannot_be_made_leaves_nothing(
+    path: Path, monkeypatch: pytest.MonkeyPatch, failure: OSError, code: str
+) -> None:
+    def link(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr(os, "link", link)
+    with pytest.raises(KeepstoneError) as failed:
+        create_file(path, ORIGIN)
+    assert failed.value.code == code
+    assert not list(path.parent.iterdir())
 
 
 def alter(path: Path, *statements: str) -> None:

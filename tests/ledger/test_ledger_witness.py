@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from collections.abc import Callable
@@ -144,3 +145,37 @@ def test_a_reader_in_another_process_compares_too(
     note = ledger.checkpoint()
     with LedgerReader.open(path) as reader:
         assert require_extends(reader, note, ORIGIN, [key.verifying]).size == 5
+
+
+def test_what_is_kept_is_replaced_whole_or_not_at_all(
+    tmp_path: Path, ledger: Ledger, key: SigningKey, fill: Fill, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outside = OutsideCheckpoints(tmp_path / "outside")
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().suffix)
+        real(descriptor)
+
+    fill(ledger, 5)
+    first = ledger.checkpoint()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        outside.keep(ledger.reader, first, ORIGIN, [key.verifying])
+    assert synced == [".new", ""], "the content, then the folder that holds its name"
+    fill(ledger, 9)
+    second = ledger.checkpoint()
+
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", broken)
+        with pytest.raises(OperationalError, match=r"witness\.unwritable"):
+            outside.keep(ledger.reader, second, ORIGIN, [key.verifying])
+    assert outside.newest(ORIGIN) == first
+    outside.keep(ledger.reader, second, ORIGIN, [key.verifying])
+    assert outside.newest(ORIGIN) == second
+    outside.forget(ORIGIN)
+    assert outside.newest(ORIGIN) is None

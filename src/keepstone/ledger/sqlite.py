@@ -154,6 +154,8 @@ def _sync(path: Path) -> None:
 @contextmanager
 def _scratch(path: Path) -> Iterator[Path]:
     scratch = path.with_name(f"{path.name}.{os.getpid()}.new")
+    # Left by a process that died; in a container the next one has the same number.
+    scratch.unlink(missing_ok=True)
     os.close(_create_file(scratch))
     try:
         yield scratch
@@ -164,7 +166,8 @@ def _scratch(path: Path) -> Iterator[Path]:
 def create_file(path: Path, origin: str) -> None:
     """Make an empty ledger file, whole or not at all, readable by its owner only.
 
-    Raises InputError `ledger.exists`, OperationalError `ledger.unwritable`, `ledger.disk_full`.
+    Raises InputError `ledger.exists`, OperationalError `ledger.unwritable`, `ledger.disk_full`,
+    `ledger.not_durable`.
     """
     if path.exists():
         raise _exists(path)
