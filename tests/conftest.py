@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -49,3 +51,24 @@ def need() -> Callable[[str, str], str]:
         return path
 
     return find
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[..., Path]]:
+    """Mount a file system of a few megabytes at a path; needs root."""
+    mounted: list[Path] = []
+
+    def mount(path: Path, megabytes: int = 8) -> Path:
+        if os.geteuid() != 0:
+            pytest.skip("needs root, to mount a small file system")
+        path.mkdir(exist_ok=True)
+        options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)]
+        done = subprocess.run(["mount", *options], capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip(f"cannot mount a small file system: {done.stderr.decode().strip()}")
+        mounted.append(path)
+        return path
+
+    yield mount
+    for path in mounted:
+        subprocess.run(["umount", "--lazy", str(path)], check=True)

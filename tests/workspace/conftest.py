@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hmac
-import os
 import secrets
 import shutil
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -263,27 +261,6 @@ def prediction() -> Callable[..., str]:
             return pending.entry_id
 
     return write
-
-
-@pytest.fixture
-def small_disk() -> Iterator[Callable[..., Path]]:
-    """Mount a file system of a few megabytes at a path; needs root."""
-    mounted: list[Path] = []
-
-    def mount(path: Path, megabytes: int = 8) -> Path:
-        if os.geteuid() != 0:
-            pytest.skip("needs root, to mount a small file system")
-        path.mkdir(exist_ok=True)
-        options = ["-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(path)]
-        done = subprocess.run(["mount", *options], capture_output=True, check=False)
-        if done.returncode:
-            pytest.skip(f"cannot mount a small file system: {done.stderr.decode().strip()}")
-        mounted.append(path)
-        return path
-
-    yield mount
-    for path in mounted:
-        subprocess.run(["umount", "--lazy", str(path)], check=True)
 
 
 @pytest.fixture
