@@ -298,6 +298,39 @@ def test_a_revoked_artifact_is_denied_whatever_comes_later(log: Log) -> None:
     assert log.base().denied(MODEL, log.time) == found.denied
 
 
+def scan_of_one_file(log: Log, file: Digest, by: str = "observer") -> None:
+    predicate = Scan(made(log.tick()), Outcome.CLEAN, "onnx", (), 0, REPORT, "1")
+    subject = Subject("digits", MODEL)
+    log.add(make_statement(subject, predicate, KEYS[by], file_sha256=file))
+
+
+@pytest.mark.parametrize("scanned_first", [True, False])
+def test_a_revoked_file_is_denied_as_an_artifact(log: Log, scanned_first: bool) -> None:
+    """What `sha256sum` prints is what people revoke; it is not the artifact's digest."""
+    file = Digest.of(b"the bytes")
+    if scanned_first:
+        scan_of_one_file(log, file)
+        log.revoke(digest=file)
+    else:
+        log.revoke(digest=file)
+        assert log.base().denied(MODEL, log.time) is None
+        scan_of_one_file(log, file)
+    approval = log.approve(MODEL)
+    denied = log.base().about(MODEL, "digits", log.time).denied
+    assert denied is not None
+    assert log.base().ended(approval, log.time) is not None
+    log.reinstate(denied.digest, by="bob", digest=file)
+    assert log.base().denied(MODEL, log.time) is None
+    assert log.base().ended(approval, log.time) is None
+
+
+def test_who_may_not_scan_ties_no_file_to_an_artifact(log: Log) -> None:
+    file = Digest.of(b"the bytes")
+    scan_of_one_file(log, file, by="publisher")
+    log.revoke(digest=file)
+    assert log.base().denied(MODEL, log.time) is None
+
+
 def test_a_revocation_dated_in_the_future_counts_at_once(log: Log) -> None:
     log.time += 10 * MAX_SKEW_MS
     log.revoke()
