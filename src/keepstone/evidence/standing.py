@@ -9,9 +9,10 @@ The rules, which `docs/explain/evidence.md` explains:
 3. A revoked statement ends by its payload, so signing it again or wrapping it anew is no way
    back, and with it ends whatever names it, through any number of steps.
 4. A revoked artifact is a standing denial, and so is one whose only file has the revoked
-   SHA-256: what people compute with `sha256sum` must not miss. It is lifted only by a later reinstatement that
-   names that revocation, by a signer with the right `state.reinstatement` who did not sign the
-   revocation - neither by key nor by name - and for as long as that reinstatement holds.
+   SHA-256: what people compute with `sha256sum` must not miss. It is lifted only by a later
+   reinstatement that names that revocation, by a signer with the right `state.reinstatement`
+   who did not sign the revocation - neither by key nor by name - and for as long as that
+   reinstatement holds.
 """
 
 from __future__ import annotations
