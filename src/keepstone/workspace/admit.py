@@ -6,10 +6,11 @@ and each step leaves a statement that the gate reads.
 
 from __future__ import annotations
 
+import base64
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from keepstone import __version__
 from keepstone.contract.schema import ModelContract
@@ -30,6 +31,7 @@ from keepstone.scan.scanner import RULES_VERSION, scan_staged
 from keepstone.vault.load import LOADERS, Loaded, load_sealed, loader_for, prepare
 from keepstone.vault.staging import Staged, stage
 from keepstone.workspace.opened import Workspace
+from keepstone.workspace.reference import LIBRARY, Reference, latest_admission
 from keepstone.workspace.sealing import keep_sealed, newest_sealing
 
 TOOL = Tool("keepstone", __version__)
@@ -150,15 +152,7 @@ def judge(workspace: Workspace, subject: Subject, endpoint: str) -> Verdict:
 
 def issue(workspace: Workspace, verdict: Verdict, contract: Digest) -> Admission:
     """Sign and record an admission for a yes, and read it back as the vault will."""
-    head = workspace.ledger.head()
-    envelope = admit(
-        verdict,
-        workspace.keys.gate,
-        contract=contract,
-        ledger=LedgerHead(head.size, Digest(head.root.hex())),
-        tool=TOOL,
-    )
-    workspace.record(Envelope.parse(envelope))
+    envelope = _sign(workspace, verdict, contract)
     return verify_admission(
         envelope,
         workspace.keys.gate.verifying,
@@ -168,6 +162,56 @@ def issue(workspace: Workspace, verdict: Verdict, contract: Digest) -> Admission
         endpoint=verdict.endpoint,
         policy_digest=workspace.trust.policy.digest,
     )
+
+
+def _sign(workspace: Workspace, verdict: Verdict, contract: Digest) -> bytes:
+    """Sign an admission and put it on the record."""
+    head = workspace.ledger.head()
+    envelope = admit(
+        verdict,
+        workspace.keys.gate,
+        contract=contract,
+        ledger=LedgerHead(head.size, Digest(head.root.hex())),
+        tool=TOOL,
+    )
+    workspace.record(Envelope.parse(envelope))
+    return envelope
+
+
+def admit_again(workspace: Workspace, text: str) -> dict[str, Any]:
+    """The owner's side: judge what `text` means now, and sign and record an admission.
+
+    (1) The newest admission names the artifact and its contract. (2) The gate decides now.
+    Returns the envelope, the owner's time and the number of the newest sealing. Raises
+    DeniedError `gate.denied`, which is recorded; InputError `model.never_admitted`.
+    """
+    # (1)
+    before = latest_admission(workspace.evidence, Reference.parse(text))
+    subject = Subject(before.name, before.artifact)
+    # (2)
+    verdict = judge(workspace, subject, LIBRARY)
+    _record_denial(workspace, verdict)
+    verdict.require()
+    envelope = _sign(workspace, verdict, before.contract)
+    return {
+        "envelope": base64.b64encode(envelope).decode("ascii"),
+        "digest": subject.digest.hex,
+        "now": workspace.clock.now_ms(),
+        "sealing": newest_sealing(workspace.evidence, subject) or 0,
+    }
+
+
+def _record_denial(workspace: Workspace, verdict: Verdict) -> None:
+    if not verdict.allowed:
+        workspace.record_event(
+            "admission.denied",
+            {
+                "model": verdict.subject.name,
+                "digest": verdict.subject.digest.hex,
+                "rule": verdict.rule,
+                "policy": verdict.policy.hex,
+            },
+        )
 
 
 @dataclass(slots=True)
@@ -180,13 +224,17 @@ class _Run:
     subject: Subject
     observer: Observer
     file_sha256: Digest | None = field(init=False)
+    # What the scan judged it as.
+    format: str = ""
 
     def __post_init__(self) -> None:
         self.file_sha256 = self.staged.artifact[0].sha256 if self.staged.is_single_file else None
 
     def scan(self) -> None:
         self.observer.begin("scan")
-        if self._scanned() is not None:
+        known = self._scanned()
+        if known is not None:
+            self.format = known.format
             self.observer.end("clean, by a scan that still counts")
             return
         report = scan_staged(self.staged)
@@ -197,6 +245,7 @@ class _Run:
             )
         )
         _require_judged(report)
+        self.format = report.format
         self.observer.end(f"{report.outcome} ({report.format})")
 
     def _scanned(self) -> Scan | None:
@@ -273,16 +322,7 @@ class _Run:
     def judge(self) -> Verdict:
         self.observer.begin("gate")
         verdict = judge(self.workspace, self.subject, self.submission.endpoint)
-        if not verdict.allowed:
-            self.workspace.record_event(
-                "admission.denied",
-                {
-                    "model": self.subject.name,
-                    "digest": self.subject.digest.hex,
-                    "rule": verdict.rule,
-                    "policy": verdict.policy.hex,
-                },
-            )
+        _record_denial(self.workspace, verdict)
         verdict.require()
         self.observer.end(f"admitted by the policy ({verdict.profile})")
         return verdict
@@ -293,7 +333,13 @@ class _Run:
 
     def contract(self) -> ModelContract:
         """What the staged model accepts, with the code that is imported for it, if any is."""
-        _, prepared = prepare(self.staged, self.submission.architecture)
+        format, prepared = prepare(self.staged, self.submission.architecture)
+        if self.format not in (format, FOLDER):
+            raise InputError(
+                "model.ambiguous",
+                f"The model was scanned as {self.format} and would be loaded as {format}.",
+                "Export it again: a file that two readers understand differently is not loaded.",
+            )
         if prepared.contract.architecture is not None:
             self.workspace.record_event(
                 "architecture.consented",
@@ -348,4 +394,14 @@ def _read(path: Path) -> bytes:
     return data
 
 
-__all__ = ["ENDPOINT", "Admitted", "Observer", "Submission", "issue", "judge", "name_of", "submit"]
+__all__ = [
+    "ENDPOINT",
+    "Admitted",
+    "Observer",
+    "Submission",
+    "admit_again",
+    "issue",
+    "judge",
+    "name_of",
+    "submit",
+]

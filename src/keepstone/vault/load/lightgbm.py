@@ -61,7 +61,7 @@ def prepare_lightgbm(files: Files, paths: tuple[str, ...], architecture: str | N
         library = _lightgbm()
         try:
             text = str(files.view(path), "utf-8")
-            booster = library.Booster(params={"verbosity": -1}, model_str=text)
+            booster = library.Booster(model_str=text)
         except (library.basic.LightGBMError, ValueError, TypeError) as error:
             raise refused("lightgbm") from error
         return BoosterRuntime(booster, contract)

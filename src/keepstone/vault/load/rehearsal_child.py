@@ -38,7 +38,7 @@ def lightgbm_model(data: bytes) -> dict[str, Any]:
     import lightgbm
     import numpy
 
-    booster = lightgbm.Booster(params={"verbosity": -1}, model_str=data.decode("utf-8"))
+    booster = lightgbm.Booster(model_str=data.decode("utf-8"))
     width = booster.num_feature()
     if not booster.num_trees():
         raise ValueError("a model without a tree")

@@ -29,8 +29,10 @@ from keepstone.vault.load.reader import ViewReader
 from keepstone.vault.verified import Files
 
 EXTRA = "torch"
-# Members of archives that bring a program along: TorchScript, torch.export, packages.
-_PROGRAMS = ("constants.pkl", "code", "models", "archive_format", ".data", "model.json")
+# What torch.save writes. TorchScript, torch.export and packages have members beyond these.
+_MEMBERS = frozenset({"data.pkl", "data", "byteorder", "version", ".data", ".format_version"}) | {
+    ".storage_alignment"
+}
 _DTYPES = {
     "BOOL": "bool",
     "U8": "uint8",
@@ -112,8 +114,8 @@ def _require_weights(data: memoryview) -> None:
             "Save the model again with torch.save.",
         )
     # Every member lies in one folder, whose name is the file's.
-    inner = {name.split("/", 2)[1] for name in names if "/" in name} | set(names)
-    if inner & set(_PROGRAMS):
+    inner = {name.partition("/")[2].partition("/")[0] for name in names}
+    if not inner <= _MEMBERS or "data.pkl" not in inner:
         raise InputError(
             "model.not_weights",
             "The archive brings a program along (TorchScript or torch.export), not weights alone.",
