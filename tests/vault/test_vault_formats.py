@@ -18,12 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto
 
-from keepstone.contract.schema import ModelContract, parse_contract
+from keepstone.contract.schema import DType, ModelContract, parse_contract
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
 from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
-from keepstone.vault.load import Loaded, load_files, load_sealed, prepare
+from keepstone.vault.load import Loaded, load_files, load_sealed, prepare, rehearsal
+from keepstone.vault.load import skops as skops_room
 from keepstone.vault.load.identify import format_of
 from keepstone.vault.load.safetensors import read_header
 from keepstone.vault.load.skops import read_types, trusted_nodes
@@ -649,6 +650,23 @@ def test_a_skops_file_without_a_schema_is_refused(data: bytes) -> None:
     assert code(read_types, memoryview(data)) == "skops.malformed"
 
 
+def test_a_skops_file_that_is_not_whole_or_too_large_is_refused(
+    vault: Vault, need_module: Need, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = need_module("skops.io")
+    model, _ = iris(need_module, "pipeline")
+    whole = zipfile.ZipFile(io.BytesIO(library.dumps(model)))
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as target:
+        target.writestr("schema.json", whole.read("schema.json"))
+    staged = vault.stage(vault.write("m", buffer.getvalue()), vault.contract(**SKOPS))
+    assert code(load_files, staged.path, permit_staged(staged), now=NOW) == "runtime.refused"
+    for limit in ("_MAX_SCHEMA", "_MAX_UNPACKED"):
+        monkeypatch.setattr(skops_room, limit, 10)
+        assert code(read_types, memoryview(buffer.getvalue())) == "skops.malformed"
+        monkeypatch.undo()
+
+
 def test_a_node_without_a_type_is_refused(need_module: Need) -> None:
     skops = need_module("skops.io")
     model, _ = iris(need_module, "pipeline")
@@ -768,6 +786,22 @@ def test_a_broken_booster_breaks_a_child_and_not_this_process(
     cut = whole[: len(whole) // 2]
     for data in (b'{"learner":', b'{"learner":{}}', cut, b"{L" + bytes(7) + b"\x07learner"):
         assert code(prepare, vault.stage(vault.write("m", data))) == "runtime.refused"
+
+
+@pytest.mark.parametrize("child", ["print('[]')", "print('x')", "import time; time.sleep(60)"])
+def test_a_child_that_says_nothing_useful_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, child: str
+) -> None:
+    (tmp_path / "child.py").write_text(child)
+    monkeypatch.setattr(rehearsal, "_CHILD", tmp_path / "child.py")
+    monkeypatch.setattr(rehearsal, "TIMEOUT_S", 5)
+    assert code(rehearsal.rehearse, "xgboost", memoryview(b"")) == "runtime.refused"
+
+
+def test_a_model_that_does_not_say_its_width_is_refused(vault: Vault) -> None:
+    staged = vault.stage(vault.write("m", b"x"))
+    for seen in ({}, {"features": 3, "names": [], "shape": [2]}):
+        assert code(rehearsal.tree_contract, seen, staged, DType.FP32) == "runtime.refused"
 
 
 # Extras ----------------------------------------------------------------------------------------

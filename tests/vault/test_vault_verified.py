@@ -20,11 +20,16 @@ from hypothesis import strategies as st
 from keepstone.core.digest import Digest, FileDigest, artifact_digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
 from keepstone.vault import memory as memory_module
+from keepstone.vault.files import FileStore
+from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.vault.load.reader import ViewReader
 from keepstone.vault.memory import PrivateMemory, SealedMemory, make_memory
 from keepstone.vault.overlap import BUFFER, Ring, pour
+from keepstone.vault.seal import seal, unseal
+from keepstone.vault.staging import stage
 from keepstone.vault.verified import VerifiedFiles, verify_files
 from keepstone.vault.walk import StagingLimits
+from tests.vault.permits import NOW, permit
 
 GOOD, EVIL = b"G" * 4096, b"E" * 4096
 
@@ -131,6 +136,29 @@ def test_sealed_memory_cannot_be_changed_by_any_road() -> None:
     assert Path(memory.place).read_bytes() == GOOD
     memory.close()
     memory.close()
+
+
+@pytest.mark.parametrize("road", ["plain", "sealed"])
+def test_what_is_handed_out_is_fixed(
+    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, road: str
+) -> None:
+    """This fails if verified files are handed out before their memory is sealed."""
+    path = tmp_path / "model"
+    path.write_bytes(GOOD)
+    staged = stage(path, tmp_path / "staging")
+    seal(staged, store, kek, "scale")
+    files = (
+        verify_files(path, staged.digest)
+        if road == "plain"
+        else unseal(store, kek, permit(staged.digest), now=NOW)
+    )
+    with files:
+        place = files.place(".")
+        assert place is not None
+        writing = os.open(place, os.O_RDWR)
+        with pytest.raises(PermissionError):
+            os.pwrite(writing, b"x", 0)
+        os.close(writing)
 
 
 def test_where_there_is_no_memfd_the_memory_is_this_process_alone(
@@ -293,7 +321,7 @@ def test_a_view_reads_like_a_file() -> None:
 def test_only_the_asked_bytes_pass(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, other: bytes
 ) -> None:
-    path = tmp_path_factory.getbasetemp() / "any"
+    path = tmp_path_factory.getbasetemp() / "any-model"
     path.write_bytes(data)
     try:
         with verify_files(path, digest_of({".": other})) as files:
