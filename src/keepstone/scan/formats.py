@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from keepstone.contract.onnx import resembles_onnx
+from keepstone.scan.contract import resembles_contract
 from keepstone.scan.opcodes import Budget, resembles_pickle
 from keepstone.scan.zipdir import read_zip
 
@@ -56,6 +57,8 @@ def identify(data: memoryview, budget: Budget | None = None) -> str:
         return "zlib"
     if _is_safetensors(head, len(data)):
         return "safetensors"
+    if resembles_contract(data):
+        return "contract"
     # Those without a signature come last, the strictest first.
     if resembles_onnx(head):
         return "onnx"

@@ -16,6 +16,7 @@ from keepstone.core.digest import SINGLE_FILE
 from keepstone.core.finding import Finding, Outcome
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.scan.containers import CONTAINERS, scan_container
+from keepstone.scan.contract import scan_contract
 from keepstone.scan.formats import EMPTY, UNKNOWN, identify
 from keepstone.scan.onnx import scan_onnx
 from keepstone.scan.pickle import scan_pickle
@@ -41,6 +42,7 @@ Scanner = Callable[[FileView], Iterable[Finding]]
 
 # The seam: a format's scanner, by the name that `identify` gives it.
 SCANNERS: Mapping[str, Scanner] = {
+    "contract": scan_contract,
     "onnx": scan_onnx,
     "pickle": scan_pickle,
     **dict.fromkeys(sorted(CONTAINERS), scan_container),
