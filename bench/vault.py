@@ -20,6 +20,8 @@ from typing import Any
 
 import blake3
 import numpy as np
+import safetensors.torch
+import torch
 
 from keepstone.core.digest import Digest, FileDigest, artifact_digest
 from keepstone.core.ports import SystemRandomness
@@ -101,7 +103,7 @@ def _encryption(folder: Path, source: Path) -> dict[str, Any]:
 
     def encrypt() -> None:
         with FileIO(source) as data, FileIO(folder / "sealed", "w") as out:
-            chunked.encrypt(key, b"bench", data, out.write, randomness)  # type: ignore[arg-type]
+            chunked.encrypt(key, b"bench", data, out.write, randomness)
 
     def copy() -> None:
         buffer = memoryview(bytearray(BLOCK))
@@ -160,9 +162,9 @@ def _write_safetensors(path: Path) -> None:
 
 
 def _tensors(data: memoryview) -> float:
-    """Make every tensor, and look at each page of it as a first prediction would."""
+    """Make every tensor, and look at each of its cache lines, as a first prediction does."""
     return sum(
-        float(np.frombuffer(data[t.begin : t.end], np.uint8)[::4096].sum())
+        float(np.frombuffer(data[t.begin : t.end], np.uint8)[::64].sum())
         for t in read_header(data).tensors
     )
 
@@ -188,8 +190,9 @@ def _verified(path: Path) -> list[dict[str, Any]]:
         return found
 
     def no_check() -> float:
-        with path.open("rb") as file:
-            return _tensors(memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)))
+        """The library as people use it: the file is mapped, and nobody looks at it before."""
+        found = safetensors.torch.load_file(path).values()
+        return sum(float(t.view(torch.uint8).numpy()[::64].sum()) for t in found)
 
     def in_turn(new_hash: Callable[[], Any]) -> float:
         """A memfd that is filled and hashed block by block, on one thread, then sealed."""
@@ -211,8 +214,8 @@ def _verified(path: Path) -> list[dict[str, Any]]:
     # targets: .50 s and .33 s on the same machine.
     turn = "memfd, hashed in turn"
     return [
-        # Without a check nothing is even read: a mapping is the least that a load can cost.
-        _row("vault.verify", ours, "no check, mapped", no_check, 0.03, size),
+        # Without a check the file is mapped and hardly read: this is what the check costs.
+        _row("vault.verify", ours, "safetensors, no check", no_check, 0.09, size),
         _row("vault.verify.sha256", ours, turn, lambda: in_turn(sha256), 1.06, size),
         _row("vault.verify.blake3", ours_blake3, turn, lambda: in_turn(blake3.blake3), 1.0, size),
     ]
