@@ -36,7 +36,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/pip
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing Keepstone and its tools" >&2
-	@$(PY) -m pip install -qq --editable '.[digits,docs,dev]' $$($(PY) -c 'import tomllib; \
+	@$(PY) -m pip install -qq --editable '.[digits,docs,dev,torch,skops,xgboost,lightgbm]' $$($(PY) -c 'import tomllib; \
 	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])') editables
 	@touch $@ $(VENV)/.run
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -49,6 +51,22 @@ def need() -> Callable[[str, str], str]:
                 pytest.fail(reason)
             pytest.skip(reason)
         return path
+
+    return find
+
+
+@pytest.fixture
+def need_module() -> Callable[[str], ModuleType]:
+    """`need_module("torch")` returns the module of an extra, as `need` does for programs."""
+
+    def find(name: str) -> ModuleType:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            reason = f"{name} is not installed: see the extras in pyproject.toml"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
 
     return find
 

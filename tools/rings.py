@@ -52,6 +52,10 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "kfp": ("integrations",),
     "ray": ("lab", "integrations"),
     "sklearn": ("vault/load", "lab"),
+    "safetensors": ("lab",),
+    "skops": ("vault/load",),
+    "xgboost": ("vault/load", "lab"),
+    "lightgbm": ("vault/load", "lab"),
     "onnx": (),
 }
 

@@ -300,3 +300,22 @@ def test_no_limit_or_unknown_reads_as_clean() -> None:
 def test_printable_is_short_and_quiet() -> None:
     assert printable("a\x1b\n\u202eb") == "a???b"
     assert printable("x" * 200, 10) == "x" * 10 + "..."
+
+
+def test_a_contract_is_clean_where_it_is_one(tmp_path: Path) -> None:
+    ends = {"datatype": "FP32", "shape": [-1, 3]}
+    said = {
+        "schema": "keepstone.contract/v1",
+        "inputs": [{"name": "x", **ends}],
+        "outputs": [{"name": "y", **ends}],
+    }
+    path = tmp_path / "any-name"
+    for text, outcome in (
+        (json.dumps(said), Outcome.CLEAN),
+        (json.dumps(said | {"more": 1}), Outcome.NOT_EVALUATED),
+        (json.dumps(said)[:-1], Outcome.NOT_EVALUATED),
+        (json.dumps(said) + "cos\nsystem\n.", Outcome.NOT_EVALUATED),
+    ):
+        path.write_text(text)
+        report = scan_file(path)
+        assert (report.format, report.outcome) == ("contract", outcome)

@@ -55,10 +55,9 @@ def signer_option(function: F) -> F:
 
 def site_at(root: Path) -> Site:
     """The workspace at `root`, with what the environment says about it."""
-    from keepstone.workspace.layout import Layout
     from keepstone.workspace.site import Site
 
-    return Site(Layout(root.absolute()), outside_folder(), passphrase())
+    return Site.at(root, os.environ)
 
 
 def passphrase() -> bytes | None:
@@ -68,11 +67,7 @@ def passphrase() -> bytes | None:
 
 
 def outside_folder() -> Path:
-    """Where checkpoints are kept outside every workspace.
+    """Where checkpoints are kept outside every workspace, by this process's environment."""
+    from keepstone.workspace.site import outside_folder as find
 
-    KEEPSTONE_OUTSIDE, else the user's state folder (XDG_STATE_HOME, `~/.local/state`).
-    """
-    if chosen := os.environ.get("KEEPSTONE_OUTSIDE"):
-        return Path(chosen)
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "keepstone" / "checkpoints"
+    return find(os.environ)

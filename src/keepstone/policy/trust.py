@@ -45,6 +45,8 @@ class Trust:
             key_id: frozenset().union(*(policy.roles.get(role, _NOBODY) for role in roles)) & RIGHTS
             for key_id, roles in held.items()
         }
+        # What only the workspace itself does, no file can grant or withhold.
+        rights[observer.key_id] |= {"state.sealing"}
         rights[gate.key_id] = frozenset({"state.admission"})
         signers = {
             key_id: Signer(name, "+".join(sorted(held[key_id])), key)

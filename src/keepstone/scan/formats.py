@@ -5,6 +5,7 @@ from __future__ import annotations
 from keepstone.contract.onnx import resembles_onnx
 from keepstone.scan.allowance import Allowance
 from keepstone.scan.archive.zipdir import read_zip
+from keepstone.scan.contract import resembles_contract
 from keepstone.scan.pickle.opcodes import resembles_pickle
 
 UNKNOWN = "unknown"
@@ -57,6 +58,8 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
         return "zlib"
     if _is_safetensors(head, len(data)):
         return "safetensors"
+    if resembles_contract(data):
+        return "contract"
     # Those without a signature come last, the strictest first.
     if resembles_onnx(head):
         return "onnx"

@@ -16,6 +16,7 @@ from keepstone.core.digest import SINGLE_FILE
 from keepstone.core.finding import Finding, Outcome
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.scan.archive.containers import CONTAINERS
+from keepstone.scan.contract import scan_contract
 from keepstone.scan.formats import EMPTY, UNKNOWN, identify
 from keepstone.scan.onnx.structure import scan_onnx
 from keepstone.scan.pickle.stream import scan_pickle
@@ -39,6 +40,7 @@ __all__ = [
 
 # The seam: a format's scanner, by the name that `identify` gives it.
 SCANNERS: Mapping[str, Scanner] = {
+    "contract": scan_contract,
     "onnx": scan_onnx,
     "pickle": scan_pickle,
     **CONTAINERS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,3 +21,28 @@ class Site:
     outside: Path
     passphrase: bytes | None = field(default=None, repr=False)
     clock: Clock = field(default_factory=SystemClock)
+
+    @classmethod
+    def at(cls, root: Path, environment: Mapping[str, str]) -> Site:
+        """The workspace at `root`, with what an environment says about it.
+
+        KEEPSTONE_PASSPHRASE unlocks its keys. Checkpoints are kept in KEEPSTONE_OUTSIDE, else in
+        the user's state folder: whoever opens a workspace must look where the last one wrote.
+        """
+        phrase = environment.get("KEEPSTONE_PASSPHRASE")
+        return cls(
+            Layout(root.absolute()),
+            outside_folder(environment),
+            phrase.encode() if phrase else None,
+        )
+
+
+def outside_folder(environment: Mapping[str, str]) -> Path:
+    """Where checkpoints are kept outside every workspace.
+
+    KEEPSTONE_OUTSIDE, else the user's state folder (XDG_STATE_HOME, `~/.local/state`).
+    """
+    if chosen := environment.get("KEEPSTONE_OUTSIDE"):
+        return Path(chosen)
+    state = environment.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+    return Path(state) / "keepstone" / "checkpoints"
