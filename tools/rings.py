@@ -53,6 +53,10 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "ray": ("lab", "integrations"),
     "sklearn": ("vault/load", "lab"),
     "onnx": (),
+    "pkcs11": ("identity/keystores", "vault/keks"),
+    "boto3": ("identity/keystores", "vault/keks"),
+    "botocore": ("identity/keystores", "vault/keks"),
+    "sigstore": ("evidence",),
 }
 
 # These rings hold the words every other one trusts: the standard library, nothing else.

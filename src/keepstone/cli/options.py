@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from keepstone.identity.keystores.reference import KeyReference, TokenAccess
+    from keepstone.identity.signing import Signatory
     from keepstone.workspace.site import Site
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,15 +44,50 @@ def format_option(*formats: str) -> Callable[[F], F]:
     )
 
 
+class KeyType(click.ParamType["KeyReference"]):
+    """A key wherever it is: a path, a `pkcs11:` URI, or `awskms:///KEY`."""
+
+    name = "key"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> KeyReference:
+        from keepstone.identity.keystores.reference import parse_key_reference
+
+        return parse_key_reference(value)
+
+
+KEY = KeyType()
+_PLACES = "a file (PEM, mode 0600), pkcs11:URI, or awskms:///KEY"
+
+
 def signer_option(function: F) -> F:
     """`--as KEY`: the private key of the person or system who signs this."""
     return click.option(
         "--as",
         "key",
         required=True,
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Private key (PEM, mode 0600) of the signer; it is read here and never stored.",
+        type=KEY,
+        help=f"Private key of the signer: {_PLACES}. It is used here and never stored.",
     )(function)
+
+
+def signing_key(reference: KeyReference) -> Signatory:
+    """Open a key to sign with; what unlocks it comes from the environment."""
+    from keepstone.identity.keystores import open_signing_key
+
+    return open_signing_key(reference, passphrase=passphrase(), access=token_access())
+
+
+def token_access() -> TokenAccess:
+    """KEEPSTONE_PIN, or the content of KEEPSTONE_PIN_FILE, and KEEPSTONE_PKCS11_MODULE."""
+    from keepstone.identity.keystores.reference import TokenAccess
+    from keepstone.identity.signing import read_secret_file
+
+    pin, module = os.environ.get("KEEPSTONE_PIN"), os.environ.get("KEEPSTONE_PKCS11_MODULE")
+    if not pin and (file := os.environ.get("KEEPSTONE_PIN_FILE")):
+        pin = read_secret_file(Path(file), limit=256).decode("utf-8", "replace").rstrip("\r\n")
+    return TokenAccess(pin, Path(module) if module else None)
 
 
 def site_at(root: Path) -> Site:
@@ -58,7 +95,7 @@ def site_at(root: Path) -> Site:
     from keepstone.workspace.layout import Layout
     from keepstone.workspace.site import Site
 
-    return Site(Layout(root.absolute()), outside_folder(), passphrase())
+    return Site(Layout(root.absolute()), outside_folder(), passphrase(), tokens=token_access())
 
 
 def passphrase() -> bytes | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from keepstone.cli.options import passphrase
+from keepstone.cli.options import KEY, signing_key
 from keepstone.cli.output import say
+
+if TYPE_CHECKING:
+    from keepstone.identity.keystores.reference import KeyReference
 
 
 def inside(model: Path, signature: Path) -> tuple[str, ...]:
@@ -21,24 +25,23 @@ def inside(model: Path, signature: Path) -> tuple[str, ...]:
 @click.option(
     "--private-key",
     required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="EC private key (PEM, mode 0600).",
+    type=KEY,
+    help="EC private key: a file (PEM, mode 0600), pkcs11:URI, or awskms:///KEY.",
 )
 @click.option(
     "--signature",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the bundle goes.  [default: PATH.sig]",
 )
-def command(path: Path, private_key: Path, signature: Path | None) -> None:
+def command(path: Path, private_key: KeyReference, signature: Path | None) -> None:
     """Sign the model at PATH (a file or a folder) as its publisher.
 
     Writes a Sigstore bundle that any OpenSSF model signing verifier reads.
     """
     from keepstone.evidence.modelsign import sign_model
     from keepstone.files import write_atomic
-    from keepstone.identity.signing import load_private_key
 
-    key = load_private_key(private_key, passphrase())
+    key = signing_key(private_key)
     target = signature or path.parent / (path.name + ".sig")
     write_atomic(target, sign_model(path, key, leave_out=inside(path, target)), mode=0o644)
     say(f"signed {path} with key {key.key_id[:16]}: {target}", mark="ok")

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from keepstone.cli.options import format_option, passphrase, site_at, workspace_option
+from keepstone.cli.options import (
+    KEY,
+    format_option,
+    passphrase,
+    signing_key,
+    site_at,
+    workspace_option,
+)
 from keepstone.cli.output import emit_json, say, table
+
+if TYPE_CHECKING:
+    from keepstone.identity.keystores.reference import KeyReference
 
 
 @click.group("signers")
@@ -36,6 +47,16 @@ def create(out: Path) -> None:
     write_atomic(public, key.verifying.pem, mode=0o644)
     click.echo(public)
     say(f"key {key.key_id[:16]}: {out} (keep it away from the workspace)", mark="ok")
+
+
+@command.command("public-key")
+@click.argument("key", type=KEY)
+def public_key(key: KeyReference) -> None:
+    """Print the public key of KEY (a file, pkcs11:URI, or awskms:///KEY) as PEM.
+
+    `keepstone signers add` takes it, and so does `keepstone verify`.
+    """
+    click.echo(signing_key(key).verifying.pem.decode(), nl=False)
 
 
 @command.command("add")

@@ -26,7 +26,7 @@ from keepstone.evidence.dsse import Envelope, Signed, pae
 from keepstone.evidence.fields import Fields
 from keepstone.evidence.modelfiles import hash_model
 from keepstone.evidence.statement import PAYLOAD_TYPE, STATEMENT_TYPE
-from keepstone.identity.signing import Algorithm, SigningKey, VerifyingKey
+from keepstone.identity.signing import Algorithm, Signatory, VerifyingKey
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
@@ -60,7 +60,7 @@ class _Manifest:
     left_out: tuple[str, ...]
 
 
-def sign_model(path: Path, key: SigningKey, *, leave_out: Iterable[str] = ()) -> bytes:
+def sign_model(path: Path, key: Signatory, *, leave_out: Iterable[str] = ()) -> bytes:
     """Sign every file of the model at `path` (a file or a folder) and return the bundle.
 
     `leave_out` are relative paths that stay unsigned, as git's own files do: the signature
@@ -73,7 +73,7 @@ def sign_model(path: Path, key: SigningKey, *, leave_out: Iterable[str] = ()) ->
 
 
 def sign_files(
-    files: Sequence[FileDigest], name: str, key: SigningKey, *, leave_out: Iterable[str] = ()
+    files: Sequence[FileDigest], name: str, key: Signatory, *, leave_out: Iterable[str] = ()
 ) -> bytes:
     """Sign a model whose files are hashed already; else as `sign_model`."""
     _require_ec(key.verifying)
