@@ -15,7 +15,7 @@ from typing import Any
 from keepstone.core.ports import SystemRandomness
 from keepstone.vault import chunked
 from keepstone.vault.files import FileStore
-from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.keks.file import FileKek
 from keepstone.vault.seal import seal, unseal
 from keepstone.vault.staging import stage
 
@@ -80,7 +80,7 @@ def _encryption(folder: Path, source: Path) -> dict[str, Any]:
 
 
 def _load(folder: Path, source: Path) -> dict[str, Any]:
-    store, kek = FileStore(folder / "vault"), KeyEncryptionKey.of(bytes(range(32)))
+    store, kek = FileStore(folder / "vault"), FileKek.of(bytes(range(32)))
     staged = stage(source, folder / "staging")
     seal(staged, store, kek, "model")
 

@@ -63,3 +63,24 @@ def test_the_pin_may_be_in_a_file_of_its_owner(
     pin.chmod(0o640)
     refused = place.run("signers", "public-key", uri, **environment)
     assert (refused.returncode, error_code(refused)) == (3, "key.open_permissions")
+
+
+def test_the_vaults_key_moves_into_a_token_and_on(
+    place: Any, hsm: SoftHsm, error_code: Code
+) -> None:
+    place.environment |= hsm.environment
+    first = hsm.aes_key("cli-first")
+    place.must("init", "--kek", first)
+    assert first in (place.workspace / "keys" / "kek.json").read_text()
+    moved = place.json("vault", "rotate", "--to", hsm.aes_key("cli-second"))
+    assert (moved["blobs"], moved["damaged"]) == (0, [])
+    again = place.json("vault", "rotate")
+    assert again["old"] == moved["new"]
+    place.must("vault", "rotate", "--finish")
+    place.must("keys", "list")
+    refused = place.run("keys", "list", KEEPSTONE_PIN="0000")
+    assert (refused.returncode, error_code(refused)) == (3, "hsm.wrong_pin")
+    refused = place.run("vault", "rotate", "--into-file", "--finish")
+    assert refused.returncode == 2
+    place.must("vault", "rotate", "--into-file")
+    place.must("keys", "list")

@@ -28,6 +28,7 @@ COMMANDS = {
     "keys": "keys",
     "token": "token",
     "ledger": "ledger",
+    "vault": "vault",
     "doctor": "doctor",
     "backup": "backup",
     "restore": "restore",
