@@ -19,10 +19,10 @@ from hypothesis import strategies as st
 from keepstone.core.digest import Digest, FileDigest, artifact_digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
 from keepstone.evidence import modelfiles
+from keepstone.evidence.bundle import MEDIA_TYPE
 from keepstone.evidence.dsse import Envelope, Signed, pae
 from keepstone.evidence.modelsign import (
     GIT_PATHS,
-    MEDIA_TYPE,
     PREDICATE_TYPE,
     sign_files,
     sign_model,
@@ -478,11 +478,11 @@ BAD_BUNDLES: list[tuple[Callable[[dict[str, Any]], Any], str]] = [
     (lambda b: b["dsseEnvelope"].update(payloadType="text/plain"), "bundle.malformed"),
     (
         lambda b: b["verificationMaterial"].update(certificate={"rawBytes": ""}),
-        "bundle.unsupported",
+        "bundle.malformed",
     ),
     (
         lambda b: b["verificationMaterial"].update(x509CertificateChain={}),
-        "bundle.unsupported",
+        "bundle.malformed",
     ),
     (lambda b: b["verificationMaterial"].update(other={}), "bundle.malformed"),
     (lambda b: b["verificationMaterial"]["publicKey"].update(hint=1), "bundle.malformed"),

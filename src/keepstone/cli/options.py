@@ -90,6 +90,20 @@ def token_access() -> TokenAccess:
     return TokenAccess(pin, Path(module) if module else None)
 
 
+def read_option_file(path: Path, limit: int = 4 << 20) -> bytes:
+    """A file that an option names. Raises InputError `file.unreadable`, `file.too_large`."""
+    from keepstone.errors import InputError
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise InputError("file.unreadable", f"Cannot read {path}: {error.strerror}.") from error
+    if len(data) > limit:
+        raise InputError("file.too_large", f"{path} is larger than {limit} bytes.")
+    return data
+
+
 def site_at(root: Path) -> Site:
     """The workspace at `root`, with what the environment says about it."""
     from keepstone.workspace.layout import Layout
