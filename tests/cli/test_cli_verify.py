@@ -107,3 +107,31 @@ def test_a_keyless_signature_is_verified_against_a_given_root(place: Any, error_
     (place.root / "trusted_root.json").write_text(json.dumps([]))
     refused = place.run(*verifying, *against, "--identity", IDENTITY)
     assert (error_code(refused), refused.returncode) == ("keyless.bad_root", 2)
+
+
+def test_a_signer_is_named_by_an_authority_or_a_log(place: Any, files: Path) -> None:
+    sigstore = Sigstore()
+    (place.root / "trusted_root.json").write_bytes(sigstore.trusted_root())
+    place.must("init")
+    adding = ["signers", "add", "training", "--role", "publisher"]
+    place.must(*adding, "--trust-roots", "root.pem", "--identity", "ci@example.org")
+    place.must(
+        *("signers", "add", "ci", "--role", "publisher", "--trust-root", "trusted_root.json"),
+        *("--identity", IDENTITY, "--identity-provider", ISSUER),
+    )
+    listed = {one["name"]: one for one in place.json("signers", "list")["signers"]}
+    assert listed["training"]["role"] == listed["ci"]["role"] == "publisher"
+    for options in (
+        [],
+        ["leaf.pub", "--trust-roots", "root.pem"],
+        ["--trust-roots", "root.pem"],
+        ["--trust-roots", "root.pem", "--identity", "x", "--identity-provider", "y"],
+        ["--trust-root", "trusted_root.json", "--identity", "x"],
+    ):
+        assert place.run(*adding, *options).returncode == 2
+    chain = ["--certificate", "leaf.pem", "--chain", "middle.pem"]
+    place.must("sign", place.model, "--private-key", "leaf.key", *chain)
+    place.must("policy", "check")
+    place.up()
+    place.stop()
+    assert "signed by training" in (place.root / "up.log").read_text()

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from keepstone.core.canonical import parse_json
 from keepstone.errors import InputError, OperationalError, VerificationError
 from keepstone.evidence.bundle import Bundle
-from keepstone.evidence.signedby import SignedBy, unsupported, verify_signature
+from keepstone.evidence.signedby import SignedBy, other_kind, verify_signature
 from keepstone.identity.certificates import parse_der_certificate
 from keepstone.identity.signing import VerifyingKey
 
@@ -71,13 +71,13 @@ class Keyless:
         (6) The certificate's key signed the envelope.
 
         Raises VerificationError `keyless.refused`, `certificate.other_identity`,
-        `signature.invalid`; InputError `keyless.bad_root`; OperationalError `extra.sigstore`,
-        `bundle.unsupported`.
+        `signature.invalid`, `signature.other_kind`; InputError `keyless.bad_root`;
+        OperationalError `extra.sigstore`.
         """
-        sigstore = _library()
         # (1) What other kinds of signature look like is told apart before.
         if len(bundle.chain) != 1 or not bundle.keyless:
-            raise unsupported("It is no keyless signature: it has no certificate of its own.")
+            raise other_kind("It is in no log, or has no certificate of its own.")
+        sigstore = _library()
         # (2)-(5) are the library's; the policy that it asks is ours.
         expected = _Named(sigstore, self.identity, self.issuer)
         try:

@@ -164,8 +164,7 @@ def verify_model_files(
     Raises VerificationError `signature.invalid`, `signature.key_mismatch`, `certificate.*`,
     `signature.inconsistent`, `model.mismatch`; InputError `bundle.malformed`, `json.*`,
     `envelope.malformed`, `certificate.malformed`, `key.unsupported`; OperationalError
-    `bundle.unsupported` for another hash, sharded files, or a plain key where a certificate is
-    expected, which this build cannot judge.
+    `bundle.unsupported` for another hash or sharded files, which this build cannot judge.
     """
     manifest, signed_by = _verify_bundle(bundle, key)
     _compare(files, manifest)

@@ -69,11 +69,11 @@ class ByChain:
     def verify(self, bundle: Bundle) -> SignedBy:
         """(1) A chain to a root (`verify_chain`); (2) its name; (3) its key made the signature.
 
-        Raises VerificationError `certificate.*`, `signature.invalid`; InputError
-        `certificate.malformed`; OperationalError `bundle.unsupported` where there is no chain.
+        Raises VerificationError `certificate.*`, `signature.invalid`, `signature.other_kind`
+        where there is no chain; InputError `certificate.malformed`.
         """
         if not bundle.chain:
-            raise unsupported("It was made with a plain key, not with a certificate.")
+            raise other_kind("It was made with a plain key, not with a certificate.")
         certified = verify_chain(bundle.chain, self.roots, self.now)
         if self.identity is not None and not certified.is_called(self.identity):
             raise VerificationError(
@@ -103,6 +103,14 @@ def require_ec(key: VerifyingKey) -> None:
 def key_hint(key: VerifyingKey) -> str:
     """The format's name for a key: SHA-256 over its PEM text, unlike our key id."""
     return hashlib.sha256(key.pem).hexdigest()
+
+
+def other_kind(cause: str) -> VerificationError:
+    return VerificationError(
+        "signature.other_kind",
+        f"The signature is of another kind than is expected. {cause}",
+        "Look how the publisher signs, and name them by that.",
+    )
 
 
 def unsupported(cause: str) -> OperationalError:

@@ -74,6 +74,10 @@ class TrustRoots:
         return cls(found)
 
     @property
+    def pem(self) -> tuple[str, ...]:
+        return tuple(one.public_bytes(Encoding.PEM).decode("ascii") for one in self.certificates)
+
+    @property
     def fingerprints(self) -> tuple[str, ...]:
         return tuple(sorted(_fingerprint(certificate) for certificate in self.certificates))
 

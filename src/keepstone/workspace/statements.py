@@ -102,7 +102,7 @@ def _target(view: WorkspaceView, kind: str, text: str) -> Subject:
         except InputError:
             return Subject("unnamed", _artifact_digest(view, text))
     if kind == "key":
-        matches = [key_id for key_id in view.trust.signers if key_id.startswith(text)]
+        matches = [key_id for key_id in view.trust.names if key_id.startswith(text)]
         if len(text) >= 8 and len(matches) == 1:
             return Subject("key", Digest(matches[0]))
         return Subject("key", Digest.parse(text))
