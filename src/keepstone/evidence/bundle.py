@@ -17,12 +17,13 @@ from keepstone.core.canonical import parse_json
 from keepstone.errors import InputError
 from keepstone.evidence.dsse import Envelope, Signed
 from keepstone.evidence.fields import Fields
-from keepstone.identity.certificates import MAX_CHAIN
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
 # About 200,000 files.
 MAX_BUNDLE = 64 << 20
 MALFORMED = "bundle.malformed"
+# No chain that `identity.certificates` verifies is longer.
+_MAX_CHAIN = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +101,7 @@ def _read_hint(public: Fields) -> str | None:
 
 
 def _read_chain(fields: Fields) -> tuple[bytes, ...]:
-    items = fields.items("certificates", MAX_CHAIN)
+    items = fields.items("certificates", _MAX_CHAIN)
     if not items:
         raise fields.fault("certificates", "is empty")
     fields.done()

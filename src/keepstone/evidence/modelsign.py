@@ -19,7 +19,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keepstone.core.canonical import canonical, parse_json
 from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, check_relative_path
@@ -37,8 +37,10 @@ from keepstone.evidence.signedby import (
     unsupported,
 )
 from keepstone.evidence.statement import PAYLOAD_TYPE, STATEMENT_TYPE
-from keepstone.identity.certificates import SigningChain
 from keepstone.identity.signing import Signatory, VerifyingKey
+
+if TYPE_CHECKING:
+    from keepstone.identity.certificates import SigningChain
 
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 # What the format's reference leaves unsigned, and its verifier always skips.

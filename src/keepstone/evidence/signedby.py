@@ -1,24 +1,23 @@
 """Who must have signed a bundle: the holder of a key, or whoever a root certifies.
 
 Each kind of expectation is one value with one promise: `verify` returns who signed, or raises.
-What was signed is another question (`modelsign`). Keyless signing is in `keyless`.
+What was signed is another question (`modelsign`). Keyless signing is in `keyless`. What reads
+certificates is imported where one is read: most signatures carry none, and it takes its time.
 """
 
 from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from keepstone.errors import InputError, OperationalError, VerificationError
 from keepstone.evidence.bundle import Bundle
 from keepstone.evidence.dsse import pae
-from keepstone.identity.certificates import (
-    TrustRoots,
-    parse_der_certificate,
-    verify_chain,
-)
 from keepstone.identity.signing import Algorithm, VerifyingKey
+
+if TYPE_CHECKING:
+    from keepstone.identity.certificates import TrustRoots
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +71,8 @@ class ByChain:
         Raises VerificationError `certificate.*`, `signature.invalid`, `signature.other_kind`
         where there is no chain; InputError `certificate.malformed`.
         """
+        from keepstone.identity.certificates import verify_chain
+
         if not bundle.chain:
             raise other_kind("It was made with a plain key, not with a certificate.")
         certified = verify_chain(bundle.chain, self.roots, self.now)
@@ -122,6 +123,8 @@ def unsupported(cause: str) -> OperationalError:
 
 
 def _certifies(der: bytes, key: VerifyingKey) -> bool:
+    from keepstone.identity.certificates import parse_der_certificate
+
     try:
         return VerifyingKey.of(parse_der_certificate(der).public_key()) == key  # type: ignore[arg-type]
     except (InputError, ValueError):
