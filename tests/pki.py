@@ -22,9 +22,9 @@ CODE = (ExtendedKeyUsageOID.CODE_SIGNING,)
 SERVER = (ExtendedKeyUsageOID.SERVER_AUTH,)
 
 
-def usage(*, authority: bool, signs: bool = True) -> x509.KeyUsage:
+def usage(*, authority: bool, signs: bool = True, both: bool = False) -> x509.KeyUsage:
     return x509.KeyUsage(
-        digital_signature=signs and not authority,
+        digital_signature=both or (signs and not authority),
         content_commitment=False,
         key_encipherment=not signs and not authority,
         data_encipherment=False,

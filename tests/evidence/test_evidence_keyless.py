@@ -163,6 +163,19 @@ def test_edited_bundles_are_refused(edit: Callable[[dict[str, Any]], Any], code:
     assert refusal(edited(edit)) == code
 
 
+def test_two_readers_must_see_one_bundle(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sigstore.verify import Verifier
+
+    real = Verifier.verify_dsse
+
+    def other(self: Verifier, *given: Any) -> tuple[str, bytes]:
+        kind, payload = real(self, *given)
+        return kind, payload + b" "
+
+    monkeypatch.setattr(Verifier, "verify_dsse", other)
+    assert refusal(GOOD) == "keyless.refused"
+
+
 def test_another_instance_vouches_for_nothing_here() -> None:
     assert refusal(OTHER.sign(FILES)) == "keyless.refused"
 

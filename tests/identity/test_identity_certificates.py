@@ -95,6 +95,13 @@ BAD_LEAVES = {
     "without a usage": publisher(MIDDLE, no_usage=True),
     "for encipherment": publisher(MIDDLE, key_usage=usage(authority=False, signs=False)),
     "an authority": make("A", ROOT, authority=True, extra=((x509.ExtendedKeyUsage(CODE), False),)),
+    "an authority that signs too": make(
+        "A",
+        ROOT,
+        authority=True,
+        key_usage=usage(authority=True, both=True),
+        extra=((x509.ExtendedKeyUsage(CODE), False),),
+    ),
     "by itself": make("CI"),
     "under a leaf": publisher(LEAF),
     "past the path length": publisher(authority("Deep", MIDDLE)),
