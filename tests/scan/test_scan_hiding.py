@@ -21,9 +21,10 @@ from onnx import AttributeProto, GraphProto, SparseTensorProto, TensorProto, hel
 
 from keepstone.core.finding import Outcome
 from keepstone.errors import InputError
-from keepstone.scan import opcodes
+from keepstone.scan.allowance import Allowance
 from keepstone.scan.formats import identify
-from keepstone.scan.opcodes import Budget, Cause, resembles_importing_pickle, walk
+from keepstone.scan.pickle import opcodes
+from keepstone.scan.pickle.opcodes import Cause, resembles_importing_pickle, walk
 from keepstone.scan.report import FileReport
 from keepstone.scan.scanner import scan_file, scan_paths
 
@@ -90,7 +91,7 @@ def test_what_goes_on_for_too_long_is_a_pickle_and_not_evaluated(
     judge: Callable[[bytes], FileReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opcodes, "_RESEMBLES", 50)
-    monkeypatch.setattr("keepstone.scan.pickle.Budget", lambda: Budget(80))
+    monkeypatch.setattr("keepstone.scan.view.Allowance", lambda: Allowance(80))
     report = judge(b"N0" * 100 + CALL)
     assert (report.format, report.outcome) == ("pickle", Outcome.NOT_EVALUATED)
     assert "more opcodes than the limit" in words(report)
@@ -252,13 +253,13 @@ def test_a_line_that_ends_with_the_file_is_still_read() -> None:
         assert [item.module for item in found.imports] == ["antigravity"]
         assert found.cause is Cause.BROKEN
     assert Real(b"").asked == []
-    assert not resembles_importing_pickle(memoryview(b"c"), Budget())
+    assert not resembles_importing_pickle(memoryview(b"c"), Allowance())
 
 
 @given(st.binary(max_size=200))
 def test_any_bytes_have_a_format(data: bytes) -> None:
     assert identify(memoryview(data))
-    resembles_importing_pickle(memoryview(data), Budget())
+    resembles_importing_pickle(memoryview(data), Allowance())
 
 
 # ONNX: data outside of the file, wherever a tensor can lie ----------------------------------------

@@ -21,10 +21,10 @@ from onnx import TensorProto, helper, numpy_helper
 from keepstone.contract.onnx import read_onnx
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Outcome
-from keepstone.scan import checker, child
-from keepstone.scan import onnx as scan_onnx_module
-from keepstone.scan.checker import Checked, CheckLimits, check_with_runtime
-from keepstone.scan.onnx import MAX_EXPANDED_NODES, expanded_nodes
+from keepstone.scan.onnx import checker, child
+from keepstone.scan.onnx import structure as scan_onnx_module
+from keepstone.scan.onnx.checker import Checked, CheckLimits, check_with_runtime
+from keepstone.scan.onnx.structure import MAX_EXPANDED_NODES, expanded_nodes
 from keepstone.scan.report import FileReport
 from keepstone.scan.scanner import scan_file
 

@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepstone.core.finding import Outcome
+from keepstone.scan.archive.zipdir import Listing, ends_as_zip, read_zip
 from keepstone.scan.formats import identify
 from keepstone.scan.scanner import scan_file
-from keepstone.scan.zipdir import Listing, ends_as_zip, read_zip
 
 GOOD = pickle.dumps([1], 2)
 _LOCAL, _CENTRAL, _END = b"PK\x03\x04", b"PK\x01\x02", b"PK\x05\x06"

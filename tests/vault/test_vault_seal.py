@@ -285,7 +285,7 @@ def test_a_newer_seal_is_named(store: FileStore, kek: FileKek, staged: Staged) -
 def test_any_header_ends_in_a_coded_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
-    store = FileStore(tmp_path_factory.getbasetemp() / "any")
+    store = FileStore(tmp_path_factory.mktemp("any"))
     kek, digest = FileKek.of(bytes(32)), Digest.of(b"")
     size = len(data).to_bytes(4, "big")
     store.write(digest, NAME, lambda sink: sink(memoryview(seal_module.MAGIC + size + data)))

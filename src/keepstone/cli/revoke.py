@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 def command(target: str, key: KeyReference, reason: str, kind: str, root: Path) -> None:
     """Revoke TARGET: a model (name or digest), a statement (entry id or digest) or a key (id).
 
+    A digest is the artifact's, or the SHA-256 of a model that is one file, as `sha256sum` prints
+    it; either is denied also before it was ever seen here.
+
     Serving stops first, then it is recorded. A revoked digest stays denied whatever evidence
     comes later; only `keepstone reinstate`, by another signer, lifts it.
     """

@@ -196,9 +196,10 @@ class EvidenceBase:
             first = self.unreadable[0]
             raise OperationalError(
                 "evidence.unreadable",
-                f"Statement entry {first.entry_index} cannot be read ({first.code}), "
-                "and it may be a revocation.",
-                "Run `keepstone ledger verify`; upgrade Keepstone if a newer one wrote it.",
+                f"Statement entry {first.entry_index} cannot be read, and it may be a revocation "
+                f"({first.code}: {first.cause})",
+                "Run `keepstone ledger verify`; upgrade Keepstone if a newer one wrote it; name "
+                "the signer in the policy again if it was taken out.",
             )
 
 

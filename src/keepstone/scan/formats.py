@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from keepstone.contract.onnx import resembles_onnx
-from keepstone.scan.opcodes import Budget, resembles_pickle
-from keepstone.scan.zipdir import read_zip
+from keepstone.scan.allowance import Allowance
+from keepstone.scan.archive.zipdir import read_zip
+from keepstone.scan.pickle.opcodes import resembles_pickle
 
 UNKNOWN = "unknown"
 EMPTY = "empty"
@@ -38,10 +39,10 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
 _HEAD = 1 << 16
 
 
-def identify(data: memoryview, budget: Budget | None = None) -> str:
+def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     """Return the name of the format of `data`, `empty`, or `unknown`. Never raises.
 
-    `budget` is for one of many that lie in one file.
+    `allowance` is for one of many that lie in one file.
     """
     if not data:
         return EMPTY
@@ -59,7 +60,7 @@ def identify(data: memoryview, budget: Budget | None = None) -> str:
     # Those without a signature come last, the strictest first.
     if resembles_onnx(head):
         return "onnx"
-    if resembles_pickle(data, budget or Budget()):
+    if resembles_pickle(data, allowance or Allowance()):
         return "pickle"
     return UNKNOWN
 

@@ -10,21 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keepstone.core.finding import Finding
+from keepstone.scan.archive.zipdir import ends_as_zip
 from keepstone.scan.formats import ZIPS
-from keepstone.scan.opcodes import Budget, resembles_importing_pickle
-from keepstone.scan.rules import finding
-from keepstone.scan.view import FileView
-from keepstone.scan.zipdir import ends_as_zip
+from keepstone.scan.pickle.opcodes import resembles_importing_pickle
+from keepstone.scan.view import View
 
 # These may well end with an archive as their last member.
 _ENDS_FREELY = frozenset({*ZIPS, "tar", "7z", "empty"})
 
 
-def find_second_format(view: FileView, kind: str) -> Iterator[Finding]:
+def find_second_format(view: View, kind: str) -> Iterator[Finding]:
     """Say where `view`, which is of `kind`, is a pickle or a zip archive as well."""
     if kind not in _ENDS_FREELY and ends_as_zip(view.data):
         reason = f"The file is {kind} to some readers and a zip archive to others."
-        yield finding("file.polyglot", reason, view.path)
-    if kind != "pickle" and resembles_importing_pickle(view.data, Budget()):
+        yield view.finding("file.polyglot", reason)
+    if kind != "pickle" and resembles_importing_pickle(view.data, view.allowance):
         reason = f"The file is {kind} to some readers and a pickle that imports to others."
-        yield finding("file.polyglot", reason, view.path)
+        yield view.finding("file.polyglot", reason)

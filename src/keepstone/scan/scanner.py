@@ -8,21 +8,21 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 
 from keepstone.core.digest import SINGLE_FILE
 from keepstone.core.finding import Finding, Outcome
 from keepstone.errors import InputError, KeepstoneError, OperationalError
-from keepstone.scan.containers import CONTAINERS, scan_container
+from keepstone.scan.archive.containers import CONTAINERS
 from keepstone.scan.formats import EMPTY, UNKNOWN, identify
-from keepstone.scan.onnx import scan_onnx
-from keepstone.scan.pickle import scan_pickle
+from keepstone.scan.onnx.structure import scan_onnx
+from keepstone.scan.pickle.stream import scan_pickle
 from keepstone.scan.polyglot import find_second_format
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
-from keepstone.scan.view import FileView, open_view
+from keepstone.scan.view import Scanner, View, open_view
 from keepstone.vault.staging import Staged
 
 __all__ = [
@@ -31,19 +31,17 @@ __all__ = [
     "FileReport",
     "Observer",
     "ScanReport",
-    "Scanner",
+    "judge",
     "scan_file",
     "scan_paths",
     "scan_staged",
 ]
 
-Scanner = Callable[[FileView], Iterable[Finding]]
-
 # The seam: a format's scanner, by the name that `identify` gives it.
 SCANNERS: Mapping[str, Scanner] = {
     "onnx": scan_onnx,
     "pickle": scan_pickle,
-    **dict.fromkeys(sorted(CONTAINERS), scan_container),
+    **CONTAINERS,
 }
 MAX_FILES = 100_000
 MAX_DEPTH = 64
@@ -101,52 +99,52 @@ def scan_file(path: Path, shown: str | None = None) -> FileReport:
     """Return the verdict on one file, whatever is in it and whatever it does to its scanner."""
     name = printable(str(path) if shown is None else shown, 4096)
     try:
-        with open_view(path, name) as view:
-            report = _judge(view)
+        with open_view(path, name, judge) as view:
+            return _report(view)
     except KeepstoneError as error:
         return _open(name, error.cause)
-    return report
 
 
 def _scan_named(path: Path) -> FileReport:
     """The verdict on a file that the caller named, who is told where it cannot be read."""
     name = printable(str(path), 4096)
     try:
-        with open_view(path, name) as view:
-            return _judge(view)
+        with open_view(path, name, judge) as view:
+            return _report(view)
     except OperationalError as error:
         return _open(name, error.cause)
 
 
-def _judge(view: FileView) -> FileReport:
-    kind, found = UNKNOWN, []
+def _report(view: View) -> FileReport:
+    found = tuple(islice(judge(view), MAX_FINDINGS))
+    if len(found) == MAX_FINDINGS:
+        found = (*found, view.unseen(f"There are more than {MAX_FINDINGS} findings."))
+    kind = identify(view.data)
+    return FileReport(view.path, view.sha256, len(view.data), kind, verdict(found), found)
+
+
+def judge(view: View) -> Iterator[Finding]:
+    """Judge a file, or a part of one, by what it is. No finding means clean. Never raises."""
     try:
-        kind = identify(view.data)
-        for item in chain(_scanner(kind)(view), find_second_format(view, kind)):
-            found.append(item)
-            if len(found) >= MAX_FINDINGS:
-                reason = f"There are more than {MAX_FINDINGS} findings."
-                found.append(finding("scan.not_evaluated", reason, view.path))
-                break
+        kind = identify(view.data, view.allowance)
+        scanner = SCANNERS.get(kind)
+        if scanner is None:
+            yield _no_scanner(kind, view)
+        else:
+            yield from scanner(view)
+        yield from find_second_format(view, kind)
+        if view.allowance.opcodes <= 0:
+            yield view.unseen("The file has more opcodes of pickles than the limit allows.")
     except KeepstoneError as error:
-        found.append(finding("scan.not_evaluated", error.cause, view.path))
+        yield view.unseen(error.cause)
     except Exception as error:  # noqa: BLE001  # an edge: the file is an attacker's
         # A scanner that fails on a file has not judged it, and must not end the whole scan.
-        reason = f"The scanner failed: {type(error).__name__}."
-        found.append(finding("scan.not_evaluated", reason, view.path))
-    return FileReport(view.path, view.sha256, len(view.data), kind, verdict(found), tuple(found))
+        yield view.unseen(f"The scanner failed: {type(error).__name__}.")
 
 
-def _scanner(kind: str) -> Scanner:
-    return SCANNERS.get(kind) or (lambda view: [_no_scanner(kind, view.path)])
-
-
-def _no_scanner(kind: str, path: str) -> Finding:
-    reason = {
-        UNKNOWN: "The format of the file is not known.",
-        EMPTY: "The file is empty.",
-    }.get(kind, f"There is no scanner for the format {kind} yet.")
-    return finding("scan.not_evaluated", reason, path)
+def _no_scanner(kind: str, view: View) -> Finding:
+    known = {UNKNOWN: "The format of the file is not known.", EMPTY: "The file is empty."}
+    return view.unseen(known.get(kind, f"There is no scanner for the format {kind} yet."))
 
 
 def _open(path: str, reason: str) -> FileReport:

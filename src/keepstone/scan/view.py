@@ -1,35 +1,102 @@
-"""One open file as its scanners see it: bytes that do not move while they look."""
+"""What a scanner sees: bytes that do not move while it looks, and what it may still spend.
+
+A view is a file, or a member somewhere inside one. A scanner that finds something inside hands
+it to `inside`, which judges it as if it were a file of its own, under the same allowance.
+"""
 
 from __future__ import annotations
 
 import mmap
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from keepstone.core.digest import Digest
+from keepstone.core.finding import Finding
 from keepstone.errors import InputError, OperationalError
+from keepstone.scan.allowance import MAX_DEPTH, Allowance
+from keepstone.scan.rules import finding, printable
+from keepstone.vault.files import write_all
 
 # Up to this size a file is read into memory, which nobody else can change; larger ones are
 # mapped, and looked at again at the end.
 _IN_MEMORY = 32 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class FileView:
-    """`path` is how reports name the file. `descriptor` is open for reading."""
+@dataclass(frozen=True)
+class View:
+    """Bytes to judge. `path` names the file; `member` the place inside it, None for all of it.
+
+    `judge` is how anything found inside is judged; `source` is the file's open descriptor where
+    the view is the whole file.
+    """
 
     path: str
     data: memoryview
-    sha256: Digest
-    descriptor: int
+    allowance: Allowance
+    judge: Judge
+    member: str | None = None
+    depth: int = 0
+    source: int | None = None
+
+    @cached_property
+    def sha256(self) -> Digest:
+        """The digest of the bytes, computed once."""
+        return Digest.of(self.data)
+
+    def finding(
+        self, rule: str, message: str, offset: int | None = None, inside: str | None = None
+    ) -> Finding:
+        """What `rule` saw here, or in the part of it that `inside` names."""
+        member = self.member if inside is None else self.under(inside)
+        return finding(rule, message, self.path, offset, member)
+
+    def unseen(self, reason: str, inside: str | None = None) -> Finding:
+        """This, or the part of it that `inside` names, was not judged: why."""
+        return self.finding("scan.not_evaluated", reason, None, inside)
+
+    def under(self, name: str) -> str:
+        """How reports name a part of this view."""
+        return printable(name if self.member is None else f"{self.member} > {name}", 400)
+
+    def nested(self, name: str, data: memoryview) -> View:
+        """The part `data` of this view as a view of its own."""
+        return View(self.path, data, self.allowance, self.judge, self.under(name), self.depth + 1)
+
+    def inside(self, name: str, data: memoryview) -> Iterator[Finding]:
+        """Judge a part as if it were a file of its own."""
+        part = self.nested(name, data)
+        if part.depth > MAX_DEPTH:
+            yield part.unseen("Containers are nested deeper than the limit.")
+        else:
+            yield from self.judge(part)
+
+    @contextmanager
+    def descriptor(self) -> Iterator[int]:
+        """An open descriptor of a file that holds these bytes, for a child process."""
+        if self.source is not None:
+            yield self.source
+            return
+        made = os.memfd_create("keepstone-member", os.MFD_CLOEXEC)
+        try:
+            write_all(made, self.data)
+            yield made
+        finally:
+            os.close(made)
+
+
+# Judges a view, whatever it is: its findings, or none where it is clean. Never raises.
+Judge = Callable[[View], Iterator[Finding]]
+# Judges a view of one format. It may raise: what calls it then says that it was not evaluated.
+Scanner = Callable[[View], Iterator[Finding]]
 
 
 @contextmanager
-def open_view(path: Path, shown: str) -> Iterator[FileView]:
+def open_view(path: Path, shown: str, judge: Judge) -> Iterator[View]:
     """Open a regular file for scanning.
 
     Raises InputError `scan.unreadable` (also for what is not a regular file), OperationalError
@@ -47,7 +114,7 @@ def open_view(path: Path, shown: str) -> Iterator[FileView]:
     try:
         before = _state(descriptor, shown)
         with _content(descriptor, shown, before[0]) as data:
-            yield FileView(shown, data, Digest.of(data), descriptor)
+            yield View(shown, data, Allowance(), judge, source=descriptor)
         if _state(descriptor, shown) != before:
             raise OperationalError(
                 "scan.changed", f"{shown} changed while it was scanned.", "Scan it again."

@@ -16,6 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 
+from keepstone.scan.allowance import Allowance
+
 _PAIR = "stringnl_noescape_pair"
 # Bytes of length in front of an argument whose length varies.
 _PREFIXED = {
@@ -144,17 +146,6 @@ class Walk:
     nested: list[tuple[int, int]] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class Budget:
-    """How many opcodes may still be walked for one file, whatever it holds."""
-
-    left: int = 2_000_000
-
-    def charge(self, walked: Walk) -> None:
-        # A pickle costs something even if it holds nothing: a file may be a million of them.
-        self.left -= walked.opcodes + 20
-
-
 class _BrokenError(Exception):
     """The stream is not a pickle from here on."""
 
@@ -208,12 +199,12 @@ def walk(data: memoryview, start: int = 0, max_opcodes: int = 2_000_000) -> Walk
     return found
 
 
-def walk_all(data: memoryview, budget: Budget) -> Iterator[Walk]:
+def walk_all(data: memoryview, allowance: Allowance) -> Iterator[Walk]:
     """Walk pickle after pickle, as loaders of several objects do, until one does not end."""
     at = 0
-    while at < len(data) and budget.left > 0:
-        found = walk(data, at, budget.left)
-        budget.charge(found)
+    while at < len(data) and allowance.opcodes > 0:
+        found = walk(data, at, allowance.opcodes)
+        _charge(allowance, found)
         yield found
         if found.cause is not Cause.STOP:
             return
@@ -222,21 +213,26 @@ def walk_all(data: memoryview, budget: Budget) -> Iterator[Walk]:
         yield Walk(Cause.LIMIT, at)
 
 
-def resembles_pickle(data: memoryview, budget: Budget) -> bool:
+def _charge(allowance: Allowance, walked: Walk) -> None:
+    # A pickle costs something even if it holds nothing: a file may be a million of them.
+    allowance.opcodes -= walked.opcodes + 20
+
+
+def resembles_pickle(data: memoryview, allowance: Allowance) -> bool:
     """True where `data` opens as a pickle without a protocol mark (protocols 0 and 1) does.
 
     It must end, or call something it imported, before a loader would stop; or go on for so
     long that it is nothing else. Plain text that happens to begin with opcodes does neither.
     """
-    found = walk(data, 0, max(0, min(_RESEMBLES, budget.left)))
-    budget.charge(found)
+    found = walk(data, 0, max(0, min(_RESEMBLES, allowance.opcodes)))
+    _charge(allowance, found)
     return _resembles(found)
 
 
-def resembles_importing_pickle(data: memoryview, budget: Budget) -> bool:
+def resembles_importing_pickle(data: memoryview, allowance: Allowance) -> bool:
     """True where a loader of pickles would import something out of `data`."""
-    found = walk(data, 0, max(0, min(_RESEMBLES, budget.left)))
-    budget.charge(found)
+    found = walk(data, 0, max(0, min(_RESEMBLES, allowance.opcodes)))
+    _charge(allowance, found)
     marked = len(data) > 1 and data[0] == 0x80 and data[1] <= 5
     return bool(found.imports) and (marked or _resembles(found))
 

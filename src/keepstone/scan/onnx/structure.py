@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from keepstone.contract.onnx import OnnxFunction, OnnxModel, read_onnx
 from keepstone.core.finding import Finding
 from keepstone.errors import InputError
-from keepstone.scan.checker import Checked, check_with_runtime
-from keepstone.scan.rules import RULES, finding, printable
-from keepstone.scan.view import FileView
+from keepstone.scan.onnx.checker import Checked, check_with_runtime
+from keepstone.scan.rules import RULES, printable
+from keepstone.scan.view import View
 
 # Protobuf takes no message of 2 GiB or more.
 MAX_SIZE = (1 << 31) - 1
@@ -42,80 +42,76 @@ HOST_OPERATORS = frozenset(
 )
 
 
-def scan_onnx(view: FileView) -> Iterator[Finding]:
+def scan_onnx(view: View) -> Iterator[Finding]:
     """Judge one ONNX file. No finding means clean."""
     if len(view.data) > MAX_SIZE:
-        yield finding("onnx.too_large", "The file is larger than ONNX allows: 2 GiB.", view.path)
+        yield view.finding("onnx.too_large", "The file is larger than ONNX allows: 2 GiB.")
         return
     try:
         model = read_onnx(view.data)
     except InputError as error:
         rule = error.code if error.code in RULES else "onnx.malformed"
-        yield finding(rule, error.cause, view.path)
+        yield view.finding(rule, error.cause)
         return
     found = list(_structure(model, view))
     yield from found
     # The runtime only sees what passed: a model that is refused anyway need not be opened.
     if not found:
-        checked = check_with_runtime(view.descriptor, len(view.data), view.sha256)
-        yield from _runtime(checked, model, view.path)
+        with view.descriptor() as descriptor:
+            checked = check_with_runtime(descriptor, len(view.data), view.sha256)
+        yield from _runtime(checked, model, view)
 
 
-def _structure(model: OnnxModel, view: FileView) -> Iterator[Finding]:
-    path = view.path
+def _structure(model: OnnxModel, view: View) -> Iterator[Finding]:
     for tensor in model.external_tensors:
-        yield finding(
+        yield view.finding(
             "onnx.external_data",
             f"The tensor {printable(tensor.name)!r} has its data in "
             f"{printable(tensor.location)!r}, outside of the file.",
-            path,
             tensor.offset,
             tensor.place,
         )
-    yield from _operators(model, path)
-    yield from _functions(model, path)
+    yield from _operators(model, view)
+    yield from _functions(model, view)
     if model.sparse_elements > MAX_SPARSE_ELEMENTS:
         reason = f"A sparse tensor unfolds to {model.sparse_elements} elements."
-        yield finding("onnx.too_large", reason, path)
+        yield view.finding("onnx.too_large", reason)
     for name in model.unknown_fields:
-        yield finding("onnx.unknown_field", f"The field {name} is not known.", path)
+        yield view.finding("onnx.unknown_field", f"The field {name} is not known.")
 
 
-def _operators(model: OnnxModel, path: str) -> Iterator[Finding]:
+def _operators(model: OnnxModel, view: View) -> Iterator[Finding]:
     own = {(function.domain, function.name) for function in model.functions}
     for domain, operator in sorted(model.operators):
         name = f"{printable(domain)}::{printable(operator)}" if domain else printable(operator)
         if (domain, operator) in HOST_OPERATORS:
-            yield finding(
-                "onnx.host_operator", f"The operator {name} reaches out of the model.", path
+            yield view.finding(
+                "onnx.host_operator", f"The operator {name} reaches out of the model."
             )
         elif domain not in STANDARD_DOMAINS and (domain, operator) not in own:
-            yield finding(
-                "onnx.custom_domain",
-                f"The operator {name} is not one that onnxruntime brings.",
-                path,
+            yield view.finding(
+                "onnx.custom_domain", f"The operator {name} is not one that onnxruntime brings."
             )
 
 
-def _functions(model: OnnxModel, path: str) -> Iterator[Finding]:
+def _functions(model: OnnxModel, view: View) -> Iterator[Finding]:
     for function in model.functions:
         if function.domain in STANDARD_DOMAINS:
-            yield finding(
+            yield view.finding(
                 "onnx.function_shadow",
                 f"The function {printable(function.name)!r} takes the name space of the standard "
                 "operators.",
-                path,
             )
     keys = [(function.domain, function.name, function.overload) for function in model.functions]
     if len(set(keys)) != len(keys):
-        yield finding("onnx.ambiguous", "The model defines one function twice.", path)
+        yield view.finding("onnx.ambiguous", "The model defines one function twice.")
         return
     size = expanded_nodes(model)
     if size is None:
-        yield finding("onnx.function_bomb", "A function of the model calls itself.", path)
+        yield view.finding("onnx.function_bomb", "A function of the model calls itself.")
     elif size > MAX_EXPANDED_NODES:
         reason = f"The model's functions unfold to more than {MAX_EXPANDED_NODES} nodes."
-        yield finding("onnx.function_bomb", reason, path)
+        yield view.finding("onnx.function_bomb", reason)
 
 
 def expanded_nodes(model: OnnxModel) -> int | None:
@@ -154,34 +150,33 @@ def expanded_nodes(model: OnnxModel) -> int | None:
     return min(model.nodes + total, MAX_EXPANDED_NODES + 1)
 
 
-def _runtime(checked: Checked, model: OnnxModel, path: str) -> Iterator[Finding]:
+def _runtime(checked: Checked, model: OnnxModel, view: View) -> Iterator[Finding]:
     match checked.result:
         case "ok":
             inputs = tuple(value.name for value in model.inputs)
             outputs = tuple(value.name for value in model.outputs)
             if (checked.inputs, checked.outputs) != (inputs, outputs):
-                yield finding(
+                yield view.finding(
                     "onnx.reader_mismatch",
                     "onnxruntime sees other inputs or outputs than the file's structure shows.",
-                    path,
                 )
         case "refused":
             reason = f"onnxruntime refuses the model: {_words(checked)}."
-            yield finding("onnx.invalid", reason, path)
+            yield view.finding("onnx.invalid", reason)
         case "limit":
             reason = f"Opening the model went past a limit: {_words(checked)}."
-            yield finding("scan.not_evaluated", reason, path)
+            yield view.finding("scan.not_evaluated", reason)
         case "crash":
             reason = f"The checker crashed on the model: {_words(checked)}."
-            yield finding("scan.not_evaluated", reason, path)
+            yield view.finding("scan.not_evaluated", reason)
         case "unsupported":
             reason = f"onnxruntime does not support the model: {_words(checked)}."
-            yield finding("scan.not_evaluated", reason, path)
+            yield view.finding("scan.not_evaluated", reason)
         case "changed":
-            yield finding("scan.not_evaluated", "The file changed while it was scanned.", path)
+            yield view.finding("scan.not_evaluated", "The file changed while it was scanned.")
         case _:
             reason = f"The checker could not run: {_words(checked)}."
-            yield finding("scan.not_evaluated", reason, path)
+            yield view.finding("scan.not_evaluated", reason)
 
 
 def _words(checked: Checked) -> str:

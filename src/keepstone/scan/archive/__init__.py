@@ -1,0 +1,1 @@
+"""Archives and compressed streams: each member is opened and judged."""

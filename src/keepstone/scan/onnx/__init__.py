@@ -1,0 +1,1 @@
+"""ONNX: its structure, and what the runtime says of it."""

@@ -1,0 +1,1 @@
+"""Pickles: what their opcodes name, wherever the pickle lies."""

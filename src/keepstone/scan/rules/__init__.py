@@ -1,0 +1,47 @@
+"""Every rule, one file of them per family of formats. docs/rules.md is this table.
+
+A rule's outcome is fixed here and nowhere else: a limit, an error or a format that no check
+knows is *not evaluated*, never clean.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import chain
+
+from keepstone.core.finding import Finding, Location, Outcome, worst
+from keepstone.scan.rules import archive, common, onnx, pickle
+from keepstone.scan.rules.rule import Rule
+
+# Stated in every scan's evidence; changes whenever a verdict could.
+RULES_VERSION = "1"
+MAX_FINDINGS = 1000
+
+_TABLES = (archive.TABLE, common.TABLE, onnx.TABLE, pickle.TABLE)
+RULES = {rule.id: rule for rule in sorted(chain(*_TABLES), key=lambda rule: rule.id)}
+
+
+def finding(
+    rule: str, message: str, path: str, offset: int | None = None, member: str | None = None
+) -> Finding:
+    """What `rule` saw. `message` is one sentence."""
+    shown = None if member is None else printable(member, 200)
+    return Finding(rule, RULES[rule].severity, message, Location(path, offset, shown))
+
+
+def verdict(findings: Iterable[Finding]) -> Outcome:
+    """The worst that any finding's rule makes of the file; clean where there is none.
+
+    Only a scanner that looked at everything may leave it at none.
+    """
+    found = [RULES[item.rule].outcome for item in findings]
+    return worst(found) if found else Outcome.CLEAN
+
+
+def printable(text: str, limit: int = 100) -> str:
+    """`text` fit for a terminal: an attacker chose it. Nothing that could move a cursor."""
+    shown = "".join(c if c.isprintable() else "?" for c in text[:limit])
+    return shown + "..." if len(text) > limit else shown
+
+
+__all__ = ["MAX_FINDINGS", "RULES", "RULES_VERSION", "Rule", "finding", "printable", "verdict"]
