@@ -127,6 +127,7 @@ NEEDS = [
     ("ledger", "checkpoint"),
     ("ledger", "forget", "2026-11", "--yes"),
     ("backup", "x.tar"),
+    ("trust", "export", "--out", "x.trust"),
 ]
 
 

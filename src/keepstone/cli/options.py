@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -51,6 +52,25 @@ def signer_option(function: F) -> F:
         type=click.Path(path_type=Path, dir_okay=False),
         help="Private key (PEM, mode 0600) of the signer; it is read here and never stored.",
     )(function)
+
+
+def trust_key_option(function: F) -> F:
+    """`--trust-key`, a key's id or a file with the public key, read into the id."""
+    return click.option(
+        "--trust-key",
+        metavar="ID|FILE",
+        callback=_key_id,
+        help="The workspace's gate key: its id, or a file with the public key (PEM). Needed the"
+        " first time a bundle of its workspace is used here; the same key is asked for afterwards.",
+    )(function)
+
+
+def _key_id(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    from keepstone.identity.signing import load_public_key
+
+    if value is None or re.fullmatch(r"[0-9a-f]{64}", value):
+        return value
+    return load_public_key(Path(value)).key_id
 
 
 def site_at(root: Path) -> Site:
