@@ -54,6 +54,16 @@ def signer_option(function: F) -> F:
     )(function)
 
 
+def incremental_option(function: F) -> F:
+    """`--incremental`: do not read files whose metadata is as it was."""
+    return click.option(
+        "--incremental",
+        is_flag=True,
+        help="Do not read files whose device, inode, size, mtime and ctime are as they were the"
+        " last time. For a look at a large folder; never good enough for a gate or a load.",
+    )(function)
+
+
 def trust_key_option(function: F) -> F:
     """`--trust-key`, a key's id or a file with the public key, read into the id."""
     return click.option(

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from keepstone.cli.options import passphrase
-from keepstone.cli.output import say
+from keepstone.cli.options import format_option, incremental_option, passphrase
+from keepstone.cli.output import emit_json, say
+
+if TYPE_CHECKING:
+    from keepstone.identity.signing import SigningKey
 
 
 def inside(model: Path, signature: Path) -> tuple[str, ...]:
@@ -29,7 +33,21 @@ def inside(model: Path, signature: Path) -> tuple[str, ...]:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the bundle goes.  [default: PATH.sig]",
 )
-def command(path: Path, private_key: Path, signature: Path | None) -> None:
+@click.option(
+    "--shards",
+    is_flag=True,
+    help="Hash each 4 MiB by itself, so that one big file keeps every core busy.",
+)
+@incremental_option
+@format_option("json")
+def command(
+    path: Path,
+    private_key: Path,
+    signature: Path | None,
+    shards: bool,
+    incremental: bool,
+    style: str,
+) -> None:
     """Sign the model at PATH (a file or a folder) as its publisher.
 
     Writes a Sigstore bundle that any OpenSSF model signing verifier reads.
@@ -38,7 +56,34 @@ def command(path: Path, private_key: Path, signature: Path | None) -> None:
     from keepstone.files import write_atomic
     from keepstone.identity.signing import load_private_key
 
+    if shards and incremental:
+        raise click.UsageError("--incremental remembers whole files, not shards.")
     key = load_private_key(private_key, passphrase())
     target = signature or path.parent / (path.name + ".sig")
-    write_atomic(target, sign_model(path, key, leave_out=inside(path, target)), mode=0o644)
+    left_out = inside(path, target)
+    unchanged = None
+    if incremental:
+        bundle, unchanged = _sign_incrementally(path, key, left_out)
+    else:
+        bundle = sign_model(path, key, leave_out=left_out, shards=shards)
+    write_atomic(target, bundle, mode=0o644)
+    if style == "json":
+        document = {"schema": "keepstone.sign/v1", "signature": str(target), "key_id": key.key_id}
+        emit_json(document | ({} if unchanged is None else {"unchanged_by_metadata": unchanged}))
+    if unchanged is not None:
+        say(f"{len(unchanged)} file(s) unchanged by metadata, not read again", mark="warn")
     say(f"signed {path} with key {key.key_id[:16]}: {target}", mark="ok")
+
+
+def _sign_incrementally(
+    path: Path, key: SigningKey, left_out: tuple[str, ...]
+) -> tuple[bytes, list[str]]:
+    """The bundle, and the files that were signed by what they hashed to before."""
+    from keepstone.cli.options import outside_folder
+    from keepstone.evidence.hashcache import HashCache
+    from keepstone.evidence.incremental import sign_incrementally
+
+    cache = HashCache(outside_folder() / "hashes")
+    bundle, found = sign_incrementally(path, key, cache.load(path), leave_out=left_out)
+    cache.keep(path, found.memory)
+    return bundle, [file.path for file in found.files if file.unchanged_by_metadata]

@@ -21,12 +21,13 @@ from typing import TypeVar
 from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, check_relative_path
 from keepstone.errors import InputError, OperationalError
 
-_BLOCK = 1 << 20
+BLOCK = 1 << 20
 _MAX_DEPTH = 64
 # Open files waiting for a hashing thread: keeps descriptors and memory flat.
 _WAITING = 16
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -37,7 +38,7 @@ def hash_model(path: Path, left_out: Callable[[str], bool]) -> tuple[FileDigest,
     InputError `model.missing`, `model.symlink`, `model.special_file`, `model.too_deep`,
     `path.unsafe`; OperationalError `model.unreadable`.
     """
-    return tuple(sorted(in_threads(open_files(path, left_out), _hash_open)))
+    return tuple(sorted(in_threads(open_files(path, left_out), hash_open)))
 
 
 def open_files(
@@ -53,21 +54,19 @@ def open_files(
     try:
         status = path.lstat()
     except OSError as error:
-        raise _refusal(error, path.name) from error
+        raise read_error(error, path.name) from error
     if stat.S_ISDIR(status.st_mode):
         yield from _walk(_open(path, _FOLDER, None, path.name), "", left_out, known, 0)
     elif not (stat.S_ISREG(status.st_mode) and known(SINGLE_FILE, status)):
         yield SINGLE_FILE, _open(path, _FILE, None, path.name)
 
 
-def in_threads(
-    files: Iterator[tuple[str, int]], work: Callable[[int, str], Result]
-) -> Iterator[Result]:
-    """`work(descriptor, relative path)` for each open file, on every core, in order."""
+def in_threads(items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
+    """`work(item)` for each item on every core, in order, with few items waiting."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         waiting: deque[Future[Result]] = deque()
-        for relative, descriptor in files:
-            waiting.append(pool.submit(work, descriptor, relative))
+        for item in items:
+            waiting.append(pool.submit(work, item))
             if len(waiting) > _WAITING:
                 yield waiting.popleft().result()
         while waiting:
@@ -96,7 +95,7 @@ def _walk(
             elif not (stat.S_ISREG(status.st_mode) and known(relative, status)):
                 yield relative, _open(name, _FILE, folder, relative)
     except OSError as error:
-        raise _refusal(error, prefix or ".") from error
+        raise read_error(error, prefix or ".") from error
     finally:
         os.close(folder)
 
@@ -113,14 +112,14 @@ def _open(path: Path | str, flags: int, folder: int | None, shown: str) -> int:
     try:
         descriptor = os.open(path, flags, dir_fd=folder)
     except OSError as error:
-        raise _refusal(error, shown) from error
+        raise read_error(error, shown) from error
     if flags == _FILE and not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InputError("model.special_file", f"{shown!r} is neither a regular file nor a folder.")
     return descriptor
 
 
-def _refusal(error: OSError, shown: str) -> InputError | OperationalError:
+def read_error(error: OSError, shown: str) -> InputError | OperationalError:
     # ELOOP is what O_NOFOLLOW says to a link, ENOTDIR what it says where a folder was asked for.
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return InputError(
@@ -135,15 +134,17 @@ def _refusal(error: OSError, shown: str) -> InputError | OperationalError:
     return OperationalError("model.unreadable", f"Cannot read {shown!r}: {error.strerror}.")
 
 
-def _hash_open(descriptor: int, relative: str) -> FileDigest:
-    with open(descriptor, "rb", buffering=0) as file:
+def hash_open(opened: tuple[str, int]) -> FileDigest:
+    """Hash and close an open file, given as `open_files` gives it."""
+    relative, descriptor = opened
+    with FileIO(descriptor) as file:
         return hash_file(file, relative)
 
 
 def hash_file(file: FileIO, relative: str) -> FileDigest:
     """Hash an open file from where it stands. The size is what was read, so it fits the digest."""
     state = hashlib.sha256()
-    block = bytearray(_BLOCK)
+    block = bytearray(BLOCK)
     view = memoryview(block)
     size = 0
     try:
@@ -151,5 +152,5 @@ def hash_file(file: FileIO, relative: str) -> FileDigest:
             state.update(view[:count])
             size += count
     except OSError as error:
-        raise _refusal(error, relative) from error
+        raise read_error(error, relative) from error
     return FileDigest(relative, size, Digest(state.hexdigest()))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -19,7 +18,7 @@ from keepstone.core.canonical import canonical, parse_json
 from keepstone.core.ports import rfc3339
 from keepstone.errors import InputError, OperationalError
 from keepstone.evidence.fields import Fields
-from keepstone.files import make_private_directory, storage_errors, write_atomic
+from keepstone.files import make_private_directory, read_private, storage_errors, write_atomic
 from keepstone.policy.bundle import Seen
 
 SCHEMA = "keepstone.trust-seen/v1"
@@ -57,19 +56,12 @@ class SeenBundles:
         """
         path = self.path(origin)
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise _unreadable(path, f"{error.strerror}") from error
-        with os.fdopen(descriptor, "rb") as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
-                raise _unreadable(path, "it is not a file of this user")
             # Whoever can write it can make this machine forget what it saw.
-            if status.st_mode & 0o077:
-                raise _unreadable(path, "others may read or write it")
-            data = file.read(_LIMIT + 1)
+            data = read_private(path, _LIMIT)
+        except OperationalError as error:
+            raise _unreadable(path, error.cause.rstrip(".")) from error
+        if data is None:
+            return None
         try:
             return _parse(data, origin)
         except InputError as error:

@@ -227,7 +227,9 @@ class _Run:
         """The signer of the policy whose signature this is. Raises if it is not over this."""
         for signer in self.workspace.trust.policy.signers:
             try:
-                return verify_model_files(self.staged.artifact, bundle, signer.key)
+                return verify_model_files(
+                    self.staged.artifact, bundle, signer.key, copy=self.staged.path
+                )
             except VerificationError as error:
                 if error.code not in ("signature.invalid", "signature.key_mismatch"):
                     raise
