@@ -67,8 +67,10 @@ def test_what_was_only_shown_is_not_remembered(machine: Any, sender: Any, code: 
     sender.scan(MODEL)
     old = sender.bundle()
     sender.revoke(MODEL)
-    assert machine.open(sender.bundle(), remember=False)
+    shown = machine.open(sender.bundle(), remember=False)
     assert not machine.outside.exists()
+    assert shown.revoked(MODEL) is not None
+    assert code(shown.permit, Subject("scale", MODEL)) == "trust.not_remembered/1"
     assert machine.open(old)
     assert machine.open(sender.bundle(), remember=False)
     assert machine.open(old)

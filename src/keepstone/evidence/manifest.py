@@ -19,7 +19,7 @@ from keepstone.core.canonical import MAX_SAFE_INTEGER, parse_json
 from keepstone.core.digest import SINGLE_FILE, check_relative_path
 from keepstone.errors import InputError, OperationalError, VerificationError
 from keepstone.evidence.fields import Fields
-from keepstone.evidence.statement import STATEMENT_TYPE
+from keepstone.evidence.intoto import STATEMENT_TYPE
 
 PREDICATE_TYPE = "https://model_signing/signature/v1.0"
 # About 200,000 files.

@@ -13,8 +13,8 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from io import FileIO
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,8 +23,10 @@ from keepstone.errors import InputError, OperationalError
 
 BLOCK = 1 << 20
 _MAX_DEPTH = 64
+# Some more than there are cores: one that waits for the disk leaves its core to another.
+_THREADS = min(32, (os.cpu_count() or 1) + 4)
 # Open files waiting for a hashing thread: keeps descriptors and memory flat.
-_WAITING = 16
+_WAITING = 2 * _THREADS
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 Item = TypeVar("Item")
@@ -63,9 +65,22 @@ def open_files(
 
 def in_threads(items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
     """`work(item)` for each item on every core, in order, with few items waiting."""
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+    begun = list(islice(items, 1))
+    try:
+        begun += islice(items, 1)
+    except BaseException:
+        # The first one may hold an open file, which only its work lets go.
+        list(map(work, begun))
+        raise
+    if len(begun) < 2:
+        # One file needs no threads, nor the time to import them.
+        yield from map(work, begun)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_THREADS) as pool:
         waiting: deque[Future[Result]] = deque()
-        for item in items:
+        for item in chain(begun, items):
             waiting.append(pool.submit(work, item))
             if len(waiting) > _WAITING:
                 yield waiting.popleft().result()

@@ -23,6 +23,7 @@ from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, check_relativ
 from keepstone.errors import InputError, VerificationError
 from keepstone.evidence.dsse import Envelope, Signed, pae
 from keepstone.evidence.fields import Fields
+from keepstone.evidence.intoto import PAYLOAD_TYPE, STATEMENT_TYPE
 from keepstone.evidence.manifest import (
     MAX_BUNDLE,
     PREDICATE_TYPE,
@@ -36,7 +37,6 @@ from keepstone.evidence.manifest import (
 )
 from keepstone.evidence.modelfiles import hash_model
 from keepstone.evidence.modelshards import ResourceDigest, hash_resources
-from keepstone.evidence.statement import PAYLOAD_TYPE, STATEMENT_TYPE
 from keepstone.identity.signing import Algorithm, SigningKey, VerifyingKey
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
 from keepstone.errors import VerificationError
-from keepstone.policy.admission import Admission
 
 # Who holds this may make one: `policy.bundle`, after it has verified and judged.
 SEAL = object()
@@ -54,7 +53,3 @@ class Permission:
     def holds(self, now: int) -> bool:
         """Whether it is in force at `now`, as far as time goes."""
         return self.issued <= now < self.expires
-
-
-# What a loader may be handed. Nothing else lets a model in, and both can only be verified.
-Permit = Admission | Permission

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from keepstone.core.digest import Digest
 from keepstone.core.ports import Clock, SystemClock
@@ -20,7 +21,9 @@ from keepstone.policy.bundle import MAX_BUNDLE, Seen, TrustBundle, claimed_origi
 from keepstone.policy.gate import Verdict
 from keepstone.policy.permission import Permission
 from keepstone.trust.seen import SeenBundles
-from keepstone.vault.load import Loaded
+
+if TYPE_CHECKING:
+    from keepstone.vault.load import Loaded
 
 ENDPOINT = "local"
 _KEY_ID = re.compile(r"[0-9a-f]{64}\Z")
@@ -30,11 +33,13 @@ _KEY_ID = re.compile(r"[0-9a-f]{64}\Z")
 class Trusted:
     """A trust bundle in use. Every answer is as of now; once it has expired there is none.
 
-    Time never runs back for it, whatever the wall clock does.
+    Time never runs back for it, whatever the wall clock does. Where it was not `remembered`, it
+    answers questions and permits nothing: an older one could be used after it.
     """
 
     bundle: TrustBundle
     clock: Clock = field(default_factory=SystemClock)
+    remembered: bool = False
     _latest: int = 0
 
     def now(self) -> int:
@@ -54,7 +59,16 @@ class Trusted:
         return self.bundle.verdict(subject, endpoint, self.now())
 
     def permit(self, subject: Subject, endpoint: str = ENDPOINT) -> Permission:
-        """Let `subject` be loaded, or raise `gate.revoked`, `gate.denied`, `trust.expired`."""
+        """Let `subject` be loaded, or raise `gate.revoked`, `gate.denied`, `trust.expired`.
+
+        Raises VerificationError `trust.not_remembered` for a bundle that was only looked at.
+        """
+        if not self.remembered:
+            raise VerificationError(
+                "trust.not_remembered",
+                "This trust bundle was looked at and not remembered, so it permits nothing.",
+                "Open it with `remember`.",
+            )
         return self.bundle.permit(subject, endpoint, self.now())
 
     def subject_of(self, artifact: Digest, name: str | None = None) -> Subject:
@@ -104,7 +118,7 @@ def open_bundle(
 
     (1) A key is given, or was before; where both are, they are the same.
     (2) The bundle verifies, and is no older than the newest one that was seen (`verify_bundle`).
-    (3) It is remembered, durably. Not with `remember` off: then nothing may be loaded on it.
+    (3) It is remembered, durably. Not with `remember` off: then it permits nothing.
 
     Raises InputError `trust.missing`, `trust.no_key`, `key.malformed`; VerificationError
     `trust.key_changed`; OperationalError `trust.state_unreadable`, `file.unwritable`; and as
@@ -126,7 +140,7 @@ def open_bundle(
         # (3)
         if _is_news(bundle.seen(), seen):
             kept.keep(bundle.seen())
-    return Trusted(bundle, clock)
+    return Trusted(bundle, clock, remembered=True)
 
 
 def _key_for(seen: Seen | None, trust_key: str | None) -> str:
