@@ -33,6 +33,7 @@ RINGS: tuple[tuple[str, ...], ...] = (
     ("evidence",),
     ("policy",),
     ("vault",),
+    ("trust",),
     ("scan", "data", "pipeline", "lab", "monitor"),
     ("gateway", "governance", "deploy"),
     ("workspace",),

@@ -27,6 +27,7 @@ COMMANDS = {
     "signers": "signers",
     "keys": "keys",
     "token": "token",
+    "trust": "trust",
     "ledger": "ledger",
     "vault": "vault",
     "doctor": "doctor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -102,6 +103,35 @@ def read_option_file(path: Path, limit: int = 4 << 20) -> bytes:
     if len(data) > limit:
         raise InputError("file.too_large", f"{path} is larger than {limit} bytes.")
     return data
+
+
+def incremental_option(function: F) -> F:
+    """`--incremental`: do not read files whose metadata is as it was."""
+    return click.option(
+        "--incremental",
+        is_flag=True,
+        help="Do not read files whose device, inode, size, mtime and ctime are as they were the"
+        " last time. For a look at a large folder; never good enough for a gate or a load.",
+    )(function)
+
+
+def trust_key_option(function: F) -> F:
+    """`--trust-key`, a key's id or a file with the public key, read into the id."""
+    return click.option(
+        "--trust-key",
+        metavar="ID|FILE",
+        callback=_key_id,
+        help="The workspace's gate key: its id, or a file with the public key (PEM). Needed the"
+        " first time a bundle of its workspace is used here; the same key is asked for afterwards.",
+    )(function)
+
+
+def _key_id(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    from keepstone.identity.signing import load_public_key
+
+    if value is None or re.fullmatch(r"[0-9a-f]{64}", value):
+        return value
+    return load_public_key(Path(value)).key_id
 
 
 def site_at(root: Path) -> Site:

@@ -7,8 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keepstone.cli.options import KEY, read_option_file, signing_key
-from keepstone.cli.output import say
+from keepstone.cli.options import (
+    KEY,
+    format_option,
+    incremental_option,
+    read_option_file,
+    signing_key,
+)
+from keepstone.cli.output import emit_json, say
 
 if TYPE_CHECKING:
     from keepstone.identity.certificates import SigningChain
@@ -46,12 +52,22 @@ def inside(model: Path, signature: Path) -> tuple[str, ...]:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where the bundle goes.  [default: PATH.sig]",
 )
+@click.option(
+    "--shards",
+    is_flag=True,
+    help="Hash each 4 MiB by itself, so that one big file keeps every core busy.",
+)
+@incremental_option
+@format_option("json")
 def command(
     path: Path,
     private_key: KeyReference,
     certificate: Path | None,
     chain: tuple[Path, ...],
     signature: Path | None,
+    shards: bool,
+    incremental: bool,
+    style: str,
 ) -> None:
     """Sign the model at PATH (a file or a folder) as its publisher.
 
@@ -63,11 +79,23 @@ def command(
 
     if chain and certificate is None:
         raise click.UsageError("--chain needs --certificate.")
+    if shards and incremental:
+        raise click.UsageError("--incremental remembers whole files, not shards.")
     key = signing_key(private_key)
     carried = None if certificate is None else _chain(certificate, chain, key)
     target = signature or path.parent / (path.name + ".sig")
-    bundle = sign_model(path, key, leave_out=inside(path, target), chain=carried)
+    left_out = inside(path, target)
+    unchanged = None
+    if incremental:
+        bundle, unchanged = _sign_incrementally(path, key, left_out, carried)
+    else:
+        bundle = sign_model(path, key, leave_out=left_out, shards=shards, chain=carried)
     write_atomic(target, bundle, mode=0o644)
+    if style == "json":
+        document = {"schema": "keepstone.sign/v1", "signature": str(target), "key_id": key.key_id}
+        emit_json(document | ({} if unchanged is None else {"unchanged_by_metadata": unchanged}))
+    if unchanged is not None:
+        say(f"{len(unchanged)} file(s) unchanged by metadata, not read again", mark="warn")
     say(f"signed {path} with key {key.key_id[:16]}: {target}", mark="ok")
 
 
@@ -80,3 +108,17 @@ def _chain(certificate: Path, chain: tuple[Path, ...], key: Signatory) -> Signin
     )
     found.require_usable(key.verifying, SystemClock().now_ms())
     return found
+
+
+def _sign_incrementally(
+    path: Path, key: Signatory, left_out: tuple[str, ...], chain: SigningChain | None
+) -> tuple[bytes, list[str]]:
+    """The bundle, and the files that were signed by what they hashed to before."""
+    from keepstone.cli.options import outside_folder
+    from keepstone.evidence.hashcache import HashCache
+    from keepstone.evidence.incremental import sign_incrementally
+
+    cache = HashCache(outside_folder() / "hashes")
+    bundle, found = sign_incrementally(path, key, cache.load(path), leave_out=left_out, chain=chain)
+    cache.keep(path, found.memory)
+    return bundle, [file.path for file in found.files if file.unchanged_by_metadata]

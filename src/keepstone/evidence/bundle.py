@@ -17,10 +17,9 @@ from keepstone.core.canonical import parse_json
 from keepstone.errors import InputError
 from keepstone.evidence.dsse import Envelope, Signed
 from keepstone.evidence.fields import Fields
+from keepstone.evidence.manifest import MAX_BUNDLE
 
 MEDIA_TYPE = "application/vnd.dev.sigstore.bundle.v0.3+json"
-# About 200,000 files.
-MAX_BUNDLE = 64 << 20
 MALFORMED = "bundle.malformed"
 # No chain that `identity.certificates` verifies is longer.
 _MAX_CHAIN = 8

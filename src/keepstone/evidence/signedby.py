@@ -11,7 +11,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from keepstone.errors import InputError, OperationalError, VerificationError
+from keepstone.errors import InputError, VerificationError
 from keepstone.evidence.bundle import Bundle
 from keepstone.evidence.dsse import pae
 from keepstone.identity.signing import Algorithm, VerifyingKey
@@ -111,14 +111,6 @@ def other_kind(cause: str) -> VerificationError:
         "signature.other_kind",
         f"The signature is of another kind than is expected. {cause}",
         "Look how the publisher signs, and name them by that.",
-    )
-
-
-def unsupported(cause: str) -> OperationalError:
-    return OperationalError(
-        "bundle.unsupported",
-        f"This signature cannot be judged. {cause}",
-        "Sign with an EC key over whole files by SHA-256 (model-signing's default).",
     )
 
 

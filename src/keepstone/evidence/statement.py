@@ -17,11 +17,11 @@ from keepstone.core.subject import Subject
 from keepstone.errors import InputError
 from keepstone.evidence.dsse import Envelope, sign_envelope
 from keepstone.evidence.fields import MALFORMED, Fields
+from keepstone.evidence.intoto import PAYLOAD_TYPE as PAYLOAD_TYPE
+from keepstone.evidence.intoto import STATEMENT_TYPE as STATEMENT_TYPE
 from keepstone.evidence.predicates import Predicate, Revocation, parse_predicate, type_of
 from keepstone.identity.signing import Signatory
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
 ARTIFACT = "keepstoneArtifact"
 MAX_STATEMENT = 48 * 1024
 

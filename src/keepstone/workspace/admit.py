@@ -240,7 +240,8 @@ class _Run:
         now = self.workspace.clock.now_ms()
         for signer in self.workspace.trust.policy.signers:
             try:
-                verify_model_files(self.staged.artifact, bundle, signer.expected(now))
+                expected = signer.expected(now)
+                verify_model_files(self.staged.artifact, bundle, expected, copy=self.staged.path)
                 return signer
             except VerificationError as error:
                 if error.code not in _SOMEBODY_ELSES:

@@ -205,6 +205,15 @@ class Workspace:
         if stopped is not None and stopped.code == "ledger.disk_full":
             self.ledger.resume()
 
+    def require_recorded(self) -> None:
+        """Return if all that is in force is on the record, else raise `ledger.unrecorded`."""
+        if self._unrecorded:
+            raise OperationalError(
+                "ledger.unrecorded",
+                f"{len(self._unrecorded)} revocations are in force and not on the record yet.",
+                "Free space on the ledger's disk, then revoke again.",
+            )
+
     # Checkpoints
 
     def require_outside(self) -> Checkpoint | None:

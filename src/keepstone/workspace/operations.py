@@ -24,6 +24,7 @@ from keepstone.policy.parse import add_signer
 from keepstone.workspace.control import ask
 from keepstone.workspace.opened import Workspace, open_workspace
 from keepstone.workspace.site import Site
+from keepstone.workspace.trusting import export_bundle
 
 Arguments = Mapping[str, Any]
 _PATIENCE_S = 15.0
@@ -216,6 +217,12 @@ def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]
     return {"period": arguments["period"]}
 
 
+def _export_trust(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    models = tuple(str(model) for model in arguments["models"])
+    data, statements = export_bundle(workspace, models, int(arguments["lifetime_ms"]))
+    return {"bundle": data.decode("ascii"), "statements": statements}
+
+
 OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = MappingProxyType(
     {
         "statement.record": _record,
@@ -228,5 +235,6 @@ OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = Map
         "policy.reload": _reload_policy,
         "ledger.checkpoint": _checkpoint,
         "ledger.forget": _forget_period,
+        "trust.export": _export_trust,
     }
 )
