@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -75,6 +77,22 @@ def _kms_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def kms(_kms_server: str, monkeypatch: pytest.MonkeyPatch) -> Kms:
     """AWS KMS as moto plays it, on loopback; AWS's own settings name it."""
     return Kms.at(_kms_server, monkeypatch)
+
+
+@pytest.fixture
+def need_module() -> Callable[[str], ModuleType]:
+    """`need_module("torch")` returns the module of an extra, as `need` does for programs."""
+
+    def find(name: str) -> ModuleType:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            reason = f"{name} is not installed: see the extras in pyproject.toml"
+            if os.environ.get("CI"):
+                pytest.fail(reason)
+            pytest.skip(reason)
+
+    return find
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ imported when it is first asked for, so that `import keepstone` costs nothing.
     site = keepstone.Site(keepstone.Layout(Path(".keepstone").absolute()), Path("checkpoints"))
     with keepstone.read_workspace(site) as view:
         print(view.policy.profile, len(view.evidence.statements))
+    model = keepstone.load("digits", workspace=".keepstone")
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ if TYPE_CHECKING:
     from keepstone.workspace.backup import restore as restore
     from keepstone.workspace.create import create_workspace as create_workspace
     from keepstone.workspace.layout import Layout as Layout
+    from keepstone.workspace.loading import Model as Model
+    from keepstone.workspace.loading import load as load
     from keepstone.workspace.opened import open_workspace as open_workspace
     from keepstone.workspace.proving import prove_entry as prove_entry
     from keepstone.workspace.proving import verify_proof_file as verify_proof_file
@@ -43,11 +46,13 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "KeepstoneError": "errors",
     "Layout": "workspace.layout",
+    "Model": "workspace.loading",
     "ServeOptions": "workspace.serve",
     "Site": "workspace.site",
     "Submission": "workspace.admit",
     "back_up": "workspace.backup",
     "create_workspace": "workspace.create",
+    "load": "workspace.loading",
     "open_bundle": "trust.opening",
     "open_workspace": "workspace.opened",
     "prove_entry": "workspace.proving",

@@ -19,8 +19,10 @@ from keepstone.vault import chunked
 from keepstone.vault import seal as seal_module
 from keepstone.vault.files import FileStore
 from keepstone.vault.keks.file import FileKek
-from keepstone.vault.seal import Sealed, check_sealed, seal, unseal
+from keepstone.vault.seal import Sealed, check_sealed, seal, seal_context
+from keepstone.vault.seal import unseal as unseal_for
 from keepstone.vault.staging import Staged, stage
+from tests.vault.permits import NOW, permit
 
 NAME = "digits"
 
@@ -31,11 +33,21 @@ def staged(tmp_path: Path) -> Staged:
     return stage(tmp_path / "model", tmp_path / "staging")
 
 
-def refusal(store: FileStore, kek: FileKek, digest: Digest, name: str = NAME) -> str:
+def unseal(
+    store: FileStore, kek: FileKek, digest: Digest, name: str, version: int = 1
+) -> dict[str, bytes]:
+    permission = permit(digest, name=name)
+    with unseal_for(store, kek, permission, now=NOW, version=version) as files:
+        return {path: bytes(files.view(path)) for path in files.paths}
+
+
+def refusal(
+    store: FileStore, kek: FileKek, digest: Digest, name: str = NAME, version: int = 1
+) -> str:
     with pytest.raises(KeepstoneError) as caught:
-        unseal(store, kek, digest, name)
+        unseal(store, kek, digest, name, version)
     with pytest.raises(KeepstoneError) as checked:
-        check_sealed(store, kek, digest, name)
+        check_sealed(store, kek, digest, name, version)
     assert checked.value.code == caught.value.code
     return caught.value.code
 
@@ -43,7 +55,7 @@ def refusal(store: FileStore, kek: FileKek, digest: Digest, name: str = NAME) ->
 def test_a_file_comes_back(store: FileStore, kek: FileKek, staged: Staged) -> None:
     sealed = seal(staged, store, kek, NAME)
     path = store.path(staged.digest, NAME)
-    assert sealed == Sealed(staged.digest, NAME, path.stat().st_size, False)
+    assert sealed == Sealed(staged.digest, NAME, 1, path.stat().st_size)
     assert unseal(store, kek, staged.digest, NAME) == {".": b"weights of the model"}
     check_sealed(store, kek, staged.digest, NAME)
     assert b"weights" not in path.read_bytes()
@@ -63,27 +75,16 @@ def test_a_folder_comes_back(tmp_path: Path, store: FileStore, kek: FileKek) -> 
     assert unseal(store, kek, staged.digest, NAME) == content
 
 
-def test_sealing_again_reuses_a_sound_blob(store: FileStore, kek: FileKek, staged: Staged) -> None:
-    seal(staged, store, kek, NAME)
-    before = store.path(staged.digest, NAME).read_bytes()
-    assert seal(staged, store, kek, NAME).reused
-    assert store.path(staged.digest, NAME).read_bytes() == before
-
-
-def test_sealing_again_mends_a_damaged_blob(store: FileStore, kek: FileKek, staged: Staged) -> None:
-    seal(staged, store, kek, NAME)
-    store.path(staged.digest, NAME).write_bytes(b"damage")
-    assert not seal(staged, store, kek, NAME).reused
-    assert unseal(store, kek, staged.digest, NAME)
-
-
 def test_every_truncation_and_every_bit_flip_is_refused(
     store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, NAME)
     path = store.path(staged.digest, NAME)
     blob = path.read_bytes()
-    allowed = {"seal.truncated", "seal.corrupt", "seal.wrong_key", "seal.newer_version"}
+    allowed = {
+        *("seal.truncated", "seal.corrupt", "seal.wrong_key", "seal.newer_version"),
+        "seal.rolled_back",
+    }
     for length in range(len(blob)):
         path.write_bytes(blob[:length])
         assert refusal(store, kek, staged.digest) in allowed
@@ -114,6 +115,33 @@ def test_flips_in_a_blob_of_many_chunks_are_refused(
         refusal(store, kek, staged.digest)
 
 
+def test_ten_thousand_flips_at_random_are_refused(
+    tmp_path: Path, store: FileStore, kek: FileKek
+) -> None:
+    """Over header, key, listing, chunks and tags of a blob of several files."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in "abc":
+        (folder / name).write_bytes(os.urandom(300))
+    staged = stage(folder, tmp_path / "staging")
+    seal(staged, store, kek, NAME)
+    path = store.path(staged.digest, NAME)
+    blob = path.read_bytes()
+    chosen = random.Random(3)
+    for _ in range(10_000):
+        at, bit = chosen.randrange(len(blob)), chosen.randrange(8)
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(bytes([blob[at] ^ 1 << bit]))
+        with pytest.raises(KeepstoneError) as caught:
+            check_sealed(store, kek, staged.digest, NAME)
+        assert caught.value.code.startswith("seal.")
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(blob[at : at + 1])
+    check_sealed(store, kek, staged.digest, NAME)
+
+
 def two_versions(tmp_path: Path, store: FileStore, kek: FileKek) -> tuple[Staged, Staged]:
     found = []
     for version in ("old", "new"):
@@ -128,6 +156,57 @@ def test_a_rolled_back_blob_is_refused(tmp_path: Path, store: FileStore, kek: Fi
     old, new = two_versions(tmp_path, store, kek)
     store.path(new.digest, NAME).write_bytes(store.path(old.digest, NAME).read_bytes())
     assert refusal(store, kek, new.digest) == "seal.wrong_key"
+
+
+def test_an_older_sealing_of_the_same_artifact_is_refused(
+    store: FileStore, kek: FileKek, staged: Staged
+) -> None:
+    """Same digest, same name, same key: only the number that the ledger knows tells them apart.
+
+    This fails if the version is left out of the context, or only compared in the clear.
+    """
+    seal(staged, store, kek, NAME, 1)
+    path = store.path(staged.digest, NAME)
+    old = path.read_bytes()
+    seal(staged, store, kek, NAME, 2)
+    assert unseal(store, kek, staged.digest, NAME, 2)
+    path.write_bytes(old)
+    assert refusal(store, kek, staged.digest, version=2) == "seal.rolled_back"
+    lying = old.replace(b'"version":1', b'"version":2')
+    assert lying != old
+    path.write_bytes(lying)
+    assert refusal(store, kek, staged.digest, version=2) == "seal.wrong_key"
+
+
+def test_no_permission_releases_a_key(store: FileStore, kek: FileKek, staged: Staged) -> None:
+    """Not even the key-encryption key is asked: this fails if the check comes after it."""
+
+    class Watched:
+        key_id = kek.key_id
+
+        def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+            raise AssertionError("a key was released")
+
+    class Lookalike:
+        artifact, name, contract = staged.digest, NAME, Digest.of(b"")
+
+        def holds(self, now: int) -> bool:
+            return True
+
+    seal(staged, store, kek, NAME)
+    for permission, now, code in (
+        (Lookalike(), NOW, "admission.unverified"),
+        (permit(staged.digest, name=NAME), NOW + 1000, "admission.expired"),
+        (permit(staged.digest, name=NAME), NOW - 1, "admission.expired"),
+    ):
+        with pytest.raises(KeepstoneError) as caught:
+            unseal_for(store, Watched(), permission, now=now)  # type: ignore[arg-type]
+        assert caught.value.code == code
+
+
+def test_checking_a_blob_hands_out_nothing(store: FileStore, kek: FileKek, staged: Staged) -> None:
+    seal(staged, store, kek, NAME)
+    assert check_sealed(store, kek, staged.digest, NAME) is None  # type: ignore[func-returns-value]
 
 
 def test_a_blob_under_another_name_is_refused(
@@ -203,9 +282,9 @@ def forge(store: FileStore, kek: FileKek, digest: Digest, body: bytes) -> None:
     from keepstone.core.canonical import canonical
     from keepstone.core.ports import SystemRandomness
 
-    context = seal_module._context(digest, NAME)
+    context = seal_context(digest, NAME, 1)
     wrapped = base64.b64encode(kek.wrap(bytes(32), context)).decode()
-    header = canonical({"kek": kek.key_id, "wrapped": wrapped})
+    header = canonical({"kek": kek.key_id, "version": 1, "wrapped": wrapped})
 
     def fill(sink: object) -> None:
         sink(memoryview(seal_module.MAGIC + len(header).to_bytes(4, "big") + header))  # type: ignore[operator]
@@ -231,7 +310,16 @@ def test_a_whole_other_artifact_under_this_digest_is_refused(
 
 @pytest.mark.parametrize(
     "header",
-    [b'{"kek":"id"}', b'{"kek":"id","wrapped":"%"}', b'{"wrapped":"","kek":"id"}', b"[]", b"{"],
+    [
+        b'{"kek":"id"}',
+        b'{"kek":"id","version":1,"wrapped":"%"}',
+        b'{"kek":"id","wrapped":""}',
+        b'{"kek":"id","version":true,"wrapped":""}',
+        b'{"kek":"id","version":0,"wrapped":""}',
+        b'{"wrapped":"","kek":"id"}',
+        b"[]",
+        b"{",
+    ],
 )
 def test_headers_that_are_not_one_are_refused(
     store: FileStore, kek: FileKek, header: bytes
@@ -285,7 +373,7 @@ def test_a_newer_seal_is_named(store: FileStore, kek: FileKek, staged: Staged) -
 def test_any_header_ends_in_a_coded_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
-    store = FileStore(tmp_path_factory.mktemp("any"))
+    store = FileStore(tmp_path_factory.getbasetemp() / "any")
     kek, digest = FileKek.of(bytes(32)), Digest.of(b"")
     size = len(data).to_bytes(4, "big")
     store.write(digest, NAME, lambda sink: sink(memoryview(seal_module.MAGIC + size + data)))

@@ -21,6 +21,7 @@ from keepstone.evidence.modelsign import sign_model
 from keepstone.evidence.predicates import Admission, Scan, Signature, Training
 from keepstone.evidence.statement import make_statement
 from keepstone.workspace import admit as room
+from keepstone.workspace import sealing
 from keepstone.workspace.admit import Submission, name_of
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.reading import find_subject, read_workspace
@@ -42,7 +43,7 @@ def test_every_step_is_taken_told_and_recorded(home: Any) -> None:
         answer = admitted.loaded.runtime.predict({"x": np.array([[1, 2, 3]], dtype=np.float32)})
     assert home.heard.steps == ["stage", "scan", "origin", "gate", "seal", "load"]
     assert len(home.heard.told) == len(home.heard.steps)
-    assert _kinds(home) == ["scan", "admission"]
+    assert _kinds(home) == ["scan", "admission", "sealing"]
     assert answer["y"].tolist() == [[2.0, 4.0, 6.0]]
     assert admitted.verdict.not_proven == ("origin", "robustness")
     assert list(home.layout.staging.iterdir()) == []
@@ -75,7 +76,7 @@ def test_a_scan_that_still_counts_is_not_made_again(
     with served.open() as workspace:
         assert served.submit(workspace).verdict.allowed
     assert served.heard.told[1] == "clean, by a scan that still counts"
-    assert _kinds(served) == ["scan", "admission", "admission"]
+    assert _kinds(served) == ["scan", "admission", "sealing", "admission"]
 
 
 def test_other_rules_or_an_age_that_the_policy_refuses_ask_for_a_new_scan(
@@ -126,7 +127,7 @@ def test_a_blob_that_was_changed_in_the_vault_is_never_loaded(
     served: Any, monkeypatch: pytest.MonkeyPatch, how: str, code: Callable[..., str]
 ) -> None:
     """Changed between seal and load: by whoever can write to the artifact store."""
-    seal = room.seal
+    seal = sealing.seal
 
     def change(staged: Any, store: Any, *rest: Any) -> Any:
         sealed = seal(staged, store, *rest)
@@ -145,7 +146,9 @@ def test_a_blob_that_was_changed_in_the_vault_is_never_loaded(
 
     with served.open() as workspace:
         served.submit(workspace, served.model("other.onnx", scale=3.0))
-        monkeypatch.setattr(room, "seal", change)
+        subject = Subject("scale", served.submit(workspace).verdict.subject.digest)
+        workspace.store.delete(subject.digest, "scale")
+        monkeypatch.setattr(sealing, "seal", change)
         assert code(served.submit, workspace, served.model()).endswith("/1")
         monkeypatch.undo()
         # What is submitted again is sealed again; a blob that is no good is not reused.
@@ -177,7 +180,7 @@ def _bad(root: Path) -> dict[str, bytes]:
         ("empty", "model.empty/2"),
         ("truncated", "gate.denied/1"),
         ("text", "runtime.missing/3"),
-        ("safetensors", "runtime.missing/3"),
+        ("safetensors", "scan.not_evaluated/3"),
         ("pickle", "gate.denied/1"),
         ("data", "runtime.missing/3"),
         ("zeros", "runtime.missing/3"),
@@ -315,7 +318,7 @@ def test_a_strangers_signature_and_statement_count_for_nothing(home: Any) -> Non
         admitted = home.submit(workspace, model)
     assert "origin" in admitted.verdict.not_proven
     assert len(home.heard.warnings) == 3
-    assert set(_kinds(home)) == {"scan", "admission"}
+    assert set(_kinds(home)) == {"scan", "admission", "sealing"}
 
 
 def test_a_signature_of_something_else_refuses_the_model(

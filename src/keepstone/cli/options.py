@@ -81,14 +81,10 @@ def signing_key(reference: KeyReference) -> Signatory:
 
 
 def token_access() -> TokenAccess:
-    """KEEPSTONE_PIN, or the content of KEEPSTONE_PIN_FILE, and KEEPSTONE_PKCS11_MODULE."""
-    from keepstone.identity.keystores.reference import TokenAccess
-    from keepstone.identity.signing import read_secret_file
+    """What opens a PKCS#11 token, as the environment says."""
+    from keepstone.workspace.site import token_access
 
-    pin, module = os.environ.get("KEEPSTONE_PIN"), os.environ.get("KEEPSTONE_PKCS11_MODULE")
-    if not pin and (file := os.environ.get("KEEPSTONE_PIN_FILE")):
-        pin = read_secret_file(Path(file), limit=256).decode("utf-8", "replace").rstrip("\r\n")
-    return TokenAccess(pin, Path(module) if module else None)
+    return token_access(os.environ)
 
 
 def read_option_file(path: Path, limit: int = 4 << 20) -> bytes:
@@ -136,10 +132,9 @@ def _key_id(context: click.Context, parameter: click.Parameter, value: str | Non
 
 def site_at(root: Path) -> Site:
     """The workspace at `root`, with what the environment says about it."""
-    from keepstone.workspace.layout import Layout
     from keepstone.workspace.site import Site
 
-    return Site(Layout(root.absolute()), outside_folder(), passphrase(), tokens=token_access())
+    return Site.at(root, os.environ)
 
 
 def passphrase() -> bytes | None:
@@ -149,11 +144,7 @@ def passphrase() -> bytes | None:
 
 
 def outside_folder() -> Path:
-    """Where checkpoints are kept outside every workspace.
+    """Where checkpoints are kept outside every workspace, by this process's environment."""
+    from keepstone.workspace.site import outside_folder as find
 
-    KEEPSTONE_OUTSIDE, else the user's state folder (XDG_STATE_HOME, `~/.local/state`).
-    """
-    if chosen := os.environ.get("KEEPSTONE_OUTSIDE"):
-        return Path(chosen)
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "keepstone" / "checkpoints"
+    return find(os.environ)

@@ -20,6 +20,7 @@ class OnnxLimits:
     max_metadata: int = 4 << 20  # all keys and values together
     max_values: int = 65_536  # inputs and outputs of the main graph
     max_operators: int = 65_536  # distinct (domain, operator) pairs
+    max_external_files: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,7 @@ class OnnxModel:
     has_training: bool
     metadata: Mapping[str, str]
     unknown_fields: tuple[str, ...]
+    external_files: frozenset[str] = frozenset()  # every location that a tensor names
 
     @property
     def node_domains(self) -> frozenset[str]:

@@ -89,6 +89,7 @@ class Walk:
     functions: list[OnnxFunction] = field(default_factory=list)
     external: list[ExternalTensor] = field(default_factory=list)
     external_count: int = 0
+    external_files: set[str] = field(default_factory=set)
     place: list[str] = field(default_factory=list)
     level: int = 0
     depth: int = 0
@@ -145,6 +146,7 @@ class Walk:
             functions=tuple(self.functions),
             external_tensors=tuple(self.external),
             external_count=self.external_count,
+            external_files=frozenset(self.external_files),
             depth=self.depth,
             nodes=self.nodes,
             tensors=self.tensors,
@@ -271,6 +273,9 @@ class Walk:
                 external = True
         if external:
             self.external_count += 1
+            self.external_files.add(target)
+            if len(self.external_files) > self.limits.max_external_files:
+                raise self.reader.error("too_large", "The weights lie in too many files.")
             if len(self.external) < _EXTERNAL_KEPT:
                 place = ".".join([*self.place, word])
                 self.external.append(ExternalTensor(name, place, target[:256], item.start))

@@ -53,6 +53,8 @@ class Trust:
             & RIGHTS
             for key_id in keys
         }
+        # What only the workspace itself does, no file can grant or withhold.
+        rights[observer.key_id] |= {"state.sealing"}
         rights[gate.key_id] = frozenset({"state.admission"})
         signers = {
             key_id: Signer(names[key_id], "+".join(sorted(held[key_id])), key)

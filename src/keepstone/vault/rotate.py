@@ -6,17 +6,16 @@ encrypted body stays bit for bit what it was. Doing it again does nothing more.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
 from dataclasses import dataclass
 from io import FileIO
 
-from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.errors import VerificationError
-from keepstone.vault.files import FileStore, Sink
+from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
-from keepstone.vault.seal import MAGIC, _context, _read_header
+from keepstone.vault.overlap import Sink
+from keepstone.vault.seal import MAGIC, Header, read_header, seal_context
 
 _LENGTH = 4
 _BLOCK = 1 << 20
@@ -63,17 +62,16 @@ def rewrap(
     (3) The new wrapping opens to the same data key before it takes the old one's place.
     (4) The whole blob is written beside the old one and put in its place in one step.
     """
-    context = _context(digest, name)
     with store.open(digest, name) as blob:
+        header = read_header(blob)
+        # Which sealing it is says the blob: an older one stays older, and its reader refuses it.
+        context = seal_context(digest, name, header.version)
         # (1) Done before, by a run that was cut short.
-        try:
-            new.unwrap(_read_header(blob, new), context)
-        except VerificationError:
-            blob.seek(0)
-        else:
+        if header.kek == new.key_id:
+            new.unwrap(header.wrapped, context)
             return False
         # (2) Only what the caller expects under this name is wrapped anew.
-        data_key = old.unwrap(_read_header(blob, old), context)
+        data_key = old.unwrap(header.wrapped, context)
         wrapped = new.wrap(data_key, context)
         # (3) A key that cannot open what it wrapped would lose the artifact.
         if new.unwrap(wrapped, context) != data_key:
@@ -82,11 +80,10 @@ def rewrap(
                 "The new key-encryption key does not open what it wrapped.",
                 "Choose another key; the old one still holds.",
             )
-        text = base64.b64encode(wrapped).decode("ascii")
-        header = canonical({"kek": new.key_id, "wrapped": text})
+        head = Header(new.key_id, header.version, wrapped).to_bytes()
 
         def fill(sink: Sink) -> None:
-            sink(memoryview(MAGIC + len(header).to_bytes(_LENGTH, "big") + header))
+            sink(memoryview(MAGIC + len(head).to_bytes(_LENGTH, "big") + head))
             _copy(blob, sink)
 
         # (4) FileStore.write replaces the blob whole, or leaves it.

@@ -179,6 +179,21 @@ def _extras(site: Site) -> Iterator[_Line]:
                 f"{package} is missing: {what} cannot be served.",
                 f"pip install {package}",
             )
+    optional = {
+        "torch": ("torch", "PyTorch and safetensors weights"),
+        "skops": ("skops", "scikit-learn models"),
+        "xgboost-cpu": ("xgboost", "XGBoost models"),
+        "lightgbm": ("lightgbm", "LightGBM models"),
+    }
+    for package, (extra, what) in optional.items():
+        try:
+            yield "ok", f"{package} {version(package)}: {what}", ""
+        except PackageNotFoundError:
+            yield (
+                "ok",
+                f"{package} is not installed: {what} are not served",
+                f"pip install 'keepstone[{extra}]'",
+            )
     yield "ok", f"keepstone {__version__}", ""
 
 

@@ -211,6 +211,13 @@ def _checkpoint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     return {"note": note, "size": parse_checkpoint(note).size}
 
 
+def _admit_model(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here: it brings the loaders along, which no other operation needs.
+    from keepstone.workspace.admit import admit_again
+
+    return admit_again(workspace, str(arguments["model"]))
+
+
 def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     workspace.periods.destroy(arguments["period"], workspace.clock.now_ms())
     workspace.record_event("audit.period_destroyed", {"period": arguments["period"]})
@@ -233,6 +240,7 @@ OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = Map
         "token.issue": _issue_token,
         "signers.add": _add_signer,
         "policy.reload": _reload_policy,
+        "model.admit": _admit_model,
         "ledger.checkpoint": _checkpoint,
         "ledger.forget": _forget_period,
         "trust.export": _export_trust,
