@@ -12,7 +12,7 @@ from keepstone.errors import OperationalError, VerificationError
 from keepstone.vault.files import FileStore
 from keepstone.vault.keks.file import FileKek
 from keepstone.vault.rotate import rewrap, rewrap_all
-from keepstone.vault.seal import MAGIC, seal, unseal
+from keepstone.vault.seal import MAGIC, check_sealed, seal
 from keepstone.vault.staging import Staged, stage
 
 OLD, NEW = FileKek.of(b"o" * 32), FileKek.of(b"n" * 32)
@@ -39,9 +39,9 @@ def test_only_the_wrapping_changes(store: FileStore, staged: Staged) -> None:
     assert (done.blobs, done.damaged, told) == (2, (), [1, 2])
     for name in ("a", "b"):
         assert body(store, staged, name) == before[name]
-        assert unseal(store, NEW, staged.digest, name)["."]
+        check_sealed(store, NEW, staged.digest, name)
         with pytest.raises(VerificationError, match=r"seal\.wrong_key"):
-            unseal(store, OLD, staged.digest, name)
+            check_sealed(store, OLD, staged.digest, name)
 
 
 def test_doing_it_again_writes_nothing(
@@ -62,7 +62,7 @@ def test_a_swapped_blob_is_not_wrapped_anew(
     assert done.blobs == 1
     assert done.damaged == (f"b ({staged.digest.short})",)
     with pytest.raises(VerificationError):
-        unseal(store, NEW, staged.digest, "b")
+        check_sealed(store, NEW, staged.digest, "b")
 
 
 class Forgets(FileKek):
@@ -83,7 +83,7 @@ def test_a_key_that_cannot_open_what_it_wrapped_takes_nothing_over(
     seal(staged, store, OLD, "a")
     with pytest.raises(VerificationError, match=r"seal\.wrong_key"):
         rewrap(store, OLD, Forgets.of(b"f" * 32), staged.digest, "a")
-    assert unseal(store, OLD, staged.digest, "a")["."]
+    check_sealed(store, OLD, staged.digest, "a")
 
 
 def test_after_any_failing_write_each_blob_opens_under_one_of_the_two(
@@ -110,9 +110,9 @@ def test_after_any_failing_write_each_blob_opens_under_one_of_the_two(
             monkeypatch.setattr(os, "fsync", real)
         for name in names:
             try:
-                unseal(store, NEW, staged.digest, name)
+                check_sealed(store, NEW, staged.digest, name)
             except VerificationError:
-                unseal(store, OLD, staged.digest, name)
+                check_sealed(store, OLD, staged.digest, name)
     assert 3 < fails < 99
     monkeypatch.setattr(os, "fsync", real)
     assert rewrap_all(store, OLD, NEW).blobs == 3
