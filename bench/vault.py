@@ -34,7 +34,7 @@ from keepstone.identity.signing import SigningKey
 from keepstone.policy.admission import Admission, verify_admission
 from keepstone.vault import chunked
 from keepstone.vault.files import FileStore
-from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.keks.file import FileKek
 from keepstone.vault.load.safetensors import read_header
 from keepstone.vault.memory import make_memory
 from keepstone.vault.seal import seal, unseal
@@ -118,7 +118,7 @@ def _encryption(folder: Path, source: Path) -> dict[str, Any]:
 
 
 def _load(folder: Path, source: Path) -> dict[str, Any]:
-    store, kek = FileStore(folder / "vault"), KeyEncryptionKey.of(bytes(range(32)))
+    store, kek = FileStore(folder / "vault"), FileKek.of(bytes(range(32)))
     staged = stage(source, folder / "staging")
     seal(staged, store, kek, "model")
     permission = _permission(staged.digest)

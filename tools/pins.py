@@ -16,7 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 PROJECT = "keepstone"
-EXTRAS = ("digits", "docs", "dev")
+EXTRAS = ("digits", "pkcs11", "aws", "sigstore", "docs", "dev")
 # What builds the package itself, without an environment apart.
 BUILD = ("hatchling", "editables")
 CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from keepstone.evidence.modelsign import sign_model as sign_model
     from keepstone.evidence.modelsign import verify_model as verify_model
     from keepstone.scan.scanner import scan_paths as scan_paths
+    from keepstone.trust.opening import open_bundle as open_bundle
     from keepstone.workspace.admit import Submission as Submission
     from keepstone.workspace.admit import submit as submit
     from keepstone.workspace.backup import back_up as back_up
@@ -52,6 +53,7 @@ _PUBLIC = {
     "back_up": "workspace.backup",
     "create_workspace": "workspace.create",
     "load": "workspace.loading",
+    "open_bundle": "trust.opening",
     "open_workspace": "workspace.opened",
     "prove_entry": "workspace.proving",
     "read_workspace": "workspace.reading",

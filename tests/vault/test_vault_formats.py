@@ -22,7 +22,7 @@ from keepstone.contract.schema import DType, ModelContract, parse_contract
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
 from keepstone.vault.files import FileStore
-from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.keks.file import FileKek
 from keepstone.vault.load import Loaded, load_files, load_sealed, prepare, rehearsal
 from keepstone.vault.load import skops as skops_room
 from keepstone.vault.load.identify import format_of
@@ -48,7 +48,7 @@ class Vault:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.store = FileStore(root / "vault")
-        self.kek = KeyEncryptionKey.of(bytes(range(32)))
+        self.kek = FileKek.of(bytes(range(32)))
 
     def write(self, name: str, data: bytes) -> Path:
         path = self.root / name

@@ -18,7 +18,7 @@ from keepstone.core.digest import Digest
 from keepstone.errors import DeniedError, KeepstoneError, OperationalError, VerificationError
 from keepstone.policy.admission import Admission
 from keepstone.vault.files import FileStore
-from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.keks.file import FileKek
 from keepstone.vault.load import LOADERS, load_files, load_sealed, load_verified, loader_for
 from keepstone.vault.load.onnx import CONFIGURATION, _runtime_errors, open_session
 from keepstone.vault.seal import seal
@@ -44,7 +44,7 @@ def predict(loaded: Any) -> list[float]:
 
 
 def test_an_admitted_model_is_loaded_and_predicts(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, "scale")
     loaded = load_sealed(store, kek, admit(staged), now=NOW)
@@ -52,7 +52,7 @@ def test_an_admitted_model_is_loaded_and_predicts(
     assert loaded.contract.inputs[0].shape == (-1, 3)
 
 
-def test_no_admission_no_model(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+def test_no_admission_no_model(store: FileStore, kek: FileKek, staged: Staged) -> None:
     @dataclasses.dataclass
     class Lookalike:
         name: str
@@ -71,7 +71,7 @@ def test_no_admission_no_model(store: FileStore, kek: KeyEncryptionKey, staged: 
 
 @pytest.mark.parametrize("now", [NOW - 1, NOW + 1000])
 def test_an_admission_out_of_its_time_loads_nothing(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged, now: int
+    store: FileStore, kek: FileKek, staged: Staged, now: int
 ) -> None:
     seal(staged, store, kek, "scale")
     with pytest.raises(DeniedError) as caught:
@@ -80,7 +80,7 @@ def test_an_admission_out_of_its_time_loads_nothing(
 
 
 def test_another_contract_than_the_admitted_one_loads_nothing(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, "scale")
     with pytest.raises(VerificationError) as caught:
@@ -89,7 +89,7 @@ def test_another_contract_than_the_admitted_one_loads_nothing(
 
 
 def test_a_model_put_in_the_place_of_an_admitted_one_is_not_loaded(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+    tmp_path: Path, store: FileStore, kek: FileKek, onnx_file: Write
 ) -> None:
     good = stage(onnx_file(), tmp_path / "staging")
     evil = stage(onnx_file("evil.onnx", 666.0), tmp_path / "staging")
@@ -102,7 +102,7 @@ def test_a_model_put_in_the_place_of_an_admitted_one_is_not_loaded(
 
 
 def test_swapping_between_stage_and_load_never_wins(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+    tmp_path: Path, store: FileStore, kek: FileKek, onnx_file: Write
 ) -> None:
     """The race: source and blob are swapped all the time; the admitted model answers, or none."""
     source = onnx_file()
@@ -160,7 +160,7 @@ def with_external_data(path: Path, folder: Path) -> bytes:
 
 
 def test_external_data_is_refused(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+    tmp_path: Path, store: FileStore, kek: FileKek, onnx_file: Write
 ) -> None:
     (tmp_path / "outside.onnx").write_bytes(with_external_data(onnx_file(), tmp_path))
     staged = stage(tmp_path / "outside.onnx", tmp_path / "staging")
@@ -211,7 +211,7 @@ def test_a_model_may_not_set_up_its_own_session(
 
 
 def test_what_the_runtime_refuses_is_said(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+    tmp_path: Path, store: FileStore, kek: FileKek, onnx_file: Write
 ) -> None:
     model = onnx.ModelProto.FromString(onnx_file().read_bytes())
     model.graph.node[0].op_type = "NoSuchOperator"
@@ -224,7 +224,7 @@ def test_what_the_runtime_refuses_is_said(
 
 
 def test_an_input_that_the_model_fails_on_is_said(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, "scale")
     loaded = load_sealed(store, kek, admit(staged), now=NOW)
@@ -299,9 +299,7 @@ def test_a_subclass_of_an_admission_is_no_permission(staged: Staged) -> None:
     assert caught.value.code == "admission.unverified"
 
 
-def test_threads_may_predict_together(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
-) -> None:
+def test_threads_may_predict_together(store: FileStore, kek: FileKek, staged: Staged) -> None:
     seal(staged, store, kek, "scale")
     loaded = load_sealed(store, kek, admit(staged), now=NOW)
     wrong: list[object] = []
@@ -320,9 +318,7 @@ def test_threads_may_predict_together(
     assert not wrong
 
 
-def test_errors_hold_no_bytes_of_the_model(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
-) -> None:
+def test_errors_hold_no_bytes_of_the_model(tmp_path: Path, store: FileStore, kek: FileKek) -> None:
     (tmp_path / "text").write_bytes(b"\x08\x0a private notes")
     staged = stage(tmp_path / "text", tmp_path / "staging")
     seal(staged, store, kek, "scale")

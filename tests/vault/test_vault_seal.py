@@ -18,7 +18,7 @@ from keepstone.errors import InputError, KeepstoneError, OperationalError, Verif
 from keepstone.vault import chunked
 from keepstone.vault import seal as seal_module
 from keepstone.vault.files import FileStore
-from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.keks.file import FileKek
 from keepstone.vault.seal import Sealed, check_sealed, seal, seal_context
 from keepstone.vault.seal import unseal as unseal_for
 from keepstone.vault.staging import Staged, stage
@@ -34,7 +34,7 @@ def staged(tmp_path: Path) -> Staged:
 
 
 def unseal(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, version: int = 1
+    store: FileStore, kek: FileKek, digest: Digest, name: str, version: int = 1
 ) -> dict[str, bytes]:
     permission = permit(digest, name=name)
     with unseal_for(store, kek, permission, now=NOW, version=version) as files:
@@ -42,7 +42,7 @@ def unseal(
 
 
 def refusal(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str = NAME, version: int = 1
+    store: FileStore, kek: FileKek, digest: Digest, name: str = NAME, version: int = 1
 ) -> str:
     with pytest.raises(KeepstoneError) as caught:
         unseal(store, kek, digest, name, version)
@@ -52,7 +52,7 @@ def refusal(
     return caught.value.code
 
 
-def test_a_file_comes_back(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+def test_a_file_comes_back(store: FileStore, kek: FileKek, staged: Staged) -> None:
     sealed = seal(staged, store, kek, NAME)
     path = store.path(staged.digest, NAME)
     assert sealed == Sealed(staged.digest, NAME, 1, path.stat().st_size)
@@ -64,7 +64,7 @@ def test_a_file_comes_back(store: FileStore, kek: KeyEncryptionKey, staged: Stag
     assert list(store.addresses()) == [(staged.digest, NAME)]
 
 
-def test_a_folder_comes_back(tmp_path: Path, store: FileStore, kek: KeyEncryptionKey) -> None:
+def test_a_folder_comes_back(tmp_path: Path, store: FileStore, kek: FileKek) -> None:
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
     content = {"a": b"", "b": os.urandom(3 << 20), "sub/c": b"", "sub/d": b"d", "z": b""}
@@ -76,7 +76,7 @@ def test_a_folder_comes_back(tmp_path: Path, store: FileStore, kek: KeyEncryptio
 
 
 def test_every_truncation_and_every_bit_flip_is_refused(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, NAME)
     path = store.path(staged.digest, NAME)
@@ -100,7 +100,7 @@ def test_every_truncation_and_every_bit_flip_is_refused(
 
 
 def test_flips_in_a_blob_of_many_chunks_are_refused(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
+    tmp_path: Path, store: FileStore, kek: FileKek
 ) -> None:
     (tmp_path / "large").write_bytes(os.urandom(5 << 14))
     staged = stage(tmp_path / "large", tmp_path / "staging")
@@ -116,7 +116,7 @@ def test_flips_in_a_blob_of_many_chunks_are_refused(
 
 
 def test_ten_thousand_flips_at_random_are_refused(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
+    tmp_path: Path, store: FileStore, kek: FileKek
 ) -> None:
     """Over header, key, listing, chunks and tags of a blob of several files."""
     folder = tmp_path / "folder"
@@ -142,7 +142,7 @@ def test_ten_thousand_flips_at_random_are_refused(
     check_sealed(store, kek, staged.digest, NAME)
 
 
-def two_versions(tmp_path: Path, store: FileStore, kek: KeyEncryptionKey) -> tuple[Staged, Staged]:
+def two_versions(tmp_path: Path, store: FileStore, kek: FileKek) -> tuple[Staged, Staged]:
     found = []
     for version in ("old", "new"):
         (tmp_path / version).write_bytes(version.encode())
@@ -152,16 +152,14 @@ def two_versions(tmp_path: Path, store: FileStore, kek: KeyEncryptionKey) -> tup
     return found[0], found[1]
 
 
-def test_a_rolled_back_blob_is_refused(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
-) -> None:
+def test_a_rolled_back_blob_is_refused(tmp_path: Path, store: FileStore, kek: FileKek) -> None:
     old, new = two_versions(tmp_path, store, kek)
     store.path(new.digest, NAME).write_bytes(store.path(old.digest, NAME).read_bytes())
     assert refusal(store, kek, new.digest) == "seal.wrong_key"
 
 
 def test_an_older_sealing_of_the_same_artifact_is_refused(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     """Same digest, same name, same key: only the number that the ledger knows tells them apart.
 
@@ -180,9 +178,7 @@ def test_an_older_sealing_of_the_same_artifact_is_refused(
     assert refusal(store, kek, staged.digest, version=2) == "seal.wrong_key"
 
 
-def test_no_permission_releases_a_key(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
-) -> None:
+def test_no_permission_releases_a_key(store: FileStore, kek: FileKek, staged: Staged) -> None:
     """Not even the key-encryption key is asked: this fails if the check comes after it."""
 
     class Watched:
@@ -208,15 +204,13 @@ def test_no_permission_releases_a_key(
         assert caught.value.code == code
 
 
-def test_checking_a_blob_hands_out_nothing(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
-) -> None:
+def test_checking_a_blob_hands_out_nothing(store: FileStore, kek: FileKek, staged: Staged) -> None:
     seal(staged, store, kek, NAME)
     assert check_sealed(store, kek, staged.digest, NAME) is None  # type: ignore[func-returns-value]
 
 
 def test_a_blob_under_another_name_is_refused(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, NAME)
     other = store.path(staged.digest, "other")
@@ -224,15 +218,13 @@ def test_a_blob_under_another_name_is_refused(
     assert refusal(store, kek, staged.digest, "other") == "seal.wrong_key"
 
 
-def test_another_workspace_cannot_open_it(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
-) -> None:
+def test_another_workspace_cannot_open_it(store: FileStore, kek: FileKek, staged: Staged) -> None:
     seal(staged, store, kek, NAME)
-    assert refusal(store, KeyEncryptionKey.of(bytes(32)), staged.digest) == "seal.wrong_key"
+    assert refusal(store, FileKek.of(bytes(32)), staged.digest) == "seal.wrong_key"
 
 
 def test_a_header_grafted_onto_another_body_is_refused(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
+    tmp_path: Path, store: FileStore, kek: FileKek
 ) -> None:
     old, new = two_versions(tmp_path, store, kek)
     blobs = [store.path(s.digest, NAME).read_bytes() for s in (old, new)]
@@ -243,7 +235,7 @@ def test_a_header_grafted_onto_another_body_is_refused(
 
 
 def test_what_the_key_holder_forges_is_still_hashed(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged, monkeypatch: pytest.MonkeyPatch
+    store: FileStore, kek: FileKek, staged: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last line: a blob made with the right key and context, but other contents.
 
@@ -277,13 +269,13 @@ def test_what_the_key_holder_forges_is_still_hashed(
     ],
 )
 def test_authentic_bodies_that_are_not_one_are_refused(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged, body: bytes, monkeypatch: object
+    store: FileStore, kek: FileKek, staged: Staged, body: bytes, monkeypatch: object
 ) -> None:
     forge(store, kek, staged.digest, body)
     assert refusal(store, kek, staged.digest) == "seal.corrupt"
 
 
-def forge(store: FileStore, kek: KeyEncryptionKey, digest: Digest, body: bytes) -> None:
+def forge(store: FileStore, kek: FileKek, digest: Digest, body: bytes) -> None:
     import base64
     import io
 
@@ -302,7 +294,7 @@ def forge(store: FileStore, kek: KeyEncryptionKey, digest: Digest, body: bytes) 
 
 
 def test_a_whole_other_artifact_under_this_digest_is_refused(
-    store: FileStore, kek: KeyEncryptionKey
+    store: FileStore, kek: FileKek
 ) -> None:
     """A blob that is sound in itself, sealed by a key holder under another artifact's address.
 
@@ -330,7 +322,7 @@ def test_a_whole_other_artifact_under_this_digest_is_refused(
     ],
 )
 def test_headers_that_are_not_one_are_refused(
-    store: FileStore, kek: KeyEncryptionKey, header: bytes
+    store: FileStore, kek: FileKek, header: bytes
 ) -> None:
     blob = seal_module.MAGIC + len(header).to_bytes(4, "big") + header
     store.write(Digest.of(b""), NAME, lambda sink: sink(memoryview(blob)))
@@ -338,7 +330,7 @@ def test_headers_that_are_not_one_are_refused(
 
 
 def test_a_list_of_files_that_is_too_long_is_refused(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged, monkeypatch: pytest.MonkeyPatch
+    store: FileStore, kek: FileKek, staged: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seal_module, "_MAX_LISTING", 10)
     with pytest.raises(InputError) as caught:
@@ -348,7 +340,7 @@ def test_a_list_of_files_that_is_too_long_is_refused(
 
 @pytest.mark.parametrize("extra", [b"more", b""])
 def test_more_or_less_than_the_listing_says_is_refused(
-    store: FileStore, kek: KeyEncryptionKey, extra: bytes
+    store: FileStore, kek: FileKek, extra: bytes
 ) -> None:
     from keepstone.core.canonical import canonical
 
@@ -360,7 +352,7 @@ def test_more_or_less_than_the_listing_says_is_refused(
 
 
 def test_a_copy_that_changed_after_it_was_judged_is_not_sealed(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     staged.path.write_bytes(b"WEIGHTS of the model")
     with pytest.raises(VerificationError) as caught:
@@ -370,7 +362,7 @@ def test_a_copy_that_changed_after_it_was_judged_is_not_sealed(
     assert list(store.path(staged.digest, NAME).parent.iterdir()) == []
 
 
-def test_a_newer_seal_is_named(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+def test_a_newer_seal_is_named(store: FileStore, kek: FileKek, staged: Staged) -> None:
     seal(staged, store, kek, NAME)
     path = store.path(staged.digest, NAME)
     path.write_bytes(path.read_bytes().replace(b"seal/v1", b"seal/v2"))
@@ -381,8 +373,8 @@ def test_a_newer_seal_is_named(store: FileStore, kek: KeyEncryptionKey, staged: 
 def test_any_header_ends_in_a_coded_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
-    store = FileStore(tmp_path_factory.mktemp("any"))
-    kek, digest = KeyEncryptionKey.of(bytes(32)), Digest.of(b"")
+    store = FileStore(tmp_path_factory.getbasetemp() / "any")
+    kek, digest = FileKek.of(bytes(32)), Digest.of(b"")
     size = len(data).to_bytes(4, "big")
     store.write(digest, NAME, lambda sink: sink(memoryview(seal_module.MAGIC + size + data)))
     assert refusal(store, kek, digest).startswith("seal.")
@@ -391,7 +383,7 @@ def test_any_header_ends_in_a_coded_error(
 # The store ----------------------------------------------------------------------------------
 
 
-def test_what_is_not_there_is_said(store: FileStore, kek: KeyEncryptionKey) -> None:
+def test_what_is_not_there_is_said(store: FileStore, kek: FileKek) -> None:
     digest = Digest.of(b"nothing")
     assert refusal(store, kek, digest) == "blob.missing"
     assert not store.has(digest, NAME)
@@ -400,7 +392,7 @@ def test_what_is_not_there_is_said(store: FileStore, kek: KeyEncryptionKey) -> N
         store.path(digest, "../escape")
 
 
-def test_deleting_removes_the_blob(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+def test_deleting_removes_the_blob(store: FileStore, kek: FileKek, staged: Staged) -> None:
     seal(staged, store, kek, NAME)
     store.delete(staged.digest, NAME)
     assert refusal(store, kek, staged.digest) == "blob.missing"
@@ -408,7 +400,7 @@ def test_deleting_removes_the_blob(store: FileStore, kek: KeyEncryptionKey, stag
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "folder"])
 def test_only_regular_files_are_blobs(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, staged: Staged, kind: str
+    tmp_path: Path, store: FileStore, kek: FileKek, staged: Staged, kind: str
 ) -> None:
     seal(staged, store, kek, NAME)
     path = store.path(staged.digest, NAME)
@@ -431,7 +423,7 @@ def small_files() -> Iterator[None]:
 
 
 def test_a_full_disk_keeps_the_old_blob_and_leaves_no_half(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, request: pytest.FixtureRequest
+    tmp_path: Path, store: FileStore, kek: FileKek, request: pytest.FixtureRequest
 ) -> None:
     (tmp_path / "large").write_bytes(bytes(2 << 20))
     staged = stage(tmp_path / "large", tmp_path / "staging")

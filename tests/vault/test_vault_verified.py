@@ -21,7 +21,7 @@ from keepstone.core.digest import Digest, FileDigest, artifact_digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
 from keepstone.vault import memory as memory_module
 from keepstone.vault.files import FileStore
-from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.keks.file import FileKek
 from keepstone.vault.load.reader import ViewReader
 from keepstone.vault.memory import PrivateMemory, SealedMemory, make_memory
 from keepstone.vault.overlap import BUFFER, Ring, pour
@@ -140,7 +140,7 @@ def test_sealed_memory_cannot_be_changed_by_any_road() -> None:
 
 @pytest.mark.parametrize("road", ["plain", "sealed"])
 def test_what_is_handed_out_is_fixed(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, road: str
+    tmp_path: Path, store: FileStore, kek: FileKek, road: str
 ) -> None:
     """This fails if verified files are handed out before their memory is sealed."""
     path = tmp_path / "model"

@@ -13,8 +13,10 @@ import pytest
 
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
-from keepstone.errors import DeniedError, OperationalError
+from keepstone.errors import DeniedError, OperationalError, VerificationError
+from keepstone.evidence.incremental import sign_incrementally
 from keepstone.evidence.made import Input
+from keepstone.evidence.memory import Memory, Remembered, Stamp
 from keepstone.evidence.modelsign import sign_model
 from keepstone.evidence.predicates import Admission, Scan, Signature, Training
 from keepstone.evidence.statement import make_statement
@@ -278,6 +280,31 @@ def test_a_signature_states_what_was_observed_and_by_whom(home: Any) -> None:
         assert item.predicate.bundle == Digest.of(bundle)
         assert item.predicate.publisher == home.keys["alice"].key_id
         assert item.signers == (workspace.keys.observer.key_id,)
+
+
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_signature_over_shards_is_observed_on_the_staged_copy(home: Any, shards: bool) -> None:
+    model = home.model()
+    bundle = sign_model(model, home.keys["alice"], shards=shards)
+    model.with_name("scale.onnx.sig").write_bytes(bundle)
+    with home.open() as workspace:
+        assert "origin" not in home.submit(workspace, model).verdict.not_proven
+    other = sign_model(home.model("other.onnx", 3.0), home.keys["alice"], shards=shards)
+    model.with_name("scale.onnx.sig").write_bytes(other)
+    with home.open() as workspace, pytest.raises(VerificationError, match=r"model\.mismatch"):
+        home.submit(workspace, model)
+
+
+def test_a_digest_that_was_only_remembered_proves_no_origin(home: Any) -> None:
+    """A publisher who signs by stale metadata signs other bytes than those that are staged."""
+    model = home.model()
+    stamp = Stamp.of(model.stat())
+    stale = Memory(str(model), {".": Remembered(stamp, Digest.of(b"as it was"))})
+    bundle, found = sign_incrementally(model, home.keys["alice"], stale)
+    assert found.files[0].unchanged_by_metadata
+    model.with_name("scale.onnx.sig").write_bytes(bundle)
+    with home.open() as workspace, pytest.raises(VerificationError, match=r"model\.mismatch"):
+        home.submit(workspace, model)
 
 
 def test_a_strangers_signature_and_statement_count_for_nothing(home: Any) -> None:

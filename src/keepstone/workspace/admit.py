@@ -20,11 +20,12 @@ from keepstone.core.subject import Subject, check_name
 from keepstone.errors import DeniedError, InputError, OperationalError, VerificationError
 from keepstone.evidence.dsse import Envelope
 from keepstone.evidence.made import Made, Tool
-from keepstone.evidence.modelsign import VerifiedModel, verify_model_files
+from keepstone.evidence.modelsign import verify_model_files
 from keepstone.evidence.predicates import LedgerHead, Predicate, Scan, Signature
 from keepstone.evidence.statement import make_statement, open_payload
 from keepstone.evidence.verify import Evidence
 from keepstone.policy.admission import Admission, verify_admission
+from keepstone.policy.document import PolicySigner
 from keepstone.policy.gate import Verdict, admit, gate
 from keepstone.scan.report import FileReport
 from keepstone.scan.scanner import RULES_VERSION, scan_staged
@@ -38,6 +39,17 @@ TOOL = Tool("keepstone", __version__)
 ENDPOINT = "local"
 FOLDER = "folder"
 _SIDE_FILE_LIMIT = 64 << 20
+# A signature that is not this signer's may be another's; any other fault is the model's.
+_SOMEBODY_ELSES = frozenset(
+    {
+        "signature.invalid",
+        "signature.key_mismatch",
+        "signature.other_kind",
+        "certificate.untrusted",
+        "certificate.other_identity",
+        "keyless.refused",
+    }
+)
 
 
 class Observer(Protocol):
@@ -275,24 +287,27 @@ class _Run:
         self.observer.end("; ".join(told) or "nothing is signed")
 
     def _observe_signature(self, bundle: bytes) -> str:
-        verified = self._verified_by(bundle)
-        if verified is None:
-            self.observer.warn("The signature is by a key that the policy does not name.")
+        signer = self._signer_of(bundle)
+        if signer is None:
+            self.observer.warn("The signature is by nobody whom the policy names.")
             return "signed by an unknown key"
         known = [item.predicate for item in self._evidence().of(Signature.kind)]
         digest = Digest.of(bundle)
         if not any(isinstance(one, Signature) and one.bundle == digest for one in known):
             made = Made(TOOL, self.workspace.clock.now_ms())
-            self._state(Signature(made, digest, verified.key_id))
-        return f"signed by {self.workspace.trust.person(verified.key_id)}"
+            self._state(Signature(made, digest, signer.signer_id))
+        return f"signed by {signer.name}"
 
-    def _verified_by(self, bundle: bytes) -> VerifiedModel | None:
+    def _signer_of(self, bundle: bytes) -> PolicySigner | None:
         """The signer of the policy whose signature this is. Raises if it is not over this."""
+        now = self.workspace.clock.now_ms()
         for signer in self.workspace.trust.policy.signers:
             try:
-                return verify_model_files(self.staged.artifact, bundle, signer.key)
+                expected = signer.expected(now)
+                verify_model_files(self.staged.artifact, bundle, expected, copy=self.staged.path)
+                return signer
             except VerificationError as error:
-                if error.code not in ("signature.invalid", "signature.key_mismatch"):
+                if error.code not in _SOMEBODY_ELSES:
                     raise
             except InputError as error:
                 if error.code != "key.unsupported":

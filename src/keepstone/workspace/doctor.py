@@ -15,6 +15,7 @@ from keepstone.errors import KeepstoneError, OperationalError
 from keepstone.ledger import LedgerReader
 from keepstone.policy.engine import Engine
 from keepstone.policy.explain import warnings
+from keepstone.vault.keks import reference_of
 from keepstone.workspace.backup import keys_encrypted
 from keepstone.workspace.clock import SteadyClock
 from keepstone.workspace.keys import load_authority, load_keys
@@ -77,6 +78,15 @@ def _keys(site: Site) -> Iterator[_Line]:
             yield "fail", f"Others may read {path.name}.", f"chmod 600 {path}"
     keys = load_keys(site.layout, site.passphrase)
     yield "ok", f"observer {keys.observer.key_id[:16]}, gate {keys.gate.key_id[:16]}", ""
+    place = reference_of(site.layout.kek)
+    if place is not None:
+        yield "ok", f"the key-encryption key is in {place}", ""
+    if site.layout.next_kek.exists():
+        yield (
+            "warn",
+            "The key-encryption key is being replaced, or was when a process was killed.",
+            "keepstone vault rotate --finish",
+        )
     if not keys_encrypted(site.layout):
         yield (
             "warn",

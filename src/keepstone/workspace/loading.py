@@ -24,9 +24,9 @@ from keepstone.core.digest import Digest
 from keepstone.errors import InputError, VerificationError
 from keepstone.policy.admission import Admission, verify_admission
 from keepstone.vault.files import FileStore
-from keepstone.vault.keys import load_kek
 from keepstone.vault.load import load_sealed
 from keepstone.workspace.clock import SteadyClock
+from keepstone.workspace.kek import current_kek
 from keepstone.workspace.operations import perform
 from keepstone.workspace.reading import load_policy, public_key
 from keepstone.workspace.reference import LIBRARY, Reference
@@ -65,7 +65,7 @@ class Model:
         self._admission, sealing = self._ask(reference)
         # From now on it is this artifact, whatever the name comes to mean.
         self._exactly = f"{self._admission.name}@{self._admission.artifact}"
-        kek = load_kek(site.layout.kek, site.passphrase)
+        kek = current_kek(site)
         self._loaded = load_sealed(
             FileStore(site.layout.vault),
             kek,
