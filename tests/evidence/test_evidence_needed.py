@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -127,15 +128,17 @@ def test_an_end_reaches_through_statements_about_other_artifacts() -> None:
     assert log.cut(ONE)[0].about(ONE, "m", 2000).live == ()
 
 
-def test_a_statement_revoked_by_the_digest_of_a_copy_stays_revoked() -> None:
+@pytest.mark.parametrize("artifact", [ONE, OTHER])
+def test_a_statement_revoked_by_the_digest_of_a_copy_stays_revoked(artifact: Digest) -> None:
     log = Log()
-    log.scan(ONE)
+    log.approve(ONE, log.scan(artifact))
     # The same payload under two signatures, and again in another wrapping: it adds nothing.
     log.add(add_signature(log.envelopes[0], KEYS["bob"]))
     (one, two) = log.envelopes[-1].signatures
     envelope = log.envelopes[-1]
     copy = log.add(Envelope(envelope.payload_type, envelope.payload, (two, one)))
     assert copy != envelope.digest
+    assert log.cut(ONE)[0].about(ONE, "m", 2000).live
     log.revoke("statement", copy)
     assert log.base().about(ONE, "m", 2000).live == ()
     assert log.cut(ONE)[0].about(ONE, "m", 2000).live == ()

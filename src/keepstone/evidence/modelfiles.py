@@ -25,8 +25,9 @@ BLOCK = 1 << 20
 _MAX_DEPTH = 64
 # Some more than there are cores: one that waits for the disk leaves its core to another.
 _THREADS = min(32, (os.cpu_count() or 1) + 4)
-# Open files waiting for a hashing thread: keeps descriptors and memory flat.
-_WAITING = 2 * _THREADS
+# Open files waiting for a hashing thread: keeps descriptors and memory flat, and is enough that
+# one slow file at the head of the line leaves no thread without work.
+_WAITING = 64
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
 Item = TypeVar("Item")
