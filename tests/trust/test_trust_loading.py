@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from keepstone.core.digest import Digest, artifact_digest
 from keepstone.core.subject import Subject
-from keepstone.errors import DeniedError, OperationalError
+from keepstone.errors import DeniedError
 from keepstone.evidence.modelfiles import hash_model
-from keepstone.trust import loading
-from keepstone.trust.loading import HeldModel, load_permitted, read_model
-from keepstone.vault.staging import stage
+from keepstone.vault.load import load_verified
+from keepstone.vault.staging import StagingLimits, stage
+from keepstone.vault.verified import VerifiedFiles, read_files
 
 Code = Callable[..., str]
 
@@ -62,11 +61,11 @@ def test_after_the_bundle_expired_nothing_is_loaded(
 ) -> None:
     sender.scan(digest_of(model))
     trusted = machine.open(sender.bundle())
-    held = read_model(model)
+    held = read_files(model)
     permission = trusted.permit(Subject("scale", held.digest))
-    assert predict(load_permitted(held, permission, now=machine.clock.now))
+    assert predict(load_verified(held, permission, now=machine.clock.now))
     expired = permission.expires
-    assert code(load_permitted, held, permission, now=expired) == "permission.expired/1"
+    assert code(load_verified, held, permission, now=expired) == "permission.expired/1"
     machine.clock.now = expired
     assert code(trusted.load, model) == "trust.expired/1"
 
@@ -117,10 +116,10 @@ def test_the_bytes_that_were_hashed_are_the_bytes_that_run(
 ) -> None:
     sender.scan(digest_of(model))
     trusted = machine.open(sender.bundle())
-    held = read_model(model)
+    held = read_files(model)
     onnx_file(model, 666.0)
     permission = trusted.permit(Subject("scale", held.digest))
-    assert predict(load_permitted(held, permission, now=machine.clock.now)) == [2.0, 2.0, 2.0]
+    assert predict(load_verified(held, permission, now=machine.clock.now)) == [2.0, 2.0, 2.0]
 
 
 def test_no_lookalike_of_a_permission_or_of_read_bytes_loads(
@@ -128,27 +127,26 @@ def test_no_lookalike_of_a_permission_or_of_read_bytes_loads(
 ) -> None:
     digest = digest_of(model)
     sender.scan(digest)
-    held = read_model(model)
+    held = read_files(model)
     now = machine.clock.now
     permission = machine.open(sender.bundle()).permit(Subject("scale", digest))
 
     class Lookalike:
-        artifact, name, format = digest, "scale", "onnx"
-        files = held.files
+        artifact, name, format, contract = digest, "scale", "onnx", None
+        paths = held.paths
 
         def holds(self, now: int) -> bool:
             return True
 
     evil = Lookalike()
-    assert code(load_permitted, held, evil, now=now) == "permission.unverified/1"
-    assert code(load_permitted, evil, permission, now=now) == "permission.unverified/1"
-    forged = {".": b"evil"}
-    assert code(HeldModel, forged, digest, None) == "model.unread/1"
-    assert code(dataclasses.replace, held, files=forged, _seal=None) == "model.unread/1"
+    assert code(load_verified, held, evil, now=now) == "permission.unverified/1"
+    assert code(load_verified, evil, permission, now=now) == "model.unverified/1"
+    assert code(dataclasses.replace, held, _seal=None) == "model.unverified/1"
+    assert code(VerifiedFiles, digest, {}, None) == "model.unverified/1"
     other = machine.root / "other"
     other.write_bytes(b"other")
-    swapped = read_model(other)
-    assert code(load_permitted, swapped, permission, now=now) == "permission.wrong_artifact/1"
+    swapped = read_files(other)
+    assert code(load_verified, swapped, permission, now=now) == "model.wrong_digest/1"
 
 
 def test_data_outside_of_the_file_and_formats_without_a_runtime_are_refused(
@@ -170,9 +168,17 @@ def test_data_outside_of_the_file_and_formats_without_a_runtime_are_refused(
         sender.scan(digest_of(path), format=name, name=name)
     trusted = machine.open(sender.bundle())
     assert code(trusted.load, pointing) == "model.external_data/1"
-    assert code(trusted.load, folder) == "runtime.missing/3"
+    # In a folder the weights are of the artifact, and come out of what was hashed.
+    assert predict(trusted.load(folder)) == [2.0, 2.0, 2.0]
     for name in ("pickle", "unknown", "torch"):
         assert code(trusted.load, machine.root / name) == "runtime.missing/3"
+
+
+def test_a_model_of_another_format_than_the_scanned_one_is_not_loaded(
+    machine: Any, sender: Any, model: Path, digest_of: Callable[[Path], Digest], code: Code
+) -> None:
+    sender.scan(digest_of(model), format="safetensors")
+    assert code(machine.open(sender.bundle()).load, model) == "model.ambiguous/2"
 
 
 def test_what_is_read_has_the_digest_that_staging_gives(tmp_path: Path) -> None:
@@ -180,25 +186,18 @@ def test_what_is_read_has_the_digest_that_staging_gives(tmp_path: Path) -> None:
     (folder / "a").mkdir(parents=True)
     (folder / "a" / "x").write_bytes(b"1")
     (folder / "b").touch()
-    assert read_model(folder).digest == stage(folder, tmp_path / "staging").digest
-    file = folder / "a" / "x"
-    assert read_model(file).digest == stage(file, tmp_path / "staging").digest
-    assert dict(read_model(folder).files) == {"a/x": b"1", "b": b""}
+    for path in (folder, folder / "a" / "x"):
+        assert read_files(path).digest == stage(path, tmp_path / "staging").digest
+    held = read_files(folder)
+    assert {path: bytes(held.view(path)) for path in held.paths} == {"a/x": b"1", "b": b""}
 
 
 def test_links_limits_and_files_that_grow(tmp_path: Path, code: Code) -> None:
     (tmp_path / "m").mkdir()
-    assert code(read_model, tmp_path / "m") == "model.empty/2"
+    assert code(read_files, tmp_path / "m") == "model.empty/2"
     (tmp_path / "m" / "x").write_bytes(b"12345")
-    assert code(read_model, tmp_path / "m", 4) == "model.too_large/2"
+    assert code(read_files, tmp_path / "m", StagingLimits(max_bytes=4)) == "model.too_large/2"
     (tmp_path / "m" / "y").symlink_to(tmp_path / "m" / "x")
-    assert code(read_model, tmp_path / "m") == "model.symlink/2"
+    assert code(read_files, tmp_path / "m") == "model.symlink/2"
     # The kernel promises nothing of this file, and it holds something.
-    assert code(read_model, Path("/proc/self/status")) == "model.changing/2"
-
-
-def test_a_read_error_is_no_decision(code: Code) -> None:
-    # The kernel answers a read of the first page of a process's memory with EIO.
-    with open("/proc/self/mem", "rb") as file, pytest.raises(OperationalError) as caught:
-        loading._whole(file, "x", 1 << 20)
-    assert caught.value.code == "model.unreadable"
+    assert code(read_files, Path("/proc/self/status")).startswith("model.")

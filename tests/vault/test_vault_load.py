@@ -66,7 +66,7 @@ def test_no_admission_no_model(store: FileStore, kek: FileKek, staged: Staged) -
     fake = Lookalike("scale", staged.digest, Digest.of(b""))
     with pytest.raises(VerificationError) as caught:
         load_sealed(store, kek, fake, now=NOW)  # type: ignore[arg-type]
-    assert caught.value.code == "admission.unverified"
+    assert caught.value.code == "permission.unverified"
 
 
 @pytest.mark.parametrize("now", [NOW - 1, NOW + 1000])
@@ -76,7 +76,7 @@ def test_an_admission_out_of_its_time_loads_nothing(
     seal(staged, store, kek, "scale")
     with pytest.raises(DeniedError) as caught:
         load_sealed(store, kek, admit(staged), now=now)
-    assert caught.value.code == "admission.expired"
+    assert caught.value.code == "permission.expired"
 
 
 def test_another_contract_than_the_admitted_one_loads_nothing(
@@ -255,7 +255,7 @@ def test_plain_files_without_a_permission_are_not_even_read(staged: Staged) -> N
     """The path is never opened: this fails if the permission is asked for afterwards."""
     with pytest.raises(DeniedError) as caught:
         load_files(Path("/nowhere"), admit(staged), now=NOW + 1000)
-    assert caught.value.code == "admission.expired"
+    assert caught.value.code == "permission.expired"
 
 
 def test_other_files_than_the_permitted_ones_are_refused(
@@ -296,7 +296,7 @@ def test_a_subclass_of_an_admission_is_no_permission(staged: Staged) -> None:
     forged = Forged(*(getattr(real, name) for name in names))
     with pytest.raises(VerificationError) as caught:
         load_verified(staged, forged, now=NOW)  # type: ignore[arg-type]
-    assert caught.value.code == "admission.unverified"
+    assert caught.value.code == "permission.unverified"
 
 
 def test_threads_may_predict_together(store: FileStore, kek: FileKek, staged: Staged) -> None:

@@ -195,9 +195,9 @@ def test_no_permission_releases_a_key(store: FileStore, kek: FileKek, staged: St
 
     seal(staged, store, kek, NAME)
     for permission, now, code in (
-        (Lookalike(), NOW, "admission.unverified"),
-        (permit(staged.digest, name=NAME), NOW + 1000, "admission.expired"),
-        (permit(staged.digest, name=NAME), NOW - 1, "admission.expired"),
+        (Lookalike(), NOW, "permission.unverified"),
+        (permit(staged.digest, name=NAME), NOW + 1000, "permission.expired"),
+        (permit(staged.digest, name=NAME), NOW - 1, "permission.expired"),
     ):
         with pytest.raises(KeepstoneError) as caught:
             unseal_for(store, Watched(), permission, now=now)  # type: ignore[arg-type]

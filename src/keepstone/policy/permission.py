@@ -47,6 +47,11 @@ class Permission:
         return self.subject.name
 
     @property
+    def contract(self) -> None:
+        """No contract is bound."""
+        return None
+
+    @property
     def artifact(self) -> Digest:
         return self.subject.digest
 

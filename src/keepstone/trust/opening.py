@@ -88,17 +88,29 @@ class Trusted:
             "Say under which name it is to be loaded.",
         )
 
-    def load(self, path: Path, name: str | None = None, endpoint: str = ENDPOINT) -> Loaded:
+    def load(
+        self,
+        path: Path,
+        name: str | None = None,
+        endpoint: str = ENDPOINT,
+        *,
+        architecture: str | None = None,
+    ) -> Loaded:
         """Load the model at `path` from the bytes that were hashed, if the policy says yes.
 
-        Raises as `subject_of` and `permit`, and as `read_model` and `load_permitted` raise.
+        `architecture` (`package.module:Class`) is your consent to import that code, for weights
+        alone. Raises as `subject_of`, `permit`, `read_files`, `require_scanned` and
+        `load_verified` raise.
         """
         # Imported late: a command that only verifies needs no runtime.
-        from keepstone.trust.loading import load_permitted, read_model
+        from keepstone.vault.load import load_verified
+        from keepstone.vault.load.identify import find_model, require_scanned
+        from keepstone.vault.verified import read_files
 
-        held = read_model(path)
-        permission = self.permit(self.subject_of(held.digest, name), endpoint)
-        return load_permitted(held, permission, now=self.now())
+        with read_files(path) as files:
+            permission = self.permit(self.subject_of(files.digest, name), endpoint)
+            require_scanned(permission.format, find_model(files)[0])
+            return load_verified(files, permission, now=self.now(), architecture=architecture)
 
 
 def open_bundle(

@@ -11,10 +11,14 @@ from typing import Protocol, TypeVar
 from keepstone.core.digest import Digest
 from keepstone.errors import DeniedError, VerificationError
 from keepstone.policy.admission import Admission
+from keepstone.policy.permission import Permission as BundlePermission
 
 
 class Permission(Protocol):
-    """`artifact` may be loaded as `name`, if its contract has the digest `contract`."""
+    """`artifact` may be loaded as `name`, if its contract has the digest `contract`.
+
+    Without a contract, what it accepts is what its verified bytes say.
+    """
 
     @property
     def artifact(self) -> Digest: ...
@@ -23,7 +27,7 @@ class Permission(Protocol):
     def name(self) -> str: ...
 
     @property
-    def contract(self) -> Digest: ...
+    def contract(self) -> Digest | None: ...
 
     def holds(self, now: int) -> bool:
         """Whether it is in force at `now` (ms)."""
@@ -31,22 +35,24 @@ class Permission(Protocol):
 
 
 # The types of permission. Each refuses to be made by hand, and makes itself by verifying.
-VERIFIED: tuple[type[Permission], ...] = (Admission,)
+VERIFIED: tuple[type[Permission], ...] = (Admission, BundlePermission)
 P = TypeVar("P", bound=Permission)
 
 
 def require_permission(permission: P, now: int) -> P:
     """Return `permission` if it was verified and holds at `now`.
 
-    Raises VerificationError `admission.unverified`, DeniedError `admission.expired`.
+    Raises VerificationError `permission.unverified`, DeniedError `permission.expired`.
     """
     # The exact type says that it was verified: a subclass could forget to.
     if type(permission) not in VERIFIED:
         raise VerificationError(
-            "admission.unverified", "Only a verified admission lets a model be loaded."
+            "permission.unverified", "Only a verified permission lets a model be loaded."
         )
     if not permission.holds(now):
         raise DeniedError(
-            "admission.expired", "The admission does not hold now.", "Run `keepstone up` again."
+            "permission.expired",
+            "The permission does not hold now.",
+            "Ask the gate again: `keepstone up`, or a newer trust bundle.",
         )
     return permission

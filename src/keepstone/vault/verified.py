@@ -47,7 +47,8 @@ class Files(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class VerifiedFiles:
-    """Made by `verify_files` and `unseal` alone, never by hand. Close it once it is loaded."""
+    """Made by `verify_files`, `read_files` and `unseal` alone, never by hand; close it once it is
+    loaded. `digest` is that of exactly these bytes."""
 
     digest: Digest
     _held: dict[str, Memory] = field(repr=False)
@@ -92,13 +93,14 @@ class Filling:
         self.held[path] = memory
         return memory
 
-    def verified(self, found: list[FileDigest], expected: Digest) -> VerifiedFiles:
-        """Fix everything and hand it out, if it is the artifact that was asked for."""
-        if artifact_digest(found) != expected or {f.path for f in found} != set(self.held):
-            raise wrong_artifact(expected)
+    def verified(self, found: list[FileDigest], expected: Digest | None) -> VerifiedFiles:
+        """Fix everything and hand it out, if it is the artifact that was asked for, if one was."""
+        digest = artifact_digest(found)
+        if expected not in (None, digest) or {f.path for f in found} != set(self.held):
+            raise wrong_artifact(expected or digest)
         for memory in self.held.values():
             memory.fix()
-        return VerifiedFiles(expected, self.held, _SEAL)
+        return VerifiedFiles(digest, self.held, _SEAL)
 
 
 @contextmanager
@@ -128,7 +130,18 @@ def verify_files(
     Raises VerificationError `model.wrong_digest`; InputError as `walk` raises; OperationalError
     `memory.exhausted`.
     """
-    limits = limits or StagingLimits()
+    return _read(path, expected, limits or StagingLimits())
+
+
+def read_files(path: Path, limits: StagingLimits | None = None) -> VerifiedFiles:
+    """Read the file or folder at `path` once, and say by its digest what it is.
+
+    As `verify_files` without (3): for who learns from the digest what is permitted.
+    """
+    return _read(path, None, limits or StagingLimits())
+
+
+def _read(path: Path, expected: Digest | None, limits: StagingLimits) -> VerifiedFiles:
     found: list[FileDigest] = []
     left = limits.max_bytes
     with filling() as state:

@@ -30,6 +30,7 @@ from keepstone.policy.gate import Verdict, admit, gate
 from keepstone.scan.report import FileReport
 from keepstone.scan.scanner import RULES_VERSION, scan_staged
 from keepstone.vault.load import LOADERS, Loaded, load_sealed, loader_for, prepare
+from keepstone.vault.load.identify import FOLDER, require_scanned
 from keepstone.vault.staging import Staged, stage
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.reference import LIBRARY, Reference, latest_admission
@@ -37,7 +38,6 @@ from keepstone.workspace.sealing import keep_sealed, newest_sealing
 
 TOOL = Tool("keepstone", __version__)
 ENDPOINT = "local"
-FOLDER = "folder"
 _SIDE_FILE_LIMIT = 64 << 20
 # A signature that is not this signer's may be another's; any other fault is the model's.
 _SOMEBODY_ELSES = frozenset(
@@ -349,12 +349,7 @@ class _Run:
     def contract(self) -> ModelContract:
         """What the staged model accepts, with the code that is imported for it, if any is."""
         format, prepared = prepare(self.staged, self.submission.architecture)
-        if self.format not in (format, FOLDER):
-            raise InputError(
-                "model.ambiguous",
-                f"The model was scanned as {self.format} and would be loaded as {format}.",
-                "Export it again: a file that two readers understand differently is not loaded.",
-            )
+        require_scanned(self.format, format)
         if prepared.contract.architecture is not None:
             self.workspace.record_event(
                 "architecture.consented",

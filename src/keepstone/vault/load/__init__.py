@@ -116,7 +116,7 @@ def load_verified(
 ) -> Loaded:
     """Load from files that were verified already.
 
-    Raises DeniedError `admission.expired`; VerificationError `admission.unverified`,
+    Raises DeniedError `permission.expired`; VerificationError `permission.unverified`,
     `model.unverified`, `model.wrong_digest`, `admission.wrong_contract`; OperationalError
     `runtime.missing`, `runtime.refused`; and what the format raises.
     """
@@ -133,7 +133,7 @@ def load_verified(
         )
     # (3)
     format, prepared = prepare(files, architecture)
-    if prepared.contract.digest != permission.contract:
+    if permission.contract not in (None, prepared.contract.digest):
         raise VerificationError(
             "admission.wrong_contract",
             "The model accepts or returns something else than what was admitted.",

@@ -11,6 +11,8 @@ from keepstone.vault.load.reader import ViewReader
 from keepstone.vault.staging import CONTRACT_FILE
 from keepstone.vault.verified import Files
 
+# A folder's scan names no one format: each of its files has its own.
+FOLDER = "folder"
 _HEAD = 1 << 16
 _XGBOOST_JSON = re.compile(rb'\s*\{\s*"(learner|version)"\s*:')
 _XGBOOST_UBJ = re.compile(rb"\{L\x00{7}\x07(learner|version)")
@@ -42,6 +44,16 @@ def find_model(files: Files) -> tuple[str, tuple[str, ...]]:
         "The artifact holds no model of a format that has a runtime.",
         "See docs/explain/loading.md for the formats.",
     )
+
+
+def require_scanned(scanned: str, format: str) -> None:
+    """Refuse to load as `format` what was scanned as something else. Raises `model.ambiguous`."""
+    if scanned not in (format, FOLDER):
+        raise InputError(
+            "model.ambiguous",
+            f"The model was scanned as {scanned} and would be loaded as {format}.",
+            "Export it again: a file that two readers understand differently is not loaded.",
+        )
 
 
 def format_of(data: memoryview) -> str | None:
