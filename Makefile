@@ -36,8 +36,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/pip
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing Keepstone and its tools" >&2
-	@$(PY) -m pip install -qq --editable '.[digits,docs,dev,torch,skops,xgboost,lightgbm]' $$($(PY) -c 'import tomllib; \
-	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])') editables
+	@$(PY) -m tools.extras | xargs $(PY) -m pip install -qq --editable
 	@touch $@ $(VENV)/.run
 
 .PHONY: dev
