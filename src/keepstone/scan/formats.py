@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from keepstone.contract.onnx import resembles_onnx
 from keepstone.scan.allowance import Allowance
 from keepstone.scan.archive.zipdir import read_zip
@@ -47,6 +49,9 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     if not data:
         return EMPTY
     head = bytes(data[:_HEAD])
+    # First, since its length may spell the mark of a pickle or of a compressed stream.
+    if _is_safetensors(head, len(data)):
+        return "safetensors"
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         return "pickle"
     for offset, mark, name in _SIGNATURES:
@@ -55,8 +60,6 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     # RFC 1950 2.2: deflate with a window of 32 KiB, and a check over the two bytes.
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
         return "zlib"
-    if _is_safetensors(head, len(data)):
-        return "safetensors"
     # Those without a signature come last, the strictest first.
     if resembles_onnx(head):
         return "onnx"
@@ -65,9 +68,16 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     return UNKNOWN
 
 
+_OBJECT = re.compile(rb"\{[ \t\r\n]*[\"}]")
+_SAFETENSORS = re.compile(rb"\s*[\[{].{0,4000}?\"(data_offsets|__metadata__)\"", re.DOTALL)
+
+
 def _is_safetensors(head: bytes, size: int) -> bool:
+    """A length that fits and the beginning of an object, or the words of such a header."""
     length = int.from_bytes(head[:8], "little")
-    return len(head) > 9 and 2 <= length <= size - 8 and head[8:9] == b"{"
+    if 2 <= length <= size - 8 and _OBJECT.match(head, 8):
+        return True
+    return _SAFETENSORS.match(head, 8) is not None
 
 
 def _zip_of(data: memoryview) -> str:

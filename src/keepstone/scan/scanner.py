@@ -22,6 +22,8 @@ from keepstone.scan.pickle.stream import scan_pickle
 from keepstone.scan.polyglot import find_second_format
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
+from keepstone.scan.tensors.gguf import scan_gguf
+from keepstone.scan.tensors.safetensors import scan_safetensors
 from keepstone.scan.view import Scanner, View, open_view
 from keepstone.vault.staging import Staged
 
@@ -39,8 +41,10 @@ __all__ = [
 
 # The seam: a format's scanner, by the name that `identify` gives it.
 SCANNERS: Mapping[str, Scanner] = {
+    "gguf": scan_gguf,
     "onnx": scan_onnx,
     "pickle": scan_pickle,
+    "safetensors": scan_safetensors,
     **CONTAINERS,
 }
 MAX_FILES = 100_000
