@@ -14,6 +14,9 @@ EMPTY = "empty"
 # A zip archive is called by what its members make of it.
 ZIPS = ("zip", "torch", "keras", "npz")
 
+# What Keras writes beside an archive's configuration.
+_BESIDE_CONFIG = frozenset({"metadata.json", "model.weights.h5", "model.weights.npz"})
+
 # Formats that say what they are at a fixed place: (offset, bytes, name).
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"PK\x03\x04", "zip"),
@@ -86,7 +89,7 @@ def _zip_of(data: memoryview) -> str:
     lasts = {name.rsplit("/", 1)[-1].casefold() for name in names}
     if "data.pkl" in lasts:
         return "torch"
-    if {"config.json", "model.weights.h5"} <= lasts:
+    if "config.json" in names and _BESIDE_CONFIG & lasts:
         return "keras"
     if names and all(name.endswith(".npy") for name in names):
         return "npz"

@@ -17,6 +17,8 @@ from keepstone.core.finding import Finding, Outcome
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.scan.archive.containers import CONTAINERS
 from keepstone.scan.formats import EMPTY, UNKNOWN, identify
+from keepstone.scan.keras.archive import scan_keras
+from keepstone.scan.keras.hdf5 import scan_hdf5
 from keepstone.scan.onnx.structure import scan_onnx
 from keepstone.scan.pickle.stream import scan_pickle
 from keepstone.scan.polyglot import find_second_format
@@ -46,6 +48,8 @@ SCANNERS: Mapping[str, Scanner] = {
     "pickle": scan_pickle,
     "safetensors": scan_safetensors,
     **CONTAINERS,
+    "hdf5": scan_hdf5,
+    "keras": scan_keras,
 }
 MAX_FILES = 100_000
 MAX_DEPTH = 64
