@@ -8,6 +8,7 @@ from keepstone.contract.onnx import resembles_onnx
 from keepstone.scan.allowance import Allowance
 from keepstone.scan.archive.zipdir import read_zip
 from keepstone.scan.pickle.opcodes import resembles_pickle
+from keepstone.scan.tensorflow.schema import identify_graph
 
 UNKNOWN = "unknown"
 EMPTY = "empty"
@@ -64,6 +65,8 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
         return "zlib"
     # Those without a signature come last, the strictest first.
+    if kind := identify_graph(data):
+        return kind
     if resembles_onnx(head):
         return "onnx"
     if resembles_pickle(data, allowance or Allowance()):
@@ -89,7 +92,7 @@ def _zip_of(data: memoryview) -> str:
     lasts = {name.rsplit("/", 1)[-1].casefold() for name in names}
     if "data.pkl" in lasts:
         return "torch"
-    if "config.json" in names and _BESIDE_CONFIG & lasts:
+    if "config.json" in lasts and _BESIDE_CONFIG & lasts:
         return "keras"
     if names and all(name.endswith(".npy") for name in names):
         return "npz"

@@ -24,6 +24,8 @@ from keepstone.scan.pickle.stream import scan_pickle
 from keepstone.scan.polyglot import find_second_format
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
+from keepstone.scan.tensorflow.saved_model import TENSORFLOW, scan_tensorflow
+from keepstone.scan.tensorflow.tflite import scan_tflite
 from keepstone.scan.tensors.gguf import scan_gguf
 from keepstone.scan.tensors.safetensors import scan_safetensors
 from keepstone.scan.view import Scanner, View, open_view
@@ -48,8 +50,10 @@ SCANNERS: Mapping[str, Scanner] = {
     "pickle": scan_pickle,
     "safetensors": scan_safetensors,
     **CONTAINERS,
+    **dict.fromkeys(TENSORFLOW, scan_tensorflow),
     "hdf5": scan_hdf5,
     "keras": scan_keras,
+    "tflite": scan_tflite,
 }
 MAX_FILES = 100_000
 MAX_DEPTH = 64

@@ -49,7 +49,7 @@ TABLE = (
     Rule(
         "tflite.custom_operator",
         MEDIUM,
-        OPEN,
+        FLAGGED,
         "An operator of the model is a custom one: code from elsewhere computes it.",
     ),
     Rule(
