@@ -24,6 +24,7 @@ from keepstone.scan.pickle.stream import scan_pickle
 from keepstone.scan.polyglot import find_second_format
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
+from keepstone.scan.smells.look import smells_of
 from keepstone.scan.tensorflow.saved_model import TENSORFLOW, scan_tensorflow
 from keepstone.scan.tensorflow.tflite import scan_tflite
 from keepstone.scan.tensors.gguf import scan_gguf
@@ -104,7 +105,8 @@ def scan_staged(staged: Staged) -> FileReport:
     if staged.is_single_file:
         return reports[0]
     whole = ScanReport(tuple(reports))
-    return FileReport(SINGLE_FILE, None, staged.size, "folder", whole.outcome, whole.findings)
+    found = whole.outcome, whole.findings, whole.smells
+    return FileReport(SINGLE_FILE, None, staged.size, "folder", *found)
 
 
 def scan_file(path: Path, shown: str | None = None) -> FileReport:
@@ -132,7 +134,8 @@ def _report(view: View) -> FileReport:
     if len(found) == MAX_FINDINGS:
         found = (*found, view.unseen(f"There are more than {MAX_FINDINGS} findings."))
     kind = identify(view.data)
-    return FileReport(view.path, view.sha256, len(view.data), kind, verdict(found), found)
+    smells = smells_of(view, kind)
+    return FileReport(view.path, view.sha256, len(view.data), kind, verdict(found), found, smells)
 
 
 def judge(view: View) -> Iterator[Finding]:

@@ -21,7 +21,14 @@ TABLE = (
         "onnx.external_data",
         HIGH,
         FLAGGED,
-        "A tensor's data lies in another file, which nobody judged.",
+        "A tensor's data lies in a file outside of the model's folder, behind a link, or beyond the"
+        " end of it.",
+    ),
+    Rule(
+        "onnx.external_missing",
+        MEDIUM,
+        OPEN,
+        "A tensor's data lies in another file, which is not beside the model.",
     ),
     Rule(
         "onnx.function_bomb",
