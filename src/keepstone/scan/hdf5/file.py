@@ -73,10 +73,11 @@ class Hdf5:
             self.note("user_block", f"{begin} bytes of something else come first.", 0)
         try:
             block = read_superblock(source, begin)
-            if source.base + block.end > len(self.data):
+            # Behind a block of the user's own, writers differ in where they count from.
+            if block.end > len(self.data):
                 self.note("malformed", "The file ends before its own end.", begin)
-            elif any(self.data[source.base + block.end :]):
-                self.note("hidden", "Bytes follow the end of the file.", source.base + block.end)
+            elif not begin and any(self.data[block.end :]):
+                self.note("hidden", "Bytes follow the end of the file.", block.end)
             if block.extension is not None:
                 self.extension(source, block.extension)
             yield from self.walk(source, block.root)
