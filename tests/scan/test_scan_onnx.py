@@ -235,6 +235,86 @@ def test_a_checker_without_an_answer_leaves_it_open(
     assert rules(report) == {"scan.not_evaluated"}
 
 
+# Weights in files beside the model ---------------------------------------------------------------
+
+
+def beside(folder: Path, location: str = "weights", **numbers: str) -> Path:
+    """A model whose weights lie in the file `weights` of its folder, or where `location` says."""
+    weights = numpy_helper.from_array(np.ones((3, 3), np.float32), "w")
+    found = model(helper.make_node("MatMul", ["x", "w"], ["z"]), initializer=[weights])
+    (folder / "weights").write_bytes(weights.raw_data)
+    tensor = found.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entries = {"location": location, "offset": "0", "length": "36", **numbers}
+    for key, text in entries.items():
+        tensor.external_data.add(key=key, value=text)
+    (folder / "model").write_bytes(found.SerializeToString())
+    return folder / "model"
+
+
+def test_weights_beside_the_model_are_judged_with_it(tmp_path: Path) -> None:
+    assert scan_file(beside(tmp_path)).findings == ()
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "weights").write_bytes(bytes(36))
+    assert scan_file(beside(tmp_path, "below/weights")).findings == ()
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "/etc/passwd",
+        "../weights",
+        "a/../../weights",
+        "C:\\weights",
+        "~/x",
+        "file:///etc/passwd",
+        "",
+    ],
+)
+def test_weights_outside_of_the_folder_are_flagged(
+    tmp_path: Path, no_child: list[int], location: str
+) -> None:
+    assert rules(scan_file(beside(tmp_path, location))) == {"onnx.external_data"}
+    assert no_child == []
+
+
+def test_no_link_is_followed_to_weights(tmp_path: Path, no_child: list[int]) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "way").symlink_to("/etc")
+    os.mkfifo(tmp_path / "pipe")
+    for location in ("link", "way/passwd", "pipe"):
+        report = scan_file(beside(tmp_path, location))
+        assert report.outcome is not Outcome.CLEAN
+    assert no_child == []
+
+
+def test_weights_beyond_the_end_of_their_file_are_flagged(
+    tmp_path: Path, no_child: list[int]
+) -> None:
+    for numbers in ({"length": "37"}, {"offset": "1"}, {"offset": "-1"}, {"length": "0x10"}):
+        assert rules(scan_file(beside(tmp_path, **numbers))) == {"onnx.external_data"}
+    assert no_child == []
+
+
+def test_weights_that_are_not_there_are_not_evaluated(tmp_path: Path, no_child: list[int]) -> None:
+    report = scan_file(beside(tmp_path, "missing"))
+    assert report.outcome is Outcome.NOT_EVALUATED
+    assert rules(report) == {"onnx.external_missing"}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("model", beside(tmp_path).read_bytes())
+    (tmp_path / "packed").write_bytes(packed.getvalue())
+    assert scan_file(tmp_path / "packed").outcome is not Outcome.CLEAN
+    assert no_child == []
+
+
+def test_metadata_that_holds_a_program_is_flagged(judge: Judge, no_child: list[int]) -> None:
+    found = model()
+    found.metadata_props.add(key="note", value="__import__('os').system('id')")
+    assert rules(judge(found)) == {"metadata.program"}
+
+
 # Functions that unfold ------------------------------------------------------------------------
 
 
