@@ -295,8 +295,11 @@ class Lite:
         told = self.b.CreateString("MLIR Converted.")
         root = self.table(
             8,
-            _0=("Uint32", version), _1=("ref", codes), _2=("ref", graphs),
-            _3=("ref", told), _4=("ref", buffers),
+            _0=("Uint32", version),
+            _1=("ref", codes),
+            _2=("ref", graphs),
+            _3=("ref", told),
+            _4=("ref", buffers),
         )
         self.b.Finish(root, b"TFL3")
         return bytes(self.b.Output())

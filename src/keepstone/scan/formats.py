@@ -54,7 +54,7 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
         return EMPTY
     head = bytes(data[:_HEAD])
     # First, since its length may spell the mark of a pickle or of a compressed stream.
-    if _is_safetensors(head, len(data)):
+    if _is_safetensors(head, data):
         return "safetensors"
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         return "pickle"
@@ -78,10 +78,14 @@ _OBJECT = re.compile(rb"\{[ \t\r\n]*[\"}]")
 _SAFETENSORS = re.compile(rb"\s*[\[{].{0,4000}?\"(data_offsets|__metadata__)\"", re.DOTALL)
 
 
-def _is_safetensors(head: bytes, size: int) -> bool:
-    """A length that fits and the beginning of an object, or the words of such a header."""
+def _is_safetensors(head: bytes, data: memoryview) -> bool:
+    """A length that ends where a JSON text does; or such a text behind a length that lies."""
     length = int.from_bytes(head[:8], "little")
-    if 2 <= length <= size - 8 and _OBJECT.match(head, 8):
+    fits, opens = 2 <= length <= len(data) - 8, _OBJECT.match(head, 8) is not None
+    if fits and not opens and head[8:9] in (b"{", b"["):
+        return bytes(data[7 + length : 8 + length]) in (b"}", b"]", b" ", b"\n", b"\t", b"\r")
+    # The beginning of a text is no length.
+    if opens and (fits or not all(32 <= byte < 127 for byte in head[:8])):
         return True
     return _SAFETENSORS.match(head, 8) is not None
 

@@ -40,6 +40,7 @@ class FileReport:
     """The verdict on one file. `sha256` is None where it could not be read.
 
     `smells` are what is odd about it without being wrong: they have no part in the verdict.
+    `reads` are the files of data that it reads beside it.
     """
 
     path: str
@@ -49,6 +50,7 @@ class FileReport:
     outcome: Outcome
     findings: tuple[Finding, ...]
     smells: tuple[Finding, ...] = ()
+    reads: tuple[str, ...] = ()
 
     @property
     def digest(self) -> Digest:

@@ -16,6 +16,7 @@ from keepstone.core.digest import SINGLE_FILE
 from keepstone.core.finding import Finding, Outcome
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.scan.archive.containers import CONTAINERS
+from keepstone.scan.datafiles import data_files, settle
 from keepstone.scan.formats import EMPTY, UNKNOWN, identify
 from keepstone.scan.keras.archive import scan_keras
 from keepstone.scan.keras.hdf5 import scan_hdf5
@@ -79,14 +80,14 @@ def scan_paths(paths: Sequence[Path], observer: Observer | None = None) -> ScanR
         for file in iter([path]) if named else _walk(path):
             if len(reports) >= MAX_FILES:
                 reports.append(_open(str(path), f"There are more than {MAX_FILES} files."))
-                return ScanReport(tuple(reports))
+                return ScanReport(settle(reports))
             if observer is not None:
                 observer(file.path if isinstance(file, FileReport) else str(file))
             if isinstance(file, FileReport):
                 reports.append(file)
             else:
                 reports.append(_scan_named(file) if named else scan_file(file))
-    return ScanReport(tuple(reports))
+    return ScanReport(settle(reports))
 
 
 def scan_staged(staged: Staged) -> FileReport:
@@ -104,7 +105,7 @@ def scan_staged(staged: Staged) -> FileReport:
         reports.append(report)
     if staged.is_single_file:
         return reports[0]
-    whole = ScanReport(tuple(reports))
+    whole = ScanReport(settle(reports))
     found = whole.outcome, whole.findings, whole.smells
     return FileReport(SINGLE_FILE, None, staged.size, "folder", *found)
 
@@ -134,8 +135,9 @@ def _report(view: View) -> FileReport:
     if len(found) == MAX_FINDINGS:
         found = (*found, view.unseen(f"There are more than {MAX_FINDINGS} findings."))
     kind = identify(view.data)
-    smells = smells_of(view, kind)
-    return FileReport(view.path, view.sha256, len(view.data), kind, verdict(found), found, smells)
+    odd, reads = smells_of(view, kind), data_files(view, kind)
+    size, outcome = len(view.data), verdict(found)
+    return FileReport(view.path, view.sha256, size, kind, outcome, found, odd, reads)
 
 
 def judge(view: View) -> Iterator[Finding]:

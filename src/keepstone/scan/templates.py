@@ -173,6 +173,9 @@ class _Look:
         # Macros first: calls bind their parameters, wherever they are defined.
         for node in sorted(found, key=lambda node: type(node).__name__ != "Macro"):
             self.note(node)
+        if _counted(tree) > MAX_COUNT:
+            reason = f"The template counts to more than {MAX_COUNT}."
+            yield TemplateProblem("template.exhausts", reason, 1)
         for node in found:
             visit = getattr(self, f"on_{type(node).__name__.lower()}", None)
             if visit is not None:
@@ -409,6 +412,31 @@ def _flat(tree: nodes.Node) -> list[Any]:
         found.append(node)
         stack.extend(node.iter_child_nodes())
     return found
+
+
+def _counted(tree: nodes.Template) -> int:
+    """How often the innermost loop runs, where loops over constant ranges lie in one another."""
+    most = 0
+    stack: list[tuple[Any, int]] = [(tree, 1)]
+    while stack:
+        node, times = stack.pop()
+        most = max(most, times)
+        inner: Any = node
+        if type(node).__name__ == "For":
+            times *= _length(inner.iter)
+        stack.extend((child, times) for child in node.iter_child_nodes())
+    return most
+
+
+def _length(node: Any) -> int:
+    kind = type(node).__name__
+    if kind == "Call" and type(node.node).__name__ == "Name" and node.node.name == "range":
+        counts = [item.value for item in node.args if type(item).__name__ == "Const"]
+        return max((n for n in counts if type(n) is int and n > 0), default=1)
+    if kind == "Mul":
+        sides = [side.value for side in (node.left, node.right) if type(side).__name__ == "Const"]
+        return max((n for n in sides if type(n) is int and n > 0), default=1)
+    return 1
 
 
 def _shown(name: str) -> str:

@@ -43,15 +43,19 @@ def program_in(text: str) -> str:
 def _holds_pickle(text: str) -> bool:
     if len(text) < 16 or len(text) > _LONGEST:
         return False
-    raw = text.encode("utf-8", "surrogatepass")
+    raws = [text.encode("utf-8", "surrogatepass")]
+    if text.isascii() is False and all(ord(character) < 256 for character in text):
+        raws.append(text.encode("latin-1"))
     if _BASE64.fullmatch(text) is not None:
         try:
-            raw = base64.b64decode(text.translate({45: 43, 95: 47}) + "===")
+            raws = [base64.b64decode(text.translate({45: 43, 95: 47}) + "===")]
         except (binascii.Error, ValueError):
             return False
         # In text form a pickle ends with STOP; base64 of anything else rarely begins as one.
-        if raw[:1] != b"\x80":
+        if raws[0][:1] != b"\x80":
             return False
     elif not text.endswith("."):
         return False
-    return resembles_importing_pickle(memoryview(raw), Allowance(opcodes=50_000))
+    return any(
+        resembles_importing_pickle(memoryview(raw), Allowance(opcodes=50_000)) for raw in raws
+    )

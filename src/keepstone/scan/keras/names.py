@@ -181,7 +181,8 @@ def _by_name(name: str) -> Standing:
 def _elsewhere(name: str, module: str) -> Standing:
     root = module.partition(".")[0]
     if root in _FAMILY and re.fullmatch(r"[\w.]+", module, re.ASCII):
-        return Standing("keras.custom_object", f"The class {module}.{name} must come from there")
+        word = "custom_object" if root == "__main__" else "unknown_class"
+        return Standing(f"keras.{word}", f"The class {module}.{name} must come from there")
     return Standing("keras.import", f"The name {module}.{name} is not of Keras")
 
 
@@ -189,5 +190,5 @@ def _unknown_of_keras(name: str, module: str) -> Standing:
     """A class that a later version may have, or a tool of Keras' that no model is made of."""
     parts = [part for part in module.split(".")[1:] if part not in _INNER and part != "python"]
     if name[:1].isupper() and (not parts or parts[0] in _PARTS) and name.isalnum():
-        return Standing("keras.custom_object", f"The class {module}.{name} is not known here")
+        return Standing("keras.unknown_class", f"The class {module}.{name} is not known here")
     return Standing("keras.import", f"The name {module}.{name} is no part of a model")

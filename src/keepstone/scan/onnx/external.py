@@ -31,6 +31,7 @@ class ExternalFiles:
     """Descriptors of the files that were opened, by the names that the model gives them."""
 
     folder: int | None
+    model: os.stat_result
     files: dict[str, int] = field(default_factory=dict)
     size: int = 0
 
@@ -38,7 +39,9 @@ class ExternalFiles:
     @contextmanager
     def beside(cls, view: View) -> Iterator[ExternalFiles]:
         """The files beside `view`, which has none where it is a member of something."""
-        found = cls(_folder_of(view))
+        # A member of something has no folder; what stands for its file then does not matter.
+        model = os.fstat(view.source) if view.source is not None else os.stat(os.devnull)  # noqa: PTH116
+        found = cls(_folder_of(view), model)
         try:
             yield found
         finally:
@@ -58,13 +61,15 @@ class ExternalFiles:
         try:
             descriptor = _open_below(self.folder, location)
         except (FileNotFoundError, NotADirectoryError):
-            return "onnx.external_missing", "no such file is beside the model"
+            return "onnx.external_data", "no such file is beside the model"
         except OSError:
             return "onnx.external_data", "a link leads there, or it cannot be opened"
         status = os.fstat(descriptor)
         problem = None
         if not stat.S_ISREG(status.st_mode):
             problem = "onnx.external_data", "that is no regular file"
+        elif os.path.samestat(status, self.model):
+            problem = "onnx.external_data", "that is the model itself"
         elif reach > status.st_size:
             problem = "onnx.external_data", "a tensor reaches beyond the end of it"
         elif len(self.files) >= MAX_FILES or self.size + status.st_size > MAX_BYTES:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from keepstone.contract.onnx import OnnxFunction, OnnxModel, read_onnx
 from keepstone.core.finding import Finding
 from keepstone.errors import InputError
+from keepstone.scan.onnx.bombs import constant_bombs
 from keepstone.scan.onnx.checker import Checked, check_with_runtime
 from keepstone.scan.onnx.external import ExternalFiles
 from keepstone.scan.rules import RULES, printable
@@ -100,6 +101,9 @@ def _structure(model: OnnxModel, view: View) -> Iterator[Finding]:
     if model.sparse_elements > MAX_SPARSE_ELEMENTS:
         reason = f"A sparse tensor unfolds to {model.sparse_elements} elements."
         yield view.finding("onnx.too_large", reason)
+    for operator, size in constant_bombs(view.data):
+        reason = f"The operator {operator} makes {size} elements out of constants."
+        yield view.finding("onnx.constant_bomb", reason)
     for name in model.unknown_fields:
         yield view.finding("onnx.unknown_field", f"The field {name} is not known.")
 

@@ -61,8 +61,8 @@ TABLE = (
     Rule(
         "keras.custom_object",
         MEDIUM,
-        OPEN,
-        "The configuration needs a class or function that is neither Keras' own nor in the file.",
+        FLAGGED,
+        "The configuration needs a class or function that is not Keras' own: code from elsewhere.",
     ),
     Rule(
         "keras.import",
@@ -87,5 +87,11 @@ TABLE = (
         HIGH,
         FLAGGED,
         "Loading the configuration reads a file of the host or an address on the network.",
+    ),
+    Rule(
+        "keras.unknown_class",
+        MEDIUM,
+        OPEN,
+        "The configuration names a class that a later Keras, or a package of its house, may have.",
     ),
 )

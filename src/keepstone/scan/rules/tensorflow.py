@@ -43,8 +43,9 @@ TABLE = (
     Rule(
         "tf.unknown_operator",
         MEDIUM,
-        OPEN,
-        "An operator of the graph is not known here: it may come from a library of its own.",
+        FLAGGED,
+        "An operator of the graph is not on the list of those that only compute: it needs a library"
+        " of its own, or does more than that.",
     ),
     Rule(
         "tflite.custom_operator",

@@ -29,7 +29,7 @@ MAX_NAME = 4096
 _TRACED = 256
 _STRINGS = frozenset({"value"})
 # Attributes that are themselves the names of files: which operator, which attribute, what is fine.
-_BY_ATTRIBUTE = {
+BY_ATTRIBUTE = {
     "PrintV2": ("output_stream", ("stderr", "stdout", "log(info)", "log(warning)", "log(error)")),
     "DecodeProtoV2": ("descriptor_source", ("", "local://")),
     "EncodeProto": ("descriptor_source", ("", "local://")),
@@ -38,8 +38,8 @@ _OUTSIDE = re.compile(
     rb"^\s*([/~\\]|[A-Za-z]:[\\/]|[A-Za-z][A-Za-z0-9+.\-]*://)|(^|[/\\])\.\.([/\\]|$)"
 )
 # Which input of each operator names the files; None: all of them.
-_NAMED_BY = {"MergeV2Checkpoints": None, "InitializeTableFromTextFile": 1}
-_NAMED_BY["InitializeTableFromTextFileV2"] = 1
+_TABLES = ("InitializeTableFromTextFile", "InitializeTableFromTextFileV2")
+_NAMED_BY: dict[str, int | None] = {"MergeV2Checkpoints": None, **dict.fromkeys(_TABLES)}
 
 
 class Met(NamedTuple):
@@ -130,7 +130,7 @@ class GraphWalk:
 
     def texts(self, operator: str, attributes: list[Field]) -> Iterator[bytes]:
         """The texts of a constant, or of the attribute that names a file."""
-        known = _BY_ATTRIBUTE.get(operator)
+        known = BY_ATTRIBUTE.get(operator)
         if operator not in ("Const", "HostConst") and known is None:
             return
         wanted = _STRINGS if known is None else frozenset({known[0]})
@@ -155,8 +155,8 @@ class GraphWalk:
         if met is Op.HOST:
             reason = f"The operator {shown} reaches out of the graph."
             yield Met("tf.host_operator", reason, node.offset, place)
-        elif node.operator in _BY_ATTRIBUTE:
-            key, fine = _BY_ATTRIBUTE[node.operator]
+        elif node.operator in BY_ATTRIBUTE:
+            key, fine = BY_ATTRIBUTE[node.operator]
             for text in node.texts:
                 plain = text.decode("utf-8", "replace")
                 if plain not in fine and not plain.startswith("bytes://"):

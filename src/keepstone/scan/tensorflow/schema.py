@@ -82,8 +82,9 @@ def identify_graph(data: memoryview) -> str:
         return "graph_def"
     if wires <= {(n, 2) for n in range(1, 8)} and _is_meta_graph(data, 0, len(data)):
         return "meta_graph"
-    if {1, 2, 3, 4} <= numbers and wires <= {*((n, 0) for n in range(1, 6)), (6, 2), (7, 2)}:
-        return "tf_fingerprint" if len(data) < 1024 else ""
+    hashes = {*((n, 0) for n in range(1, 6)), (6, 2), (7, 2)}
+    if (2, 0) in wires and wires <= hashes and len(data) < 1024:
+        return "tf_fingerprint"
     return ""
 
 

@@ -19,14 +19,17 @@ from keepstone.core.finding import Finding
 from keepstone.scan.archive.containers import member_content
 from keepstone.scan.archive.zipdir import ends_as_zip, read_zip
 from keepstone.scan.formats import UNKNOWN, identify
+from keepstone.scan.pickle.opcodes import resembles_importing_pickle
 from keepstone.scan.rules import printable
 from keepstone.scan.tensorflow.flatbuffer import Flat, FlatError, Table
+from keepstone.scan.tensorflow.graph import BY_ATTRIBUTE
 from keepstone.scan.tensorflow.ops import FILES, HOST, Op, standing
 from keepstone.scan.texts import program_in
 from keepstone.scan.view import View
 
 # BuiltinOperator: the last that is known, and those that only name others.
 _LAST_BUILTIN = 209
+_IMPOSSIBLE = 1000
 _CUSTOM, _DELEGATE, _PLACEHOLDER, _CUSTOM_CALL = 32, 51, 127, 173
 # Custom operators of TFLite's own libraries and of MediaPipe, which only compute.
 _KNOWN = frozenset(
@@ -61,6 +64,7 @@ _BITS = {
 }
 _WORDS = re.compile(rb"[A-Za-z_][A-Za-z0-9_]{2,}")
 _SLACK = 1 << 16
+_PICKLES = re.compile(rb"\x80[\x02-\x05]|[(c]\w+\n")
 
 
 def scan_tflite(view: View) -> Iterator[Finding]:
@@ -74,9 +78,12 @@ def scan_tflite(view: View) -> Iterator[Finding]:
         return
     if ends_as_zip(view.data):
         yield from _archive(view, model.flat.reach)
-    elif any(view.data[model.flat.reach + _SLACK :]):
-        left = len(view.data) - model.flat.reach
-        yield view.finding("tflite.hidden", f"{left} bytes follow the model.", model.flat.reach)
+        return
+    rest = view.data[model.flat.reach :]
+    if any(rest[_SLACK:]):
+        yield view.finding("tflite.hidden", f"{len(rest)} bytes follow the model.")
+    elif _holds_pickle(bytes(rest[:_SLACK]), view):
+        yield view.finding("tflite.hidden", "A pickle follows the model.")
 
 
 @dataclass(slots=True)
@@ -106,6 +113,7 @@ class _Model:
         for subgraph in root.tables(2):
             yield from self.subgraph(subgraph)
         for entry in root.tables(6):
+            entry.text(0)
             if entry.number(1, 4) >= len(self.buffers):
                 raise FlatError("malformed", "Metadata names a buffer that is not there.", entry.at)
         if what := program_in(root.text(3)):
@@ -127,7 +135,7 @@ class _Model:
         if builtin == _CUSTOM_CALL or (builtin == _CUSTOM and not custom):
             yield self.view.finding("tflite.custom_operator", "An operator calls what has no name.")
         elif builtin == _CUSTOM and custom.startswith("Flex"):
-            met = standing(custom[4:])
+            met = Op.HOST if custom[4:] in BY_ATTRIBUTE else standing(custom[4:])
             if met in (Op.HOST, Op.FILES):
                 reason = f"The operator {name} is TensorFlow's, and reaches out of the graph."
                 yield self.view.finding("tflite.host_operator", reason)
@@ -137,10 +145,13 @@ class _Model:
             yield self.view.finding("tflite.unknown", "The model is compiled for an Edge TPU.")
         elif builtin == _CUSTOM and custom not in _KNOWN:
             yield self.view.finding("tflite.custom_operator", f"The operator {name} is custom.")
+        elif not 0 <= builtin < _IMPOSSIBLE:
+            raise FlatError("malformed", f"There is no operator {builtin}.", 0)
         elif builtin in (_DELEGATE, _PLACEHOLDER) or builtin > _LAST_BUILTIN:
             yield self.view.finding("tflite.unknown", f"The operator {builtin} is not known.")
 
     def subgraph(self, subgraph: Table) -> Iterator[Finding]:
+        subgraph.text(4)
         count = 0
         for tensor in subgraph.tables(0):
             count += 1
@@ -156,6 +167,7 @@ class _Model:
 
     def tensor(self, tensor: Table) -> None:
         shape, kind, buffer = tensor.numbers(0), tensor.number(1, 1), tensor.number(2, 4)
+        tensor.text(3)
         if buffer >= len(self.buffers):
             raise FlatError("malformed", "A tensor names a buffer that is not there.", tensor.at)
         if len(shape) > 64 or any(length < 0 for length in shape):
@@ -211,6 +223,12 @@ def _archive(view: View, reach: int) -> Iterator[Finding]:
             yield view.finding(rule, why, None, entry.name)
         elif not _is_text(content, view):
             yield from view.inside(entry.name, content)
+
+
+def _holds_pickle(rest: bytes, view: View) -> bool:
+    """Tables that are not read here may end behind what was: so a pickle may begin anywhere."""
+    places = [found.start() for found in _PICKLES.finditer(rest)][:200]
+    return any(resembles_importing_pickle(memoryview(rest)[at:], view.allowance) for at in places)
 
 
 def _is_text(content: memoryview, view: View) -> bool:

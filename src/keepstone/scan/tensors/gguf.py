@@ -103,7 +103,9 @@ class _File:
             # Since version 3 a file may be big-endian; its version tells.
             self.order, version = ">", int.from_bytes(version.to_bytes(4, "little"), "big")
         if not 1 <= version <= 3:
-            raise _BrokenError("unknown", f"The version {version} is not known.", 4)
+            # A few versions from now there may be such a file; never one of version 0 or 4242.
+            word = "unknown" if 3 < version <= 16 else "malformed"
+            raise _BrokenError(word, f"The version {version} is not known.", 4)
         self.wide = version > 1
         tensors, entries = self.length(), self.length()
         self.check_count(tensors, 24 if self.wide else 20, "tensors")
@@ -230,7 +232,7 @@ class _File:
             kind, offset = self.number("I"), self.number("Q")
             if kind not in _BLOCKS:
                 reason = f"The tensor {shown!r} has the type {kind}, which is not known."
-                raise _BrokenError("unknown", reason, begin)
+                raise _BrokenError("unknown" if kind < 128 else "malformed", reason, begin)
             block, width = _BLOCKS[kind]
             elements = prod(shape)
             # ggml keeps both in a signed 64-bit number.

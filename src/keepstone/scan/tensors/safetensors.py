@@ -11,6 +11,7 @@ larger than 16 MiB (it allows 100 MB).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
@@ -26,6 +27,7 @@ MAX_HEADER = 16 << 20
 _METADATA = "__metadata__"
 _FIELDS = frozenset({"dtype", "shape", "data_offsets"})
 _MOST = (1 << 64) - 1
+_PLAUSIBLE = re.compile(r"[A-Z]{1,3}(1|2|4|6|8|12|16|24|32|64|128|256)(_E\dM\d(FN|FNUZ|B11FNUZ)?)?")
 # Bits of one element.
 _BITS = {
     **dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 8),
@@ -137,7 +139,9 @@ def _places(header: dict[str, Any], base: int) -> Iterator[TensorPlace]:
             raise _BrokenError("malformed", f"The tensor {shown!r} ends before it begins.")
         if dtype not in _BITS:
             reason = f"The tensor {shown!r} has the type {printable(dtype)!r}, which is not known."
-            raise _BrokenError("unknown", reason)
+            # A later version may add numbers of another form, and nothing else.
+            word = "unknown" if _PLAUSIBLE.fullmatch(dtype) else "malformed"
+            raise _BrokenError(word, reason)
         # (5)
         bits = _product(shape, shown) * _BITS[dtype]
         if bits % 8 or bits // 8 != offsets[1] - offsets[0]:
