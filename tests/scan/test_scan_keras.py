@@ -199,19 +199,27 @@ def test_every_part_is_looked_at(scan: Callable[[bytes], FileReport], part: str)
     [
         layer("Mine", "__main__") | {"registered_name": "Custom>Mine"},
         layer("Mine", None) | {"class_name": "Custom>Mine"},
-        layer("Mine", "keras_hub.layers"),
-        layer("BrandNewLayer", "keras.layers"),
+        layer("Dense", "keras.layers") | {"registered_name": "Custom>Dense"},
         layer("function", "builtins") | {"config": "my_loss"},
         layer("TFOpLambda", None, function="no.such"),
         layer("TensorFlowOpLayer", None, node_def="{"),
     ],
 )
-def test_what_must_come_from_elsewhere_is_not_evaluated(
+def test_what_must_come_from_elsewhere_is_flagged(
     scan: Callable[[bytes], FileReport], found: Config
 ) -> None:
     report = scan(archive(model(found)))
-    assert report.outcome is Outcome.NOT_EVALUATED
+    assert report.outcome is Outcome.FLAGGED
     assert rules(report) == {"keras.custom_object"}
+
+
+@pytest.mark.parametrize("module", ["keras_hub.layers", "keras.layers", "keras.src.layers.core"])
+def test_what_a_later_keras_may_have_is_not_evaluated(
+    scan: Callable[[bytes], FileReport], module: str
+) -> None:
+    report = scan(archive(model(layer("BrandNewLayer", module))))
+    assert report.outcome is Outcome.NOT_EVALUATED
+    assert rules(report) == {"keras.unknown_class"}
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from keepstone.scan.onnx import structure as scan_onnx_module
 from keepstone.scan.onnx.checker import Checked, CheckLimits, check_with_runtime
 from keepstone.scan.onnx.structure import MAX_EXPANDED_NODES, expanded_nodes
 from keepstone.scan.report import FileReport
-from keepstone.scan.scanner import scan_file
+from keepstone.scan.scanner import scan_file, scan_paths
 
 Judge = Callable[[onnx.ModelProto | bytes], FileReport]
 
@@ -297,16 +297,37 @@ def test_weights_beyond_the_end_of_their_file_are_flagged(
     assert no_child == []
 
 
-def test_weights_that_are_not_there_are_not_evaluated(tmp_path: Path, no_child: list[int]) -> None:
-    report = scan_file(beside(tmp_path, "missing"))
-    assert report.outcome is Outcome.NOT_EVALUATED
-    assert rules(report) == {"onnx.external_missing"}
+def test_weights_that_are_not_there_are_flagged(tmp_path: Path, no_child: list[int]) -> None:
+    for location in ("missing", "missing/weights", "model"):
+        assert rules(scan_file(beside(tmp_path, location))) == {"onnx.external_data"}
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("model", beside(tmp_path).read_bytes())
     (tmp_path / "packed").write_bytes(packed.getvalue())
     assert scan_file(tmp_path / "packed").outcome is not Outcome.CLEAN
     assert no_child == []
+
+
+def test_weights_are_data_beside_a_clean_model(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    beside(tmp_path / "folder")
+    (tmp_path / "folder" / "weights").write_bytes(bytes(range(100, 136)))
+    files = scan_paths([tmp_path / "folder"]).files
+    assert [(file.format, file.outcome) for file in files] == [
+        ("onnx", Outcome.CLEAN),
+        ("data", Outcome.CLEAN),
+    ]
+
+
+@pytest.mark.parametrize("operator", ["ConstantOfShape", "Expand", "Tile"])
+def test_a_bomb_out_of_constants_is_flagged(
+    judge: Judge, no_child: list[int], operator: str
+) -> None:
+    for lengths, found in (([1 << 20, 1 << 20], {"onnx.constant_bomb"}), ([3, 3], set())):
+        shape = numpy_helper.from_array(np.array(lengths, np.int64), "s")
+        inputs = ["s"] if operator == "ConstantOfShape" else ["x", "s"]
+        node = helper.make_node(operator, inputs, ["z"])
+        assert rules(judge(model(node, initializer=[shape]))) == found
 
 
 def test_metadata_that_holds_a_program_is_flagged(judge: Judge, no_child: list[int]) -> None:

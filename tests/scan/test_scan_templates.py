@@ -95,6 +95,10 @@ def test_ordinary_templates_pass(text: str) -> None:
         ("{% debug %}", "template.loads"),
         ("{{ range(1000000000) }}", "template.exhausts"),
         ("{{ 'a' * 1000000000 }}", "template.exhausts"),
+        (
+            "{% for a in range(9999) %}{% for b in range(9999) %}x{% endfor %}{% endfor %}",
+            "template.exhausts",
+        ),
         ("{{ 10 ** 9 ** 9 }}", "template.exhausts"),
         ("{{ x|no_such_filter }}", "template.unknown"),
         ("{{ x is no_such_test }}", "template.unknown"),
