@@ -32,8 +32,8 @@ NOT_FUNCTIONS = frozenset({"get", "serialize", "deserialize"})
 
 def classes() -> Iterator[str]:
     """Every class that Keras saves by name, wherever it is defined."""
-    import keras.src  # type: ignore[import-not-found]
-    from keras.src.saving.keras_saveable import KerasSaveable  # type: ignore[import-not-found]
+    import keras.src
+    from keras.src.saving.keras_saveable import KerasSaveable
 
     for module in pkgutil.walk_packages(keras.src.__path__, "keras.src."):
         if not module.name.endswith("_test"):

@@ -49,9 +49,13 @@ ESCAPES = [
     "{{ __import__('os') }}",
     "{% filter attr('__class__') %}x{% endfilter %}",
     "{% generation %}{{ x.__class__ }}{% endgeneration %}",
+    "".join(f"{{% set k = 'decoy{i}' %}}" for i in range(99))
+    + "{% set k = '__cla' %}{{ ''[k ~ 'ss__'] }}",
+    "{% set k = '_' %}{% set k = k ~ '_init_' %}{{ ''[k ~ '_'] }}",
     "{{ x.__class__ ",
 ]
 HONEST = [
+    "".join(f"{{% set k = 'decoy{i}' %}}" for i in range(99)) + "{{ ''[k ~ 's'] }}",
     "",
     "Just text about __init__ and `if __name__ == '__main__'`.",
     "{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>\\n' +"
@@ -59,6 +63,8 @@ HONEST = [
     "{% if not loop.last and messages[loop.index0 - 1].role == 'user' %}{% break %}{% endif %}",
     "{% generation %}{{ m.content }}{% endgeneration %}",
     "{{ message['content_' ~ lang] }}{{ names[key|lower] }}{{ table[key + '_name'] }}",
+    "{% set ns = namespace(i=0) %}{% set ns.i = ns.i + 1 %}{{ messages[ns.i].role }}"
+    "{% set j = 0 %}{% set j = j + 1 %}{{ messages[j] }}{{ messages[ns.i + 1] }}",
     "{% set ns = namespace(last=-1, text='') %}{% set ns.last = loop.index0 %}"
     "{% set ns.text = ns.text ~ m.content %}{{ messages[ns.last].role }}",
     "{%- macro args(value, depth=0) -%}{%- for key in value if key not in ('a', 'b') -%}"

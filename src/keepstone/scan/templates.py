@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from jinja2.environment import Environment
 
 # The longest that real models bring are some 30 kB.
-MAX_LENGTH = 512 << 10
+MAX_LENGTH = 128 << 10
 MAX_COUNT = 1_000_000
 _MAX_NODES = 200_000
-_MAX_FOLDS = 20_000
+_MAX_FOLDS = 50_000
+# More ways than these to read one expression, and it counts as one that could be anything.
+_MAX_WAYS = 16
 
 # Attributes without underscores in front that lead to frames, code and globals.
 _INTERNALS = frozenset(
@@ -164,6 +166,8 @@ class _Look:
     values: dict[str, list[nodes.Node]] = field(default_factory=dict)
     macros: dict[str, list[str]] = field(default_factory=dict)
     folds: int = _MAX_FOLDS
+    active: set[str] = field(default_factory=set)
+    known: dict[str, list[_Text]] = field(default_factory=dict)
 
     def problems(self, tree: nodes.Template) -> Iterator[TemplateProblem]:
         found = _flat(tree)
@@ -255,10 +259,10 @@ class _Look:
                 for part in _branches(node):
                     yield from self.texts(part, depth + 1)
             case "List" | "Tuple":
-                for part in node.items[:100]:
+                for part in node.items:
                     yield from self.texts(part, depth + 1)
             case "Dict":
-                for pair in node.items[:100]:
+                for pair in node.items:
                     yield from self.texts(pair.key, depth + 1)
                     yield from self.texts(pair.value, depth + 1)
             case "Filter":
@@ -274,11 +278,25 @@ class _Look:
                 yield _OPEN
             case "Name" | "Getattr":
                 name = node.name if type(node).__name__ == "Name" else f".{node.attr}"
-                for value in self.values.get(name, ())[:50]:
-                    yield from self.texts(value, depth + 1)
+                yield from self.named(name, depth)
+
+    def named(self, name: str, depth: int) -> list[_Text]:
+        """What a name may stand for. What it is made of itself adds nothing: a counter is none."""
+        if name in self.known:
+            return self.known[name]
+        if name in self.active:
+            return []
+        first = not self.active
+        self.active.add(name)
+        values = self.values.get(name, [])
+        found = _few(text for value in values for text in self.texts(value, depth + 1))
+        self.active.discard(name)
+        if first:
+            self.known[name] = found
+        return found
 
     def some(self, node: Any, depth: int = 0) -> list[_Text]:
-        return list(dict.fromkeys(self.texts(node, depth + 1)))[:50]
+        return _few(self.texts(node, depth + 1))
 
     def joined(self, parts: list[nodes.Expr], depth: int) -> Iterator[_Text]:
         yield from _joins([self.some(part, depth) or [_OPEN] for part in parts])
@@ -383,9 +401,19 @@ class _Look:
 def _joins(parts: list[list[_Text]]) -> Iterator[_Text]:
     """Every way to put one text of each part in a row, as far as their ends are known."""
     made = [_Text("", "", True)]
-    for options in parts:
-        made = [_join(left, right) for left in made for right in options][:50]
-    yield from made
+    for options in parts[:256]:
+        made = _few(_join(left, right) for left in made for right in options)
+    yield from made if len(parts) <= 256 else [_OPEN]
+
+
+def _few(texts: Iterable[_Text]) -> list[_Text]:
+    """The different ones; where there are too many, one that could be anything."""
+    found: dict[_Text, None] = {}
+    for text in texts:
+        found[text] = None
+        if len(found) > _MAX_WAYS:
+            return [_OPEN]
+    return list(found)
 
 
 def _join(left: _Text, right: _Text) -> _Text:

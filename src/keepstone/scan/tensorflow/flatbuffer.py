@@ -30,7 +30,7 @@ class Flat:
     """The file, how many reads are left, and how far into it any read has reached."""
 
     data: memoryview
-    left: int = 20_000_000
+    left: int = 4_000_000
     reach: int = 0
 
     def number(self, form: struct.Struct, at: int) -> int:

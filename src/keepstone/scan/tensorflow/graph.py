@@ -151,6 +151,8 @@ class GraphWalk:
 
     def judge(self, name: str, node: _Node, place: str) -> Iterator[Met]:
         met = standing(node.operator)
+        if met is Op.ALLOWED and node.operator not in BY_ATTRIBUTE:
+            return
         shown = f"{node.operator[:100]} ({name[:100]})"
         if met is Op.HOST:
             reason = f"The operator {shown} reaches out of the graph."

@@ -31,7 +31,7 @@ from keepstone.scan.tensorflow.schema import (
 )
 from keepstone.scan.view import View
 
-MAX_WORK = 200_000_000
+MAX_WORK = 80_000_000
 MAX_SIZE = (1 << 31) - 1
 MAX_METADATA = 64 << 20
 _OUTSIDE = re.compile(r"^\s*[/~\\]|^[A-Za-z]:|://|(^|[/\\])\.\.([/\\]|$)|\x00")

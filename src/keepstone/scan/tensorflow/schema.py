@@ -55,6 +55,7 @@ KERAS_METADATA = _message("SavedMetadata", (1,), {_BS: (1,)})
 KERAS_OBJECT = _message("keras.SavedObject", (4, 5), {_V: (2,), _B: (3, 4, 5, 6)})
 FINGERPRINT = _message("FingerprintDef", (), {_V: (1, 2, 3, 4, 5), _B: (6, 7)})
 
+_MAX_LOOKED = 4096
 _NAME = re.compile(rb"[A-Za-z0-9_.>][A-Za-z0-9_.>/\-]*")
 _IDENTIFIER = re.compile(rb"_?tf_[a-z_]+|_[a-z_]{2,40}")
 
@@ -93,7 +94,8 @@ def _top(data: memoryview, start: int, end: int) -> list[tuple[int, int, int, in
     reader, at = Reader(data, "tf", 1), start
     found: list[tuple[int, int, int, int]] = []
     try:
-        while at < end and len(found) < 1_000_000:
+        # What follows the first few thousand is left to the scanner, which reads all of it.
+        while at < end and len(found) < _MAX_LOOKED:
             tag, at = reader.varint(at, end, 5)
             number, wire = tag >> 3, tag & 7
             if not 0 < number < 32 or wire not in (0, 2):

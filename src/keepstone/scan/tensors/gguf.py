@@ -22,7 +22,7 @@ from keepstone.scan.texts import program_in
 from keepstone.scan.view import View
 
 # Well above the largest vocabularies and models.
-MAX_ENTRIES = 5_000_000
+MAX_ENTRIES, MAX_TENSORS, MAX_KEYS = 5_000_000, 200_000, 65_536
 MAX_TEXT = 4 << 20
 MAX_NAME = 128
 _STRING, _ARRAY, _BOOL = 8, 9, 7
@@ -108,8 +108,8 @@ class _File:
             raise _BrokenError(word, f"The version {version} is not known.", 4)
         self.wide = version > 1
         tensors, entries = self.length(), self.length()
-        self.check_count(tensors, 24 if self.wide else 20, "tensors")
-        self.check_count(entries, 13 if self.wide else 9, "keys")
+        self.check_count(tensors, 24 if self.wide else 20, "tensors", MAX_TENSORS)
+        self.check_count(entries, 13 if self.wide else 9, "keys", MAX_KEYS)
         # (2)
         for _ in range(entries):
             yield from self.entry(view)
@@ -129,12 +129,12 @@ class _File:
     def length(self) -> int:
         return self.number("Q" if self.wide else "I")
 
-    def check_count(self, count: int, least: int, what: str) -> None:
+    def check_count(self, count: int, least: int, what: str, most: int = MAX_ENTRIES) -> None:
         if count * least > len(self.data) - self.at:
             reason = f"The file cannot hold the {count} {what} that it announces."
             raise _BrokenError("malformed", reason, self.at)
-        if count > MAX_ENTRIES:
-            raise _BrokenError("unknown", f"There are more than {MAX_ENTRIES} {what}.", self.at)
+        if count > most:
+            raise _BrokenError("unknown", f"There are more than {most} {what}.", self.at)
 
     def text(self, limit: int) -> str:
         begin, length = self.at, self.length()
@@ -215,32 +215,35 @@ class _File:
         for _ in range(count):
             begin = self.at
             name = self.text(1 << 16)
-            shown = printable(name)
             if name in names:
-                raise _BrokenError("ambiguous", f"The tensor {shown!r} comes twice.", begin)
+                raise _BrokenError(
+                    "ambiguous", f"The tensor {printable(name)!r} comes twice.", begin
+                )
             if len(name.encode()) >= MAX_NAME:
                 raise _BrokenError(
-                    "malformed", f"The name {shown!r} is longer than readers hold.", begin
+                    "malformed", f"The name {printable(name)!r} is longer than readers hold.", begin
                 )
             names.add(name)
             rank = self.number("I")
             if rank > 4:
                 raise _BrokenError(
-                    "malformed", f"The tensor {shown!r} has {rank} dimensions.", begin
+                    "malformed", f"The tensor {printable(name)!r} has {rank} dimensions.", begin
                 )
             shape = [self.length() for _ in range(rank)]
             kind, offset = self.number("I"), self.number("Q")
             if kind not in _BLOCKS:
-                reason = f"The tensor {shown!r} has the type {kind}, which is not known."
+                reason = f"The tensor {printable(name)!r} has the type {kind}, which is not known."
                 raise _BrokenError("unknown" if kind < 128 else "malformed", reason, begin)
             block, width = _BLOCKS[kind]
             elements = prod(shape)
             # ggml keeps both in a signed 64-bit number.
             if elements * width >= 1 << 63 or any(n >= 1 << 63 for n in shape):
-                raise _BrokenError("malformed", f"The shape of {shown!r} overflows.", begin)
+                raise _BrokenError(
+                    "malformed", f"The shape of {printable(name)!r} overflows.", begin
+                )
             if (shape[0] if shape else 1) % block:
                 raise _BrokenError(
-                    "malformed", f"The rows of {shown!r} are no whole blocks.", begin
+                    "malformed", f"The rows of {printable(name)!r} are no whole blocks.", begin
                 )
             places.append((offset, elements // block * width, name))
         return places
@@ -253,19 +256,20 @@ class _File:
             raise _BrokenError("malformed", "The file ends before its tensors begin.", self.at)
         at = 0
         for offset, size, name in sorted(places):
-            shown = printable(name)
             if offset % self.alignment:
-                raise _BrokenError("malformed", f"The tensor {shown!r} is not aligned.", base)
+                raise _BrokenError(
+                    "malformed", f"The tensor {printable(name)!r} is not aligned.", base
+                )
             if offset + size > room:
-                reason = f"The tensor {shown!r} lies outside of the file."
+                reason = f"The tensor {printable(name)!r} lies outside of the file."
                 raise _BrokenError("malformed", reason, base)
             if offset < at and size:
                 raise _BrokenError(
-                    "malformed", f"The tensor {shown!r} lies in another.", base + offset
+                    "malformed", f"The tensor {printable(name)!r} lies in another.", base + offset
                 )
             if offset > self.aligned(at):
                 raise _BrokenError(
-                    "hidden", f"Bytes before {shown!r} belong to nothing.", base + at
+                    "hidden", f"Bytes before {printable(name)!r} belong to nothing.", base + at
                 )
             at = max(at, offset + size)
         end = self.aligned(base + at) if places else base

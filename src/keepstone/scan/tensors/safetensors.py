@@ -126,26 +126,31 @@ def _places(header: dict[str, Any], base: int) -> Iterator[TensorPlace]:
     for name, fields in header.items():
         if name == _METADATA:
             continue
-        shown = printable(name)
         # (4)
         if not isinstance(fields, dict) or fields.keys() != _FIELDS:
             raise _BrokenError(
-                "malformed", f"The tensor {shown!r} has not the three fields of one."
+                "malformed", f"The tensor {printable(name)!r} has not the three fields of one."
             )
         dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
         if not (isinstance(dtype, str) and _counts(shape) and _counts(offsets)):
-            raise _BrokenError("malformed", f"The tensor {shown!r} has fields of the wrong kind.")
+            raise _BrokenError(
+                "malformed", f"The tensor {printable(name)!r} has fields of the wrong kind."
+            )
         if len(offsets) != 2 or offsets[0] > offsets[1]:
-            raise _BrokenError("malformed", f"The tensor {shown!r} ends before it begins.")
+            raise _BrokenError(
+                "malformed", f"The tensor {printable(name)!r} ends before it begins."
+            )
         if dtype not in _BITS:
-            reason = f"The tensor {shown!r} has the type {printable(dtype)!r}, which is not known."
+            reason = f"The tensor {printable(name)!r} has the type {printable(dtype)!r}, which is not known."
             # A later version may add numbers of another form, and nothing else.
             word = "unknown" if _PLAUSIBLE.fullmatch(dtype) else "malformed"
             raise _BrokenError(word, reason)
         # (5)
-        bits = _product(shape, shown) * _BITS[dtype]
+        bits = _product(shape, name) * _BITS[dtype]
         if bits % 8 or bits // 8 != offsets[1] - offsets[0]:
-            raise _BrokenError("malformed", f"The tensor {shown!r} has not the size of its shape.")
+            raise _BrokenError(
+                "malformed", f"The tensor {printable(name)!r} has not the size of its shape."
+            )
         yield TensorPlace(name, dtype, tuple(shape), base + offsets[0], base + offsets[1])
 
 
@@ -153,10 +158,10 @@ def _counts(value: Any) -> bool:
     return isinstance(value, list) and all(type(n) is int and 0 <= n <= _MOST for n in value)
 
 
-def _product(shape: list[int], shown: str) -> int:
+def _product(shape: list[int], name: str) -> int:
     # A shape of thousands of dimensions would be a number of megabytes.
     if len(shape) > 64 or prod(shape) > _MOST:
-        raise _BrokenError("malformed", f"The shape of the tensor {shown!r} overflows.")
+        raise _BrokenError("malformed", f"The shape of the tensor {printable(name)!r} overflows.")
     return prod(shape)
 
 
