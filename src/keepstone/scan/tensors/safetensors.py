@@ -141,7 +141,8 @@ def _places(header: dict[str, Any], base: int) -> Iterator[TensorPlace]:
                 "malformed", f"The tensor {printable(name)!r} ends before it begins."
             )
         if dtype not in _BITS:
-            reason = f"The tensor {printable(name)!r} has the type {printable(dtype)!r}, which is not known."
+            shown = printable(name), printable(dtype)
+            reason = "The tensor {!r} has the type {!r}, which is not known.".format(*shown)
             # A later version may add numbers of another form, and nothing else.
             word = "unknown" if _PLAUSIBLE.fullmatch(dtype) else "malformed"
             raise _BrokenError(word, reason)
