@@ -88,6 +88,19 @@ def test_our_reader_sees_what_the_library_sees(tmp_path: Path, version: str, ord
             assert [text.decode() for text in texts] == list(value)
 
 
+def test_values_of_every_size_are_read(tmp_path: Path) -> None:
+    """Some lie in blocks of blocks, some in a tree of their own."""
+    path = tmp_path / "file"
+    for count, size in ((2000, 3000), (20, 70_000)):
+        with h5py.File(path, "w", libver="latest") as file:
+            for i in range(count):
+                file.attrs[f"a{i}"] = np.bytes_(b"q" * size + str(i).encode())
+        reader = Hdf5(memoryview(path.read_bytes()))
+        found = {held.attribute.name: held.attribute.texts[0] for held in reader}
+        assert reader.troubles == []
+        assert found == {f"a{i}": b"q" * size + str(i).encode() for i in range(count)}
+
+
 def test_weights_alone_are_clean(scan: Callable[..., FileReport]) -> None:
     for version in VERSIONS:
         report = scan(rich, libver=(version, "latest"))

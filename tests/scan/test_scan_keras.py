@@ -239,6 +239,27 @@ def test_a_configuration_has_one_reading(
     assert rule in rules(scan(archive(text)))
 
 
+@pytest.mark.parametrize("version", ["earliest", "latest"])
+def test_a_large_configuration_in_hdf5_is_judged(
+    scan: Callable[[bytes], FileReport], version: str
+) -> None:
+    """Past 64 KiB a value lies elsewhere, and where depends on how it is written."""
+    text = json.dumps(model(*[layer("Dense", units=i) for i in range(3000)], layer("system", "os")))
+    for value in (text, np.bytes_(text.encode()) if version == "latest" else text):
+        out = io.BytesIO()
+        with h5py.File(out, "w", libver=version) as file:
+            file.attrs["model_config"] = value
+        assert rules(scan(out.getvalue())) == {"keras.import"}
+
+
+def test_a_configuration_in_hdf5_has_one_reading(scan: Callable[[bytes], FileReport]) -> None:
+    for text, rule in (('{"a": 1, "a": 2}', "keras.ambiguous"), ("{", "keras.malformed")):
+        out = io.BytesIO()
+        with h5py.File(out, "w") as file:
+            file.attrs["model_config"] = text
+        assert rules(scan(out.getvalue())) == {rule}
+
+
 def test_everything_in_an_archive_is_looked_at(scan: Callable[[bytes], FileReport]) -> None:
     evil = b"cos\nsystem\n(S'true'\ntR."
     assert "pickle.import" in rules(scan(archive(model(), assets__x=evil)))

@@ -15,6 +15,8 @@ from keepstone.scan.hdf5.source import Cursor, Hdf5Error, Source
 
 _MAX_DEPTH = 32
 MAX_VALUE = 64 << 20
+# The type of the tree of huge objects that are not compressed (III.A.2).
+_HUGE = 1
 
 
 class Entry(NamedTuple):
@@ -131,6 +133,7 @@ class FractalHeap:
             raise Hdf5Error("unknown", "A heap is compressed, which is not read here.", at)
         head.length()
         self._huge_tree = head.offset()
+        self._huge_places: dict[int, tuple[int, int]] | None = None
         head.length(), head.offset()
         for _ in range(8):
             head.length()
@@ -149,7 +152,7 @@ class FractalHeap:
         self._blocks.sort()
 
     def value(self, heap_id: bytes) -> bytes:
-        """What `heap_id` stands for (III.G: managed, tiny and directly reached huge objects)."""
+        """What `heap_id` stands for (III.G: managed, tiny and huge objects)."""
         kind = heap_id[0] >> 4 & 3
         if kind == 2:
             length = (heap_id[0] & 0x0F) + 1
@@ -158,12 +161,27 @@ class FractalHeap:
         if kind == 0:
             offset = cursor.number(self._offset_size)
             return self._managed(offset, cursor.number(self._length_size))
-        if kind == 1 and self.id_length >= 1 + self._source.offsets + self._source.lengths:
-            address, length = cursor.offset(), cursor.length()
+        if kind == 1:
+            address, length = self._huge(cursor)
             if length > MAX_VALUE:
                 raise Hdf5Error("too_large", "A value is larger than the limit allows.", address)
             return self._source.bytes(address, length)
         raise Hdf5Error("unknown", "A value is kept in a way that is not read here.")
+
+    def _huge(self, cursor: Cursor) -> tuple[int, int]:
+        """Where a huge object lies: the id says so itself, or names a record of a tree."""
+        if self.id_length >= 1 + self._source.offsets + self._source.lengths:
+            return cursor.offset(), cursor.length()
+        wanted = cursor.number(min(self._source.lengths, self.id_length - 1))
+        if self._huge_places is None:
+            self._huge_places = {}
+            for record in tree_records(self._source, self._huge_tree, _HUGE):
+                place = Cursor(record, self._source)
+                address, length = place.offset(), place.length()
+                self._huge_places[place.length()] = address, length
+        if wanted not in self._huge_places:
+            raise Hdf5Error("malformed", "A value is not in the heap that it should lie in.")
+        return self._huge_places[wanted]
 
     def _managed(self, offset: int, length: int) -> bytes:
         index = bisect_right(self._blocks, offset, key=lambda block: block[0]) - 1
