@@ -301,3 +301,15 @@ def test_a_payload_is_found_wherever_it_lies(noise: Any, depth: int) -> None:
     for _ in range(depth):
         found = {"x": [noise, {"config": found}]}
     assert _judged(archive(model({"noise": noise, "found": found}))) is Outcome.FLAGGED
+
+
+def test_the_allow_list_holds_building_blocks_only() -> None:
+    from keepstone.scan.keras.names import CODE, is_class, is_function
+
+    for name in ("Dense", "Adam", "AUC", "GlorotUniform", "Functional", "GetItem", "CosineDecay"):
+        assert is_class(name), name
+    for name in ("relu", "mean_squared_error", "mse"):
+        assert is_function(name), name
+    for name in (*CODE, "get_file", "load_model", "deserialize", "get", "eval", "PyDataset"):
+        assert not is_class(name), name
+        assert not is_function(name), name

@@ -34,6 +34,8 @@ KNOWN_FILTERS = frozenset({1, 2, 3, 4, 5, 6, 32000})
 _LINK_INFO, _LINK, _EXTERNAL_FILES, _LAYOUT, _FILTERS = 0x02, 0x06, 0x07, 0x08, 0x0B
 _ATTRIBUTE, _SYMBOLS, _ATTRIBUTE_INFO, _DRIVER = 0x0C, 0x11, 0x15, 0x14
 _LAST_KNOWN = 0x17
+# One of these makes an object a group.
+_GROUP = frozenset({_LINK_INFO, _SYMBOLS})
 _LINK_NAMES, _ATTRIBUTE_NAMES = 5, 8
 
 
@@ -111,6 +113,8 @@ class Hdf5:
                 raise Hdf5Error("too_large", "The file holds more objects than the limit allows.")
             try:
                 messages = read_header(source, at)
+                if at == root and not _GROUP.intersection(message.kind for message in messages):
+                    self.note("malformed", "The root of the file is no group.", at)
                 yield from self.attributes(source, messages, path)
                 self.layout(source, messages, path)
                 names: set[str] = set()

@@ -114,6 +114,8 @@ def read_header(source: Source, at: int) -> list[Message]:
             found.extend(_messages(cursor, new, bool(order)))
         if len(found) > MAX_MESSAGES:
             raise Hdf5Error("too_large", "A header has more messages than the limit allows.", at)
+    if not new and len(found) != int.from_bytes(source.bytes(at + 2, 2), "little"):
+        raise Hdf5Error("malformed", "A header holds another number of messages than it says.", at)
     return [message for message in found if message.kind not in (0, CONTINUATION)]
 
 
