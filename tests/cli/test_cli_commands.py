@@ -172,7 +172,7 @@ def test_scan_answers_by_what_it_found_whatever_the_format(shell: Shell) -> None
         assert shell.refused("scan", shell.root / "none", "--format", style) == "scan.missing/2"
     (found,) = shell.json("scan", evil, status=1)["files"]
     assert found["verdict"] == "flagged"
-    assert found.keys() == {"path", "sha256", "format", "verdict", "findings"}
+    assert found.keys() == {"path", "sha256", "format", "verdict", "findings", "smells"}
 
 
 # sign and verify

@@ -87,7 +87,13 @@ class OnnxModel:
     has_training: bool
     metadata: Mapping[str, str]
     unknown_fields: tuple[str, ...]
-    external_files: frozenset[str] = frozenset()  # every location that a tensor names
+    # How far into each external file any tensor says that it reaches; -1 where it says nonsense.
+    external_reach: Mapping[str, int]
+
+    @property
+    def external_files(self) -> frozenset[str]:
+        """Every file that a tensor names for its data."""
+        return frozenset(self.external_reach)
 
     @property
     def node_domains(self) -> frozenset[str]:

@@ -15,8 +15,8 @@ from keepstone.scan.formats import ZIPS
 from keepstone.scan.pickle.opcodes import resembles_importing_pickle
 from keepstone.scan.view import View
 
-# These may well end with an archive as their last member.
-_ENDS_FREELY = frozenset({*ZIPS, "tar", "7z", "empty"})
+# These may well end with an archive: as their last member, or as TFLite keeps its labels.
+_ENDS_FREELY = frozenset({*ZIPS, "tar", "7z", "empty", "tflite"})
 
 
 def find_second_format(view: View, kind: str) -> Iterator[Finding]:

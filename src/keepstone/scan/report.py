@@ -15,7 +15,7 @@ from keepstone import __version__
 from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding, Outcome, Severity, worst
-from keepstone.scan.rules import RULES, RULES_VERSION
+from keepstone.scan.rules import RULES, RULES_VERSION, SMELLS
 
 SCHEMA = "keepstone.scan/v1"
 _SARIF_SCHEMA = (
@@ -37,7 +37,11 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """The verdict on one file. `sha256` is None where it could not be read."""
+    """The verdict on one file. `sha256` is None where it could not be read.
+
+    `smells` are what is odd about it without being wrong: they have no part in the verdict.
+    `reads` are the files of data that it reads beside it.
+    """
 
     path: str
     sha256: Digest | None
@@ -45,6 +49,8 @@ class FileReport:
     format: str
     outcome: Outcome
     findings: tuple[Finding, ...]
+    smells: tuple[Finding, ...] = ()
+    reads: tuple[str, ...] = ()
 
     @property
     def digest(self) -> Digest:
@@ -67,9 +73,14 @@ class ScanReport:
     def findings(self) -> tuple[Finding, ...]:
         return tuple(item for report in self.files for item in report.findings)
 
+    @property
+    def smells(self) -> tuple[Finding, ...]:
+        """What is odd about the files. None of it is in `findings` or `outcome`."""
+        return tuple(item for report in self.files for item in report.smells)
+
 
 def to_json(report: ScanReport) -> dict[str, Any]:
-    """`{"schema", "files": [{"path", "sha256", "format", "verdict", "findings"}]}`."""
+    """`{"schema", "files": [{"path", "sha256", "format", "verdict", "findings", "smells"}]}`."""
     return {"schema": SCHEMA, "files": [_file(item) for item in report.files]}
 
 
@@ -80,6 +91,7 @@ def _file(report: FileReport) -> dict[str, Any]:
         "format": report.format,
         "verdict": str(report.outcome),
         "findings": [_finding(item) for item in report.findings],
+        "smells": [_finding(item) for item in report.smells],
     }
 
 
@@ -97,8 +109,8 @@ def _finding(item: Finding) -> dict[str, Any]:
 
 
 def to_sarif(report: ScanReport) -> dict[str, Any]:
-    """SARIF 2.1.0: one run, every file an artifact, every finding a result."""
-    order = sorted({item.rule for item in report.findings})
+    """SARIF 2.1.0: one run, every file an artifact, every finding and every smell a result."""
+    order = sorted({item.rule for item in (*report.findings, *report.smells)})
     return {
         "$schema": _SARIF_SCHEMA,
         "version": "2.1.0",
@@ -116,7 +128,7 @@ def to_sarif(report: ScanReport) -> dict[str, Any]:
                 "results": [
                     _sarif_result(item, index, order)
                     for index, file in enumerate(report.files)
-                    for item in file.findings
+                    for item in (*file.findings, *file.smells)
                 ],
                 "columnKind": "unicodeCodePoints",
             }
@@ -125,6 +137,9 @@ def to_sarif(report: ScanReport) -> dict[str, Any]:
 
 
 def _sarif_rule(rule: str) -> dict[str, Any]:
+    if rule in SMELLS:
+        text = {"text": SMELLS[rule].meaning}
+        return {"id": rule, "shortDescription": text, "defaultConfiguration": {"level": "none"}}
     known = RULES[rule]
     return {
         "id": rule,
@@ -145,7 +160,8 @@ def _sarif_artifact(report: FileReport) -> dict[str, Any]:
 
 
 def _sarif_result(item: Finding, index: int, order: list[str]) -> dict[str, Any]:
-    flagged = RULES[item.rule].outcome is Outcome.FLAGGED
+    smell = item.rule in SMELLS
+    flagged = not smell and RULES[item.rule].outcome is Outcome.FLAGGED
     place: dict[str, Any] = {"artifactLocation": {"uri": _uri(item.location.path), "index": index}}
     if item.location.offset is not None:
         place["region"] = {"byteOffset": item.location.offset, "byteLength": 0}
@@ -155,7 +171,7 @@ def _sarif_result(item: Finding, index: int, order: list[str]) -> dict[str, Any]
     return {
         "ruleId": item.rule,
         "ruleIndex": order.index(item.rule),
-        "kind": "fail" if flagged else "open",
+        "kind": "informational" if smell else "fail" if flagged else "open",
         # SARIF 3.27.10: only a failure has a level.
         "level": _LEVELS[item.severity] if flagged else "none",
         "message": {"text": item.message},
@@ -170,13 +186,16 @@ def _uri(path: str) -> str:
 
 
 def to_text(report: ScanReport) -> str:
-    """One line per file, one per finding below it, and a count."""
+    """One line per file, one per finding and smell below it, and a count."""
     lines = []
     for file in report.files:
         lines.append(f"{_WORDS[file.outcome]:14} {file.path} ({file.format})")
         for item in file.findings:
             where = "" if item.location.member is None else f" [{item.location.member}]"
             lines.append(f"    {item.rule}: {item.message}{where}")
+        for item in file.smells:
+            where = "" if item.location.member is None else f" [{item.location.member}]"
+            lines.append(f"    (no verdict) {item.rule}: {item.message}{where}")
     counts = [
         f"{sum(file.outcome is outcome for file in report.files)} {_WORDS[outcome].lower()}"
         for outcome in Outcome

@@ -34,7 +34,7 @@ def scan_zip(view: View) -> Iterator[Finding]:
         yield view.finding(problem.rule, problem.reason, offset, problem.member)
     for entry in listing.entries:
         packed = view.data[entry.start : entry.start + entry.packed]
-        content, rule, why = _content(entry, packed, view.allowance)
+        content, rule, why = member_content(entry, packed, view.allowance)
         if why:
             yield view.finding(rule, why, None, entry.name)
         yield from _look(view, entry.name, content)
@@ -78,7 +78,9 @@ def _look(view: View, name: str, data: memoryview) -> Iterator[Finding]:
         yield from view.inside(name, data)
 
 
-def _content(entry: Entry, packed: memoryview, allowance: Allowance) -> tuple[memoryview, str, str]:
+def member_content(
+    entry: Entry, packed: memoryview, allowance: Allowance
+) -> tuple[memoryview, str, str]:
     """As much of a member as can be had, and with which rule and why it is not all."""
     nothing, unseen = memoryview(b""), "scan.not_evaluated"
     if entry.flags & ENCRYPTED:
