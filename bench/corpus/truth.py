@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent.parent
 PROVEN, NOT_PROVEN, QUIET, NOISY = "proven", "not proven here", "opened", "fired or failed"
 
 
-def witness(folder: Path, cases: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+def witness(folder: Path, cases: list[dict[str, Any]], *options: str) -> dict[str, dict[str, Any]]:
     """What each of `cases` did, by its path in the corpus."""
     asked = [case for case in cases if case["loader"] != "none"]
     lines = "".join(
@@ -36,7 +36,7 @@ def witness(folder: Path, cases: list[dict[str, Any]]) -> dict[str, dict[str, An
         "PYTHONHASHSEED": "0",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "bench.corpus.witness"],
+        [sys.executable, "-m", "bench.corpus.witness", *options],
         input=lines,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
@@ -66,12 +66,14 @@ def judge(case: dict[str, Any], answer: dict[str, Any] | None) -> dict[str, Any]
     return {"truth": QUIET if quiet else NOISY, "why": why}
 
 
-def find_truth(folder: Path, paths: set[str] | None = None) -> dict[str, dict[str, Any]]:
+def find_truth(
+    folder: Path, paths: set[str] | None = None, *options: str
+) -> dict[str, dict[str, Any]]:
     """The truth about the cases of the corpus in `folder`, or about those of `paths`."""
     cases = [
         case for case in read_manifest(folder)["files"] if paths is None or case["path"] in paths
     ]
-    answers = witness(folder, cases)
+    answers = witness(folder, cases, *options)
     return {case["path"]: judge(case, answers.get(case["path"])) for case in cases}
 
 

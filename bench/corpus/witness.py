@@ -282,10 +282,11 @@ def _status(child: int, seconds: float) -> str:
     return "a kill"
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
+    """`--bare`: nothing is loaded ahead, for a few cases that need little."""
     sys.dont_write_bytecode = True
     warnings.simplefilter("ignore")
-    for name in PRELOADED:
+    for name in () if "--bare" in arguments else PRELOADED:
         # A library that is not here, or fails to import, is its loader's to miss.
         with contextlib.suppress(Exception):
             importlib.import_module(name)
@@ -296,4 +297,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -50,6 +50,9 @@ def _honest(seed: int) -> Iterator[Case]:
     yield good("nothing.safetensors", library.save({}), _LOADER)
     padded = json.dumps({"w": _tensor(0, 8)}).encode() + b" " * 40
     yield good("padded.safetensors", framed(padded, bytes(8)), _LOADER)
+
+
+def _torch(seed: int) -> Iterator[Case]:
     torch = need("safetensors.torch")
     state = need("torch").nn.Linear(3, 2).state_dict()
     need("torch").nn.init.zeros_(state["weight"]), need("torch").nn.init.zeros_(state["bias"])
@@ -201,4 +204,4 @@ def _bad(seed: int) -> Iterator[Case]:
     )
 
 
-PARTS = (_honest, _bad)
+PARTS = (_honest, _torch, _bad)
