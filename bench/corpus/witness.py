@@ -31,7 +31,8 @@ from typing import Any
 from bench.corpus.case import CANARY, MARK, MissingError
 from bench.corpus.loaders import LOADERS
 
-SECONDS = 10.0
+# Of the processor, and by the clock.
+SECONDS, PATIENCE = 10, 40.0
 MEMORY = 4 << 30
 PRELOADED = (
     *("numpy", "scipy.sparse", "scipy.io", "pandas", "sklearn.base", "sklearn.datasets"),
@@ -56,7 +57,6 @@ _REPORTED = (
     *("os.putenv", "os.unsetenv", "os.chdir", "tempfile.", "sqlite3.connect", "sqlite3.enable"),
     *("builtins.input", "builtins.breakpoint", "sys.settrace", "sys.setprofile"),
     *("code.__new__", "function.__new__", "ctypes.dlopen", "ctypes.string_at"),
-    *("ctypes.call_function", "sys._getframe_never"),
 )
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 _JOKES = ("antigravity.py", "this.py")
@@ -163,7 +163,7 @@ def _confine(folder: str) -> None:
     used = int(Path("/proc/self/statm").read_text("ascii").split()[0]) * resource.getpagesize()
     for kind, most in (
         (resource.RLIMIT_AS, used + MEMORY),
-        (resource.RLIMIT_CPU, int(SECONDS)),
+        (resource.RLIMIT_CPU, SECONDS),
         (resource.RLIMIT_FSIZE, 64 << 20),
         (resource.RLIMIT_CORE, 0),
     ):
@@ -219,7 +219,7 @@ def _await_children() -> None:
                 time.sleep(0.01)
 
 
-def watch(case: dict[str, str], seconds: float = SECONDS) -> dict[str, Any]:
+def watch(case: dict[str, str], seconds: float = PATIENCE) -> dict[str, Any]:
     """Open the case in a forked process; return its events and how it ended."""
     with tempfile.TemporaryDirectory(prefix="corpus-") as place:
         return _watch(case, os.path.realpath(place), seconds)

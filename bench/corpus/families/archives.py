@@ -146,13 +146,6 @@ def _containers(seed: int) -> Iterator[Case]:
         "A program: Python runs an archive with a __main__.py.",
         "none",
     )
-    encrypted = bytearray(zipped(inner))
-    for mark, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
-        at = encrypted.index(mark)
-        encrypted[at + offset] |= 1
-    yield fail(
-        "encrypted.zip", bytes(encrypted), "The member is encrypted: nobody can judge it.", "none"
-    )
 
 
 def _seven(seed: int) -> Iterator[Case]:

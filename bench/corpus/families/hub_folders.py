@@ -143,7 +143,6 @@ def _bad(seed: int) -> Iterator[Case]:
             _folder(custom_generate__x_dot_py=code) | {"custom_generate/generate.py": code},
             _NONE,
         ),
-        "python_beside": (_folder(setup_dot_py=code), _NONE),
         "adapter_auto_mapping": (
             {
                 "adapter_config.json": _json(
@@ -196,7 +195,6 @@ def _bad(seed: int) -> Iterator[Case]:
             | {"pytorch_model.bin.index.json": _json({"weight_map": {"w": "weights.dat"}})},
             _NONE,
         ),
-        "dataset_script": ({"dataset_infos.json": b"{}", "dataset.py": code}, _NONE),
     }
     for slug, (content, loader) in cases.items():
         yield fail(slug, content, f"{remote}: {slug}.", loader)

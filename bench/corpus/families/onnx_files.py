@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from bench.corpus.case import Case, fail, good, need, zipped
-from bench.corpus.opcodes import pickled, shell
-from bench.corpus.wire import field, varint
+from bench.corpus.wire import field
 
 _LOADER, _RUNTIME = "onnx.load", "onnxruntime"
 
@@ -286,18 +285,6 @@ def _broken(seed: int) -> Iterator[Case]:
         "graph_twice.onnx",
         plain + field(7, _model([node("Neg", ["x"], ["y"])]).graph.SerializeToString()),
         "Holds two graphs: readers merge them, or take the last.",
-        "none",
-    )
-    yield fail(
-        "length_lies.onnx",
-        plain + varint(7 << 3 | 2) + varint(1 << 40),
-        "A length leads out of the file.",
-        "none",
-    )
-    yield fail(
-        "pickle_in_metadata.onnx",
-        plain + field(14, field(1, "m") + field(2, pickled(shell()))),
-        "A pickle lies in the metadata.",
         "none",
     )
     yield fail(
