@@ -12,11 +12,13 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from bench.corpus.write import read_manifest
 
+MANY = 100
 ROOT = Path(__file__).parent.parent.parent
 PROVEN, NOT_PROVEN, QUIET, NOISY = "proven", "not proven here", "opened", "fired or failed"
 
@@ -73,7 +75,12 @@ def find_truth(
     cases = [
         case for case in read_manifest(folder)["files"] if paths is None or case["path"] in paths
     ]
-    answers = witness(folder, cases, *options)
+    # One witness for each core: they stand in folders of their own.
+    cores = len(os.sched_getaffinity(0)) if len(cases) > MANY else 1
+    shares = [cases[core::cores] for core in range(cores)]
+    with ThreadPoolExecutor(cores) as pool:
+        found = list(pool.map(lambda share: witness(folder, share, *options), shares))
+    answers = {path: answer for part in found for path, answer in part.items()}
     return {case["path"]: judge(case, answers.get(case["path"])) for case in cases}
 
 
