@@ -4,6 +4,9 @@ What is in it comes from the specifications of the formats and from public advis
 it is a copy. A payload does no harm: it makes an empty file where CORPUS_MARK says, or reads a
 file of its own; nothing reaches a network.
 
+The same seed makes the same files; only where a library puts a time, an address or a random name
+into what it writes do bytes differ from run to run.
+
 One file per family lies in `families/`. Decided once, for all of them:
 
 - *malicious* is a file that runs, reads, writes or exhausts what its format or its honest users
