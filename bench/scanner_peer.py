@@ -23,7 +23,7 @@ import warnings
 import zipfile
 from collections.abc import Callable
 
-SECONDS = 60.0
+SECONDS = 30.0
 MEMORY = 6 << 30
 FLAGGED, CLEAN, OPEN = "flagged", "clean", "not evaluated"
 
