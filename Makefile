@@ -17,7 +17,7 @@ WORKSPACE := .keepstone
 HOST := 127.0.0.1
 PORT := 8443
 # The bench's servers run in their peers' environments, whose packages ours lacks.
-TYPED_BENCH := $(wildcard bench/*.py)
+TYPED_BENCH := $(wildcard bench/*.py bench/corpus/*.py bench/corpus/families/*.py)
 LINTED := src tests tools bench examples docs
 
 .PHONY: help
@@ -64,7 +64,7 @@ demo: $(VENV)/.run ## Attack the endpoint in every way it promises to withstand;
 # --- quality -------------------------------------------------------------------------------------
 
 .PHONY: check
-check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README and help texts
+check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README, help texts, a little fuzzing
 	@ruff format --check $(LINTED)
 	@ruff check $(LINTED)
 	@mypy
@@ -74,6 +74,7 @@ check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README and help 
 	@$(PY) -m tools.docs_cli --check
 	@$(PY) -m tools.docs_errors --check
 	@$(PY) -m tools.readme
+	@$(PY) -m tools.fuzz 5
 	@$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
 
 .PHONY: format
