@@ -1,0 +1,81 @@
+"""Words of an attack, as they stand in a text that something else may run.
+
+Not a search for bad strings in weights: this is asked only of texts that a loader reads as
+text, and of those only what an honest configuration has no reason to say.
+"""
+
+from __future__ import annotations
+
+import re
+
+# A shell reads what another machine sends, or talks to one.
+SHELL = re.compile(
+    r"""
+      (?:curl|wget|fetch)\b[^|\n;]{0,400}\|\s*(?:sudo\s+)?(?:env\s+)?
+        (?:ba|z|da|k|c)?sh\b
+    | (?:curl|wget|fetch)\b[^|\n;]{0,400}\|\s*(?:sudo\s+)?(?:python|perl|ruby|node|php)[\d.]*\b
+    | base64\s+(?:-d|-D|--decode)\b[^\n]{0,200}\|\s*\w*sh\b
+    | (?:ba|z|da)?sh\s+(?:-\w+\s+)*<\(\s*(?:curl|wget)
+    | (?:ba|z|da)?sh\s+-c\s+["']?\$\(\s*(?:curl|wget)
+    | /dev/(?:tcp|udp)/
+    | \bnc(?:at)?\s+(?:-\w+\s+)*-\w*[ec]\b
+    | \b(?:ba|z)?sh\s+-i\b
+    | \bpowershell(?:\.exe)?\s+(?:-\w+\s+)*-(?:e|enc|encodedcommand|c|command|w)\b
+    | \bmkfifo\s+/tmp/
+    | \brm\s+-(?:rf|fr)\s+(?:/|~|\$HOME)
+    | >>?\s*(?:~|\$HOME|/root|/home/\w+)/\.(?:ssh|bashrc|profile|bash_profile|zshrc)
+    | \bcrontab\s+-
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+# Python that gets at the machine out of a single expression.
+PYTHON = re.compile(
+    r"""
+      __import__\s*\(
+    | \b(?:os|posix|nt)\s*\.\s*(?:system|popen|exec[lv]\w*|spawn\w*|posix_spawn\w*|startfile)\s*\(
+    | \bsubprocess\s*\.\s*(?:run|Popen|call|check_call|check_output|getoutput|getstatusoutput)\s*\(
+    | \b(?:eval|exec)\s*\(\s*(?:compile|base64|bytes|zlib|codecs|marshal|requests|urllib|open|b64)
+    | \bmarshal\s*\.\s*loads\s*\(
+    | \bpty\s*\.\s*spawn\s*\(
+    | \bimportlib\s*\.\s*import_module\s*\(
+    | __subclasses__\s*\(
+    | __(?:builtins|globals|mro|bases)__\s*(?:\[|\.)
+    """,
+    re.VERBOSE,
+)
+# Classes with which Java and .NET readers of XML and JSON are made to run something.
+HOST = re.compile(
+    r"""
+      \bjava\.lang\.(?:Runtime|ProcessBuilder|ProcessImpl|ClassLoader|System|Thread|reflect)\b
+    | \bjava\.beans\.(?:XMLDecoder|EventHandler)\b
+    | \bjava\.net\.(?:URLClassLoader|URL|Socket|InetAddress)\b
+    | \bjava\.rmi\.\w | \bjava\.io\.(?:ObjectInputStream|File\w*)\b | \bjava\.nio\.file\b
+    | \bjavax\.(?:script|naming|management|swing|el|imageio)\.\w
+    | \bjavassist\b | \bsun\.(?:misc|reflect|rmi|awt|print|tracing)\.\w
+    | \bcom\.sun\.(?:org\.apache|rowset|jndi|tools|xml)\b
+    | \borg\.(?:springframework|codehaus\.groovy|mozilla\.javascript|python\.util|beanshell)\b
+    | \borg\.apache\.(?:commons\.(?:collections|beanutils|configuration|fileupload|jxpath|io)
+        |xalan|xbean|bcel|ibatis|log4j|logging|velocity)\b
+    | \bgroovy\.(?:lang|util)\.\w | \bbsh\.Interpreter\b | \bch\.qos\.logback\b
+    | \bTemplatesImpl\b | \bScriptEngineManager\b | \bProcessBuilder\b
+    | \bSystem\.Diagnostics\.Process\b | \bObjectDataProvider\b | \bSystem\.Windows\.Data\b
+    | \bSystem\.Management\.Automation\b | \bSystem\.Configuration\.Install\b
+    | \bSystem\.Reflection\.Assembly\b | \bSystem\.Runtime\.Remoting\b
+    | \$\{\s*(?:jndi|\$\{|script:|dns:|url:) | \b(?:ldaps?|rmi|iiop)://
+    """,
+    re.VERBOSE,
+)
+# Jinja and its like, reaching out of their sandbox.
+TEMPLATE = re.compile(
+    r"\{[{%].{0,2000}?(?:__\w+__|\blipsum\b|\bcycler\b|\bnamespace\.__|\|\s*attr\s*\(|\\x5f\\x5f)",
+    re.DOTALL,
+)
+_ALL = (SHELL, PYTHON, HOST)
+
+
+def attack_in(text: str) -> str | None:
+    """The words of an attack in `text`, or None."""
+    for pattern in _ALL:
+        if match := pattern.search(text):
+            return " ".join(match.group().split())
+    return None
