@@ -10,14 +10,38 @@ from collections.abc import Iterable
 from itertools import chain
 
 from keepstone.core.finding import Finding, Location, Outcome, worst
-from keepstone.scan.rules import archive, common, onnx, pickle, template
+from keepstone.scan.rules import (
+    archive,
+    common,
+    folders,
+    markup,
+    onnx,
+    pickle,
+    sevenzip,
+    tar,
+    template,
+    text,
+    trees,
+)
 from keepstone.scan.rules.rule import Rule
 
 # Stated in every scan's evidence; changes whenever a verdict could.
 RULES_VERSION = "1"
 MAX_FINDINGS = 1000
 
-_TABLES = (archive.TABLE, common.TABLE, onnx.TABLE, pickle.TABLE, template.TABLE)
+_TABLES = (
+    archive.TABLE,
+    common.TABLE,
+    folders.TABLE,
+    markup.TABLE,
+    onnx.TABLE,
+    pickle.TABLE,
+    sevenzip.TABLE,
+    tar.TABLE,
+    template.TABLE,
+    text.TABLE,
+    trees.TABLE,
+)
 RULES = {rule.id: rule for rule in sorted(chain(*_TABLES), key=lambda rule: rule.id)}
 
 

@@ -40,6 +40,12 @@ TABLE = (
         "The code starts a process or a shell.",
     ),
     Rule(
+        "code.reach",
+        HIGH,
+        FLAGGED,
+        "The code touches files that let others in, or sends away what it finds around it.",
+    ),
+    Rule(
         "config.ambiguous",
         HIGH,
         FLAGGED,
@@ -93,12 +99,6 @@ TABLE = (
         CRITICAL,
         FLAGGED,
         "A YAML tag names code, or an object of a class, for the reader to make.",
-    ),
-    Rule(
-        "config.template",
-        CRITICAL,
-        FLAGGED,
-        "A template reaches for what lies behind its sandbox.",
     ),
     Rule(
         "config.unknown_loader",

@@ -15,6 +15,7 @@ from typing import Any
 
 from keepstone.core.finding import Finding
 from keepstone.scan.rules import printable
+from keepstone.scan.templates import template_findings
 from keepstone.scan.text.names import DOTTED, Standing, is_framework, standing
 from keepstone.scan.text.parsed import MAX_NESTING
 from keepstone.scan.text.payload import TEMPLATE, attack_in
@@ -181,7 +182,7 @@ class _Look:
         if key in ("Regex", "pattern", "regex") and is_slow_pattern(value):
             yield self.say("config.bomb", f"A pattern can take for ever: {printable(value, 60)}.")
         if "{{" in value or "{%" in value:
-            yield from self.template(value)
+            yield from self.template(key.strip(), value)
         if _RESOLVER.search(value):
             yield self.say("config.attack", f"A value is evaluated: {printable(value, 60)}.")
         attack = attack_in(value)
@@ -190,9 +191,11 @@ class _Look:
             rule = "config.quoted_code" if quoted else "config.attack"
             yield self.say(rule, f"A value under {printable(key, 40)} says {printable(attack, 60)}.")
 
-    def template(self, value: str) -> Iterator[Finding]:
-        if TEMPLATE.search(value):
-            yield self.say("config.template", "A template reaches for the inside of its objects.")
+    def template(self, key: str, value: str) -> Iterator[Finding]:
+        """Jinja: under a key that says so, or where its words leave no other reading."""
+        if "template" in key or TEMPLATE.search(value):
+            for problem in template_findings(value):
+                yield self.say(problem.rule, problem.reason)
 
     # What a whole document is -----------------------------------------------------------------
 

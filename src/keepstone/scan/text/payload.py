@@ -70,12 +70,40 @@ TEMPLATE = re.compile(
     r"\{[{%].{0,2000}?(?:__\w+__|\blipsum\b|\bcycler\b|\bnamespace\.__|\|\s*attr\s*\(|\\x5f\\x5f)",
     re.DOTALL,
 )
-_ALL = (SHELL, PYTHON, HOST)
+# A pattern is worth trying only where one of its words stands; looking for a word is cheap.
+_WORDS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
+    (
+        SHELL,
+        (
+            *("curl", "wget", "fetch", "base64", "/dev/", "nc ", "ncat", "sh -i", "powershell"),
+            *("mkfifo", "rm -", "/.ssh", "/.bash", "/.profile", "/.zshrc", "crontab", "<("),
+        ),
+    ),
+    (
+        PYTHON,
+        (
+            *("__import__", "system", "popen", "Popen", "spawn", "startfile", "subprocess", "exec"),
+            *("eval", "marshal", "import_module", "__subclasses__", "__builtins__", "__globals__"),
+            *("__mro__", "__bases__"),
+        ),
+    ),
+    (
+        HOST,
+        (
+            *("java", "sun.", "org.", "groovy", "bsh.", "logback", "TemplatesImpl"),
+            *("ScriptEngine", "ProcessBuilder", "ObjectDataProvider", "System.", "${", "ldap"),
+            *("rmi:", "iiop:"),
+        ),
+    ),
+)
 
 
 def attack_in(text: str) -> str | None:
     """The words of an attack in `text`, or None."""
-    for pattern in _ALL:
-        if match := pattern.search(text):
+    small = text.casefold()
+    for pattern, words in _WORDS:
+        # What the shell says is in any case of letters.
+        held = small if pattern is SHELL else text
+        if any(word in held for word in words) and (match := pattern.search(text)):
             return " ".join(match.group().split())
     return None

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Any
 
 from keepstone.scan.text.parsed import MAX_NESTING
@@ -165,13 +164,6 @@ class _Builder:
                 name += " "
             top.value[name] = value
             top.waiting = True
-
-
-def could_be_prose(text: str) -> bool:
-    """True where most lines read as sentences: what a parser made of them means nothing."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    pairs = sum(a.startswith("#") or b.startswith("#") for a, b in pairwise(lines))
-    return bool(lines) and pairs * 2 > len(lines)
 
 
 def documents_of(found: YamlText) -> Iterator[Any]:
