@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from keepstone.contract.onnx import resembles_onnx
 from keepstone.scan.allowance import Allowance
+from keepstone.scan.archive.tarheaders import resembles_tar
 from keepstone.scan.archive.zipdir import read_zip
 from keepstone.scan.pickle.opcodes import resembles_pickle
+from keepstone.scan.text.kinds import kind_without_signature
 
 UNKNOWN = "unknown"
 EMPTY = "empty"
@@ -28,7 +30,6 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x28\xb5\x2f\xfd", "zstd"),
     (0, b"7z\xbc\xaf\x27\x1c", "7z"),
     (0, b"\x7fELF", "elf"),
-    (0, b"MZ", "pe"),
     (4, b"TFL3", "tflite"),
     (4, b"ORTM", "ort"),
     (257, b"ustar", "tar"),
@@ -57,12 +58,14 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
         return "zlib"
     if _is_safetensors(head, len(data)):
         return "safetensors"
+    if resembles_tar(head):
+        return "tar"
     # Those without a signature come last, the strictest first.
     if resembles_onnx(head):
         return "onnx"
     if resembles_pickle(data, allowance or Allowance()):
         return "pickle"
-    return UNKNOWN
+    return kind_without_signature(head, len(head) == len(data)) or UNKNOWN
 
 
 def _is_safetensors(head: bytes, size: int) -> bool:

@@ -19,35 +19,48 @@ from keepstone.scan.templates import template_findings
 from keepstone.scan.text.names import DOTTED, Standing, is_framework, standing
 from keepstone.scan.text.parsed import MAX_NESTING
 from keepstone.scan.text.payload import TEMPLATE, attack_in
+from keepstone.scan.text.words import words
 from keepstone.scan.view import View
 
 # These are resolved and called or imported, whatever they hold: Hydra, Lightning, torchtune,
 # MLflow, jsonpickle, logging's dictConfig, Ray Serve.
 _STRONG = frozenset(
+    words(
+        """
+    _target_ __target__ _component_ _fn_ _factory_ class_path loader_module object_path
+    import_path py/object py/type py/function py/module py/class () python_class instance_class
+    target_class
     """
-    _target_ __target__ _component_ _fn_ _factory_ class_path loader_module object_path import_path
-    py/object py/type py/function py/module py/class () python_class instance_class target_class
-    """.split()
+    )
 )
 # Common words: here only what is plainly dangerous, or plainly an import, counts.
 _WEAK = frozenset(
+    words(
+        """
+    target type class cls class_name callable function func fn factory handler loader module
+    import entry_point entrypoint impl implementation method hook callback constructor object
+    name path preprocess postprocess transform collate_fn initializer custom_objects
+    python_callable init_fn parser converter command cmd exec run script builder resolver plugin
+    op operator backend
     """
-    target type class cls class_name callable function func fn factory handler loader module import
-    entry_point entrypoint impl implementation method hook callback constructor object name path
-    preprocess postprocess transform collate_fn initializer custom_objects python_callable init_fn
-    parser converter command cmd exec run script builder resolver plugin op operator backend
-    """.split()
+    )
 )
 _WEAK_DANGER = frozenset(
-    "os posix nt subprocess builtins __builtin__ pty runpy importlib ctypes sys socket shutil code"
-    " pickle cPickle _pickle dill cloudpickle marshal commands jsonpickle".split()
+    words(
+        """
+    os posix nt subprocess builtins __builtin__ pty runpy importlib ctypes sys socket shutil
+    code pickle cPickle _pickle dill cloudpickle marshal commands jsonpickle
+    """
+    )
 )
 # Free text: what it quotes, nobody runs.
 _PROSE = frozenset(
-    """
+    words(
+        """
     text content prompt completion instruction output input response description comment notes
     markdown readme summary title question answer messages body html source code license
-    """.split()
+    """
+    )
 )
 # RFC 3986 schemes never name a file beside the model, and are data here.
 _OUTSIDE = re.compile(r"(?:^|[\\/])\.\.(?:[\\/]|$)|^[\\/]|^[A-Za-z]:[\\/]|^~|^file:", re.IGNORECASE)
@@ -189,7 +202,9 @@ class _Look:
         if attack is not None:
             quoted = key.strip().casefold() in _PROSE
             rule = "config.quoted_code" if quoted else "config.attack"
-            yield self.say(rule, f"A value under {printable(key, 40)} says {printable(attack, 60)}.")
+            yield self.say(
+                rule, f"A value under {printable(key, 40)} says {printable(attack, 60)}."
+            )
 
     def template(self, key: str, value: str) -> Iterator[Finding]:
         """Jinja: under a key that says so, or where its words leave no other reading."""
@@ -233,17 +248,20 @@ class _Look:
 
     def module_list(self, root: list[Any]) -> Iterator[Finding]:
         """`modules.json` of sentence-transformers: each names a class and a folder."""
-        if not root or not all(_is_map(item) and {"idx", "path", "type"} <= set(item) for item in root):
+        wanted = {"idx", "path", "type"}
+        if not root or not all(_is_map(item) and wanted <= set(item) for item in root):
             return
         for item in root:
             yield from self.named("type", str(item["type"]))
         yield from self.paths("path", [item["path"] for item in root])
 
 
-_MLFLOW_PATHS = (
-    "data pickled_model python_model model_data model_path model_code_path model code model_binary"
-    " python_env conda config saved_model_dir checkpoint_path xgb_model lgb_model"
-).split()
+_MLFLOW_PATHS = words(
+    """
+    data pickled_model python_model model_data model_path model_code_path model code
+    model_binary python_env conda config saved_model_dir checkpoint_path xgb_model lgb_model
+    """
+)
 
 
 def _is_map(value: Any) -> bool:

@@ -126,9 +126,14 @@ def _mapped(node: ast.AST | None, depth: int) -> str | bytes | int | None:
         case ast.Call(func=ast.Name(id="reversed"), args=[value]):
             whole = fold(value, depth + 1)
             return whole[::-1] if isinstance(whole, str) else None
-        case ast.GeneratorExp(
-            elt=ast.Call(func=ast.Name(id="chr"), args=[ast.Name()]), generators=[one]
-        ) | ast.ListComp(elt=ast.Call(func=ast.Name(id="chr"), args=[ast.Name()]), generators=[one]):
+        case (
+            ast.GeneratorExp(
+                elt=ast.Call(func=ast.Name(id="chr"), args=[ast.Name()]), generators=[one]
+            )
+            | ast.ListComp(
+                elt=ast.Call(func=ast.Name(id="chr"), args=[ast.Name()]), generators=[one]
+            )
+        ):
             numbers = one.iter
         case _:
             return fold(node, depth + 1)

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from keepstone.scan.text.words import words
+
 
 class Standing(Enum):
     """What is known of a name that a loader would import."""
@@ -25,28 +27,40 @@ _CLASS = re.compile(r"[A-Z]\w*\Z")
 
 # Whoever builds an object of these modules, or calls anything in them, reaches the machine.
 _MODULES = frozenset(
+    words(
+        """
+    os posix nt ntpath posixpath subprocess _posixsubprocess sys shutil socket _socket
+    socketserver ctypes _ctypes cffi importlib imp runpy pty code codeop webbrowser pickle
+    _pickle cPickle dill cloudpickle marshal shelve dbm types gc inspect pip ensurepip venv
+    commands popen2 pdb bdb timeit cProfile profile trace tempfile pathlib glob fileinput
+    linecache multiprocessing _winapi winreg msvcrt signal resource site sysconfig zipimport
+    pkgutil pydoc doctest asyncio threading _thread concurrent sched atexit builtins __builtin__
+    __builtins__ __main__ requests urllib urllib2 urllib3 http httplib ftplib smtplib telnetlib
+    xmlrpc paramiko fabric invoke pexpect sh plumbum nturl2path antigravity idlelib lib2to3
+    distutils setuptools pkg_resources platform jsonpickle IPython ipykernel jupyter code test
+    py_compile compileall operator
     """
-    os posix nt ntpath posixpath subprocess _posixsubprocess sys shutil socket _socket socketserver
-    ctypes _ctypes cffi importlib imp runpy pty code codeop webbrowser pickle _pickle cPickle dill
-    cloudpickle marshal shelve dbm types gc inspect pip ensurepip venv commands popen2 pdb bdb
-    timeit cProfile profile trace tempfile pathlib glob fileinput linecache multiprocessing
-    _winapi winreg msvcrt signal resource site sysconfig zipimport pkgutil pydoc doctest asyncio
-    threading _thread concurrent sched atexit builtins __builtin__ __builtins__ __main__ requests
-    urllib urllib2 urllib3 http httplib ftplib smtplib telnetlib xmlrpc paramiko fabric invoke
-    pexpect sh plumbum nturl2path antigravity idlelib lib2to3 distutils setuptools pkg_resources
-    platform jsonpickle IPython ipykernel jupyter code test py_compile compileall operator
-    """.split()
+    )
 )
 # The types that a configuration may well ask of `builtins`.
 _PLAIN = frozenset(
     f"{module}.{name}"
     for module in ("builtins", "__builtin__")
-    for name in "bool bytearray bytes complex dict float frozenset int list object set slice str"
-    " tuple".split()
+    for name in words(
+        """
+    bool bytearray bytes complex dict float frozenset int list object set slice str tuple
+    """
+    )
 ) | {"pathlib.Path", "pathlib.PurePath", "pathlib.PosixPath", "pathlib.PurePosixPath"}
 
 # Bare words that a loader looks up among the built-in functions.
-_BARE = frozenset("eval exec compile __import__ open input breakpoint getattr setattr".split())
+_BARE = frozenset(
+    words(
+        """
+    eval exec compile __import__ open input breakpoint getattr setattr
+    """
+    )
+)
 
 # Parts of frameworks that load, fetch or run what they are given.
 _LOADERS = re.compile(
@@ -70,19 +84,22 @@ _LOADERS = re.compile(
 
 # Frameworks whose *classes* are parts of models. A function of theirs is unknown.
 _FRAMEWORKS = frozenset(
+    words(
+        """
+    torch torchvision torchaudio torchtext torchmetrics lightning pytorch_lightning
+    lightning_fabric transformers diffusers tokenizers peft trl accelerate timm
+    sentence_transformers datasets evaluate safetensors optimum keras tensorflow tf_keras
+    keras_hub keras_nlp keras_cv sklearn numpy scipy pandas xgboost lightgbm catboost imblearn
+    category_encoders statsmodels prophet mlflow nemo fairseq espnet speechbrain allennlp spacy
+    thinc flair gensim nltk monai kornia albumentations ultralytics detectron2 mmcv mmengine
+    mmdet mmseg mmcls mmpretrain ldm sgm flax optax jax haiku dgl torch_geometric botorch
+    gpytorch pyro einops onnx onnxruntime skorch fastai skops sktime pmdarima river hydra
+    omegaconf collections datetime decimal fractions uuid megatron apex deepspeed bitsandbytes
+    pytorch_forecasting neuralforecast recbole open_clip clip segmentation_models_pytorch
+    stable_baselines3 gymnasium gym ray langchain langchain_core langchain_community llama_index
+    haystack
     """
-    torch torchvision torchaudio torchtext torchmetrics lightning pytorch_lightning lightning_fabric
-    transformers diffusers tokenizers peft trl accelerate timm sentence_transformers datasets
-    evaluate safetensors optimum keras tensorflow tf_keras keras_hub keras_nlp keras_cv sklearn
-    numpy scipy pandas xgboost lightgbm catboost imblearn category_encoders statsmodels prophet
-    mlflow nemo fairseq espnet speechbrain allennlp spacy thinc flair gensim nltk monai kornia
-    albumentations ultralytics detectron2 mmcv mmengine mmdet mmseg mmcls mmpretrain ldm sgm
-    flax optax jax haiku dgl torch_geometric botorch gpytorch pyro einops onnx onnxruntime
-    skorch fastai skops sktime pmdarima river hydra omegaconf collections datetime decimal
-    fractions uuid megatron apex deepspeed bitsandbytes pytorch_forecasting neuralforecast
-    recbole open_clip clip segmentation_models_pytorch stable_baselines3 gymnasium gym ray
-    langchain langchain_core langchain_community llama_index haystack
-    """.split()
+    )
 )
 
 
@@ -111,11 +128,17 @@ def is_framework(module: str) -> bool:
 
 def shadows(module: str) -> bool:
     """True where a file of this name, put first on the path, takes the place of a real module."""
-    return module in _FRAMEWORKS or module in _MODULES - {"test", "sh", "code", "commands", "fabric"}
+    return module in _FRAMEWORKS or module in _MODULES - _COMMON
 
 
+# Modules that people have of their own without meaning the other.
+_COMMON = frozenset(("test", "sh", "code", "commands", "fabric"))
 # Words that are folders of honest packages too (`transformers.utils`, `keras.ops.operator`).
 _AMBIGUOUS = frozenset(
-    "code test types trace profile platform resource signal site operator commands http requests"
-    " sh glob tempfile pathlib inspect threading asyncio concurrent multiprocessing".split()
+    words(
+        """
+    code test types trace profile platform resource signal site operator commands http requests
+    sh glob tempfile pathlib inspect threading asyncio concurrent multiprocessing
+    """
+    )
 )

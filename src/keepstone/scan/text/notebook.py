@@ -23,6 +23,7 @@ from keepstone.scan.view import View
 _ESCAPE = re.compile(r"^\s*(?:[A-Za-z_][\w, ]*=\s*)?(?:!!?|%(?:system|sx)\s+)(.*)$")
 _CELL_SHELLS = re.compile(r"^\s*%%(?:!|bash|sh|script|system|sx|cmd|perl|ruby|powershell)\b(.*)$")
 _CELL_PLAIN = re.compile(r"^\s*%%(?:markdown|latex|html|svg|javascript|js|writefile|file)\b")
+_ACTIVE = ("text/html", "application/javascript", "image/svg+xml", "html", "javascript")
 _MAGIC = re.compile(r"^\s*%+\w")
 # `!{command}` runs what Python made.
 _HELP = re.compile(r"^\s*[\w.]+\?{1,2}\s*$|^\s*\?{1,2}[\w.]+\s*$")
@@ -165,7 +166,7 @@ def _output(view: View, output: Any, inside: str) -> Iterator[Finding]:
     """What is shown without anybody running the cell again."""
     data = output.get("data", output) if isinstance(output, Mapping) else None
     for kind, value in data.items() if isinstance(data, Mapping) else ():
-        if kind not in ("text/html", "application/javascript", "image/svg+xml", "html", "javascript"):
+        if kind not in _ACTIVE:
             continue
         text = _text(value)
         script = "javascript" in kind or _SCRIPT.search(text)

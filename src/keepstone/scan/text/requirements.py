@@ -21,7 +21,9 @@ _NAMED = re.compile(
 )
 _VERSIONED = re.compile(r"[\w.\]-]\s*(?:===|==|~=|!=|<=|>=|<|>)\s*\d")
 _COMMIT = re.compile(r"git\+(?:https|ssh)://[^\s@]+(?:@[^\s/@]+)?[^\s@]*@[0-9a-f]{40}(?:#\S*)?\Z")
-_ELSEWHERE = re.compile(r"^(?:\w+\+)?(?:https?|ftp|file|git|ssh|svn|hg|bzr)(?:\+\w+)?://|^file:|^git@")
+_ELSEWHERE = re.compile(
+    r"^(?:\w+\+)?(?:https?|ftp|file|git|ssh|svn|hg|bzr)(?:\+\w+)?://|^file:|^git@"
+)
 _INDEX = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--trusted-host")
 _HASH = re.compile(r"\s--(?:hash|config-settings|global-option|install-option)[= ]\S+")
 

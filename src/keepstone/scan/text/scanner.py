@@ -22,6 +22,7 @@ from keepstone.scan.text.parsed import MAX_JSON, Parsed, parse_ini, parse_json, 
 from keepstone.scan.text.payload import attack_in
 from keepstone.scan.text.requirements import requirement_findings, resembles_requirements
 from keepstone.scan.text.source import MAX_SOURCE, resembles_source, source_findings
+from keepstone.scan.text.words import words
 from keepstone.scan.text.yamls import (
     MAX_UNFOLDED,
     MAX_YAML,
@@ -43,8 +44,11 @@ _KEYS = re.compile(
 )
 _SCRIPTS = (".py", ".pyw", ".pyi", ".pyx", ".ipy")
 _SHELLS = (".sh", ".bash", ".zsh", ".bat", ".cmd", ".ps1", ".vbs", ".command")
-_CODE = (*_SCRIPTS, ".r", ".jl", ".lua", ".js", ".mjs", ".ts", ".java", ".c", ".cc", ".cpp")
-_CODE += (".cu", ".cuh", ".h", ".hpp", ".rs", ".go", ".rb", ".pl", ".php", ".scala", ".html", ".htm")
+_CODE = (
+    *_SCRIPTS,
+    *words(".r .jl .lua .js .mjs .ts .java .c .cc .cpp .cu .cuh .h .hpp .rs .go .rb .pl .php"),
+    *words(".scala .html .htm"),
+)
 _PROSE = (".md", ".rst", ".txt", "license", "notice", "readme", ".csv", ".tsv", ".bib", ".cff")
 
 
@@ -133,7 +137,7 @@ def _repeated(view: View, parsed: Parsed) -> Iterator[Finding]:
 
 def _json_lines(text: str) -> list[Parsed] | None:
     """Every line as JSON, or None where one is not."""
-    found = []
+    found: list[Parsed] = []
     for line in text.splitlines():
         if line.strip():
             parsed = parse_json(line)
@@ -183,7 +187,9 @@ def _yaml(view: View, text: str, name: str) -> Iterator[Finding]:
     if found.broken:
         # Another reader of YAML may go on where this one stops.
         if TAGS.search(text) and not name.endswith(_PROSE):
-            yield view.finding("config.tag", "The text breaks off as YAML and has tags that name code.")
+            yield view.finding(
+                "config.tag", "The text breaks off as YAML and has tags that name code."
+            )
         elif named or (suspect and not name.endswith(_PROSE)):
             yield view.unseen("The text cannot be read as YAML to its end.")
 

@@ -8,23 +8,34 @@ from collections.abc import Iterator
 
 from keepstone.scan.text.payload import attack_in
 from keepstone.scan.text.requirements import is_elsewhere
+from keepstone.scan.text.words import words
 
 # What ordinary notebooks run: looking around, unpacking data, installing packages, training.
 _ORDINARY = frozenset(
+    words(
+        """
+    ls dir pwd cd cat head tail wc du df free nvidia-smi lscpu date which echo mkdir cp mv unzip
+    zip tar gunzip gzip tree sort uniq grep find file stat ln sed awk cut less more pip pip3
+    conda mamba uv apt apt-get python python3 jupyter git wget curl kaggle gdown gsutil aws
+    gcloud huggingface-cli hf accelerate torchrun dvc mlflow tensorboard wandb nvcc make cmake
+    npm node java colab-convert nbconvert papermill poetry pytest time sleep export source rm
+    rmdir lsb_release ps top htop
     """
-    ls dir pwd cd cat head tail wc du df free nvidia-smi lscpu date which echo mkdir
-    cp mv unzip zip tar gunzip gzip tree sort uniq grep find file stat ln sed awk cut less more
-    pip pip3 conda mamba uv apt apt-get python python3 jupyter git wget curl kaggle gdown gsutil
-    aws gcloud huggingface-cli hf accelerate torchrun dvc mlflow tensorboard wandb nvcc make cmake
-    npm node java colab-convert nbconvert papermill poetry pytest time sleep export source
-    rm rmdir lsb_release ps top htop
-    """.split()
+    )
 )
-_INSTALL = re.compile(r"\b(?:pip3?|uv|conda|mamba|easy_install|npm|apt|apt-get)\b.*\b(?:install|add)\b")
+_INSTALL = re.compile(
+    r"\b(?:pip3?|uv|conda|mamba|easy_install|npm|apt|apt-get)\b.*\b(?:install|add)\b"
+)
 # Output that lands outside of the notebook's own folder.
 _REDIRECT = re.compile(r">>?\s*(?:/(?!dev/null)|~|\$HOME)")
 _SPLIT = re.compile(r"\|\||&&|[;|\n]|&(?!\d|>)")
-_INTERPRETERS = frozenset("sh bash zsh dash ksh csh fish perl ruby php node lua osascript".split())
+_INTERPRETERS = frozenset(
+    words(
+        """
+    sh bash zsh dash ksh csh fish perl ruby php node lua osascript
+    """
+    )
+)
 
 
 def shell_problem(command: str) -> str | None:
@@ -64,14 +75,20 @@ def _addresses(words: list[str]) -> Iterator[str]:
     for word, after in zip(words, [*words[1:], ""], strict=True):
         if word in ("-i", "--index-url", "--trusted-host"):
             yield after
-        elif word.startswith(("--index-url=", "-i=", "--trusted-host=")):
-            yield word
-        elif is_elsewhere(word) and not word.startswith(("git+https://", "git+ssh://")):
+        elif word.startswith(("--index-url=", "-i=", "--trusted-host=")) or (
+            is_elsewhere(word) and not word.startswith(("git+https://", "git+ssh://"))
+        ):
             yield word
 
 
 # What build scripts and notebooks start from Python: installing, fetching data, unpacking it.
-_ROUTINE = frozenset("pip pip3 nvidia-smi git wget unzip tar mkdir nvcc make cmake gdown uv".split())
+_ROUTINE = frozenset(
+    words(
+        """
+    pip pip3 nvidia-smi git wget unzip tar mkdir nvcc make cmake gdown uv
+    """
+    )
+)
 
 
 def is_routine(command: str | None) -> bool:

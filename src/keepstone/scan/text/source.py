@@ -12,12 +12,14 @@ import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from keepstone.core.finding import Finding
 from keepstone.scan.rules import printable
 from keepstone.scan.text.fold import fold
 from keepstone.scan.text.payload import attack_in
 from keepstone.scan.text.shell import is_routine
+from keepstone.scan.text.words import words
 from keepstone.scan.view import View
 
 # Parsing takes some hundred times the text.
@@ -42,12 +44,14 @@ _NATIVE = re.compile(
     r"|importlib\.machinery\.ExtensionFileLoader|imp\.load_dynamic"
 )
 _RUNS = frozenset(
-    """
+    words(
+        """
     eval exec builtins.eval builtins.exec compile builtins.compile __builtins__.eval
     __builtins__.exec marshal.loads pickle.loads cPickle.loads dill.loads cloudpickle.loads
     types.FunctionType types.CodeType runpy.run_path code.InteractiveInterpreter.runcode
     get_ipython.run_cell IPython.get_ipython.run_cell joblib.load torch.load yaml.unsafe_load
-    """.split()
+    """
+    )
 )
 # What makes a text that nobody can read in the source: decoding, and other machines.
 _DECODES = re.compile(
@@ -61,7 +65,13 @@ _DECODES = re.compile(
     """,
     re.VERBOSE,
 )
-_MODULES = frozenset("os posix nt subprocess builtins __builtins__ importlib sys pty ctypes".split())
+_MODULES = frozenset(
+    words(
+        """
+    os posix nt subprocess builtins __builtins__ importlib sys pty ctypes
+    """
+    )
+)
 _PLACES = re.compile(
     r"\.ssh[/\\]|authorized_keys|/etc/(?:passwd|shadow|cron|sudoers|ld\.so\.preload|profile)"
     r"|\.(?:bashrc|bash_profile|zshrc|pypirc|netrc|aws/credentials|kube/config|docker/config)"
@@ -75,13 +85,15 @@ _SECRETS = re.compile(
     r"os\.(?:environ|getenv|uname|getlogin)\b|socket\.gethostname|getpass\.getuser|platform\.node"
 )
 # Words without which a text is not worth parsing as Python.
-_WORDS = re.compile(r"^\s*(?:import|from|def|class|async|with|for|if|while|try|@)\b|\w\s*\(|\blambda\b", re.M)
+_WORDS = re.compile(
+    r"^\s*(?:import|from|def|class|async|with|for|if|while|try|@)\b|\w\s*\(|\blambda\b", re.M
+)
 
 
 def source_findings(
     view: View, text: str, inside: str | None = None, depth: int = 0
 ) -> Iterator[Finding]:
-    """What is blatant in `text`, which is Python. Says nothing of what it cannot parse but words."""
+    """What is blatant in `text`, which is Python; its words alone where it cannot be parsed."""
     tree = parse_source(text)
     if tree is None:
         if attack := attack_in(text):
@@ -170,9 +182,11 @@ class _Look:
             case ast.ImportFrom(module=module, names=names):
                 for item in names:
                     self.names[item.asname or item.name] = f"{module or '.'}.{item.name}"
-            case ast.Assign(targets=[ast.Name(id=target)], value=value) | ast.NamedExpr(
-                target=ast.Name(id=target), value=value
-            ) | ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value):
+            case (
+                ast.Assign(targets=[ast.Name(id=target)], value=value)
+                | ast.NamedExpr(target=ast.Name(id=target), value=value)
+                | ast.AnnAssign(target=ast.Name(id=target), value=ast.expr() as value)
+            ):
                 self.assign(target, value)
             case ast.With(items=items):
                 for one in items:
@@ -222,11 +236,7 @@ class _Look:
 
     def is_decoded(self, node: ast.AST | None) -> bool:
         """True where a value comes out of decoding or from another machine."""
-        seen = 0
-        for part in ast.walk(node) if node is not None else ():
-            seen += 1
-            if seen > 2000:
-                return False
+        for part in islice(ast.walk(node), 2000) if node is not None else ():
             if isinstance(part, ast.Name) and part.id in self.decoded:
                 return True
             if isinstance(part, ast.Call):
@@ -295,10 +305,10 @@ class _Look:
         """A function that starts processes, handed on: `map(os.system, ...)`, `__reduce__`."""
         if isinstance(node.ctx, ast.Load):
             name = self.name(node)
-            if name is not None and _PROCESS.fullmatch(name) and "." in name:
-                # An alias that is called is judged where it is called.
-                if isinstance(node, ast.Attribute) or name.split(".")[-1] == node.id:
-                    yield from self.say("code.process", f"it hands on {name}", node)
+            # An alias that is called is judged where it is called.
+            whole = isinstance(node, ast.Attribute) or (name or "").split(".")[-1] == node.id
+            if whole and name is not None and "." in name and _PROCESS.fullmatch(name):
+                yield from self.say("code.process", f"it hands on {name}", node)
 
     def subscript(self, node: ast.Subscript) -> Iterator[Finding]:
         match node.value:
@@ -306,8 +316,8 @@ class _Look:
                 yield from self.say("code.hidden_name", "it reaches into another's globals", node)
 
     def constant(self, node: ast.Constant) -> Iterator[Finding]:
-        match = _PLACES.search(node.value) if len(node.value) < 500 else None
-        if match:
+        text = node.value if isinstance(node.value, str) else ""
+        if len(text) < 500 and (match := _PLACES.search(text)):
             yield from self.say("code.reach", f"it names {printable(match.group(), 40)}", node)
 
     def holds_secret(self, node: ast.Call) -> bool:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keepstone.scan.text.parsed import MAX_NESTING
+from keepstone.scan.text.words import words
 
 # A configuration with more nodes than this, or whose aliases unfold to more, is not one.
 MAX_NODES = 500_000
@@ -22,15 +23,25 @@ MAX_YAML = 8 << 20
 _STANDARD = "tag:yaml.org,2002:"
 _PLAIN_TAGS = frozenset(
     _STANDARD + name
-    for name in "binary bool float int map merge null omap pairs seq set str timestamp value".split()
+    for name in words(
+        """
+    binary bool float int map merge null omap pairs seq set str timestamp value
+    """
+    )
 )
 # Those build a plain value, of a type that every Python has.
 _PLAIN_PYTHON = frozenset(
     f"{_STANDARD}python/{name}"
-    for name in "none bool str unicode bytes int long float complex list tuple dict".split()
+    for name in words(
+        """
+    none bool str unicode bytes int long float complex list tuple dict
+    """
+    )
 )
 # What a tag looks like in a text that no parser here could read to its end.
-TAGS = re.compile(r"!!python/|!!(?:java|javax|com|org|net|sun)\.|!ruby/|!<[^>]*>|tag:yaml\.org|%TAG")
+TAGS = re.compile(
+    r"!!python/|!!(?:java|javax|com|org|net|sun)\.|!ruby/|!<[^>]*>|tag:yaml\.org|%TAG"
+)
 
 
 @dataclass(slots=True)
@@ -135,9 +146,9 @@ class _Builder:
         return True
 
     def _tagged(self, event: Any) -> None:
-        if event.tag and not is_plain(event.tag) and event.tag != "!":
-            if len(self._found.tags) < 1000:
-                self._found.tags.append((event.tag, event.start_mark.line + 1))
+        tag = event.tag
+        if tag and tag != "!" and not is_plain(tag) and len(self._found.tags) < 1000:
+            self._found.tags.append((tag, event.start_mark.line + 1))
 
     def _put(self, value: Any, size: int, anchor: str | None) -> None:
         if anchor:

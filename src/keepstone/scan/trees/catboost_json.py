@@ -10,11 +10,16 @@ from typing import Any
 
 from keepstone.core.finding import Finding
 from keepstone.scan.text.config import config_findings
+from keepstone.scan.text.words import words
 from keepstone.scan.trees.shape import reals
 from keepstone.scan.view import View
 
 _ROOT = frozenset(
-    "features_info model_info oblivious_trees trees scale_and_bias ctr_data prediction_type".split()
+    words(
+        """
+    features_info model_info oblivious_trees trees scale_and_bias ctr_data prediction_type
+    """
+    )
 )
 # Deeper oblivious trees than CatBoost grows (16) have more leaves than a file holds.
 _MAX_SPLITS = 30

@@ -58,7 +58,12 @@ class Buffer:
             raise FlatbufferError("it has more tables than the limit")
         vtable = at - self.number("i", at)
         length, inline = self.number("H", vtable), self.number("H", vtable + 2)
-        if length < 4 or length % 2 or vtable + length > len(self.data) or at + inline > len(self.data):
+        if (
+            length < 4
+            or length % 2
+            or vtable + length > len(self.data)
+            or at + inline > len(self.data)
+        ):
             raise FlatbufferError(f"the table at byte {at} lies outside")
         found: list[Any] = []
         for slot in range((length - 4) // 2):

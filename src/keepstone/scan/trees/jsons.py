@@ -20,5 +20,3 @@ def tree_model_findings(view: View, value: Any) -> Iterator[Finding] | None:
     if is_catboost(value):
         return catboost_json_findings(view, value)
     return None
-
-

@@ -14,32 +14,40 @@ from keepstone.core.finding import Finding
 from keepstone.scan.rules import printable
 from keepstone.scan.text.parsed import parse_json
 from keepstone.scan.text.payload import attack_in
+from keepstone.scan.text.words import words
 from keepstone.scan.trees.shape import MAX_TREES, count, is_tree
 from keepstone.scan.view import View
 
 MARK = "tree\nversion="
 _END = "end of trees"
 _HEAD = frozenset(
+    words(
+        """
+    version num_class num_tree_per_iteration label_index max_feature_idx objective
+    average_output feature_names feature_infos tree_sizes monotone_constraints
     """
-    version num_class num_tree_per_iteration label_index max_feature_idx objective average_output
-    feature_names feature_infos tree_sizes monotone_constraints
-    """.split()
+    )
 )
 _OBJECTIVES = frozenset(
-    """
+    words(
+        """
     regression regression_l1 huber fair poisson quantile mape gamma tweedie binary multiclass
     multiclassova cross_entropy cross_entropy_lambda lambdarank rank_xendcg l2 l1 mse mae custom
     none
-    """.split()
+    """
+    )
 )
 _TREE = frozenset(
+    words(
+        """
+    Tree num_leaves num_cat split_feature split_gain threshold decision_type left_child
+    right_child leaf_value leaf_weight leaf_count internal_value internal_weight internal_count
+    cat_boundaries cat_threshold is_linear leaf_const num_features leaf_features leaf_coeff
+    shrinkage
     """
-    Tree num_leaves num_cat split_feature split_gain threshold decision_type left_child right_child
-    leaf_value leaf_weight leaf_count internal_value internal_weight internal_count cat_boundaries
-    cat_threshold is_linear leaf_const num_features leaf_features leaf_coeff shrinkage
-    """.split()
+    )
 )
-_INNER = "split_feature threshold left_child right_child".split()
+_INNER = ["split_feature", "threshold", "left_child", "right_child"]
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+|inf|nan)\Z", re.IGNORECASE)
 _SETTING = re.compile(r"\[\w+: ?[^\n]*\]\Z")
 
@@ -188,10 +196,13 @@ class _Text:
             elif bare.startswith("pandas_categorical:"):
                 if parse_json(bare.partition(":")[2]) is None:
                     return "trees.inconsistent", "the categories of pandas are no JSON"
-            elif section == "parameters:" and (not bare or _SETTING.match(bare)):
-                pass
-            elif section == "feature_importances:" and (not bare or "=" in bare):
+            elif (section == "parameters:" and (not bare or _SETTING.match(bare))) or (
+                section == "feature_importances:" and (not bare or "=" in bare)
+            ):
                 pass
             elif bare:
-                return "trees.unknown", f"a line behind the trees is not known: {printable(bare, 40)}"
+                return (
+                    "trees.unknown",
+                    f"a line behind the trees is not known: {printable(bare, 40)}",
+                )
         return None

@@ -7,38 +7,55 @@ XGBoost's own. Source: XGBoost's model schema (doc/model.schema) and src/tree/tr
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from typing import Any
 
 from keepstone.core.finding import Finding
 from keepstone.scan.rules import printable
 from keepstone.scan.text.payload import attack_in
+from keepstone.scan.text.words import words
 from keepstone.scan.trees.shape import MAX_TREES, count, is_tree, numbers, reals
 from keepstone.scan.view import View
 
 _OBJECTIVES = frozenset(
-    """
+    words(
+        """
     reg:squarederror reg:squaredlogerror reg:logistic reg:pseudohubererror reg:absoluteerror
     reg:quantileerror reg:gamma reg:tweedie reg:linear reg:expectileerror binary:logistic
     binary:logitraw binary:hinge count:poisson survival:cox survival:aft multi:softmax
     multi:softprob rank:ndcg rank:map rank:pairwise
-    """.split()
+    """
+    )
 )
 _ROOT = frozenset(("learner", "version", "Config", "Model"))
 _LEARNER = frozenset(
-    "attributes feature_names feature_types gradient_booster learner_model_param objective"
-    " learner_train_param metrics cats generic_param generic_parameter".split()
+    words(
+        """
+    attributes feature_names feature_types gradient_booster learner_model_param objective
+    learner_train_param metrics cats generic_param generic_parameter
+    """
+    )
 )
 _MODEL = frozenset(
-    "gbtree_model_param trees tree_info iteration_indptr cats weights boosted_rounds param".split()
+    words(
+        """
+    gbtree_model_param trees tree_info iteration_indptr cats weights boosted_rounds param
+    """
+    )
 )
-_NODES = (
-    "left_children right_children parents split_indices split_conditions default_left split_type"
-    " loss_changes sum_hessian".split()
+_NODES = words(
+    """
+    left_children right_children parents split_indices split_conditions default_left split_type
+    loss_changes sum_hessian
+    """
 )
 _OTHER = frozenset(
-    "id base_weights leaf_weights leaf_child_counts categories categories_nodes"
-    " categories_segments categories_sizes tree_param num_nodes".split()
+    words(
+        """
+    id base_weights leaf_weights leaf_child_counts categories categories_nodes
+    categories_segments categories_sizes tree_param num_nodes
+    """
+    )
 )
 _NONE = 0x7FFFFFFF
 
@@ -55,9 +72,9 @@ def xgboost_findings(view: View, value: Mapping[str, Any]) -> Iterator[Finding]:
     """Judge a parsed model."""
     look = _Look(view)
     if isinstance(value.get("Model"), Mapping):
-        yield from look.extra(value, _ROOT, "model")
+        yield from look.others(value, _ROOT, "model")
         value = value["Model"]
-    yield from look.extra(value, _ROOT, "model")
+    yield from look.others(value, _ROOT, "model")
     yield from look.learner(value["learner"])
 
 
@@ -71,14 +88,16 @@ class _Look:
     def unknown(self, what: str) -> Finding:
         return self.view.finding("trees.unknown", f"XGBoost: {what}.")
 
-    def extra(self, value: Mapping[str, Any], known: frozenset[str], where: str) -> Iterator[Finding]:
+    def others(
+        self, value: Mapping[str, Any], known: frozenset[str], where: str
+    ) -> Iterator[Finding]:
         names = sorted(set(value) - known)
         if names:
             shown = printable(", ".join(map(str, names)))
             yield self.unknown(f"the {where} has parts that are not known: {shown}")
 
     def learner(self, learner: Mapping[str, Any]) -> Iterator[Finding]:
-        yield from self.extra(learner, _LEARNER, "learner")
+        yield from self.others(learner, _LEARNER, "learner")
         param = learner.get("learner_model_param")
         features = count(param.get("num_feature")) if isinstance(param, Mapping) else None
         if features is None:
@@ -118,13 +137,13 @@ class _Look:
             case _:
                 yield self.wrong("the booster is none of XGBoost's")
 
-    def trees(self, model: Any, features: int) -> Iterator[Finding]:
+    def trees(self, model: Any, features: int) -> Generator[Finding, None, int | None]:
         """Judge a model of trees; the number of them is handed back."""
         trees = model.get("trees") if isinstance(model, Mapping) else None
         if not isinstance(trees, list) or len(trees) > MAX_TREES:
             yield self.wrong("there are no trees")
             return None
-        yield from self.extra(model, _MODEL, "booster")
+        yield from self.others(model, _MODEL, "booster")
         param = model.get("gbtree_model_param")
         said = count(param.get("num_trees")) if isinstance(param, Mapping) else None
         if said != len(trees):
@@ -152,7 +171,7 @@ class _Look:
         if not isinstance(tree, Mapping) or not isinstance(tree.get("tree_param"), Mapping):
             yield self.wrong(f"{where} is none")
             return
-        yield from self.extra(tree, _OTHER | set(_NODES), where)
+        yield from self.others(tree, _OTHER | set(_NODES), where)
         nodes = count(tree["tree_param"].get("num_nodes"))
         if nodes is None or nodes < 1:
             yield self.wrong(f"{where} has no number of nodes")
