@@ -19,6 +19,7 @@ from keepstone.scan.templates import template_findings
 from keepstone.scan.text.names import DOTTED, Standing, is_framework, standing
 from keepstone.scan.text.parsed import MAX_NESTING
 from keepstone.scan.text.payload import TEMPLATE, attack_in
+from keepstone.scan.text.source import parse_source
 from keepstone.scan.text.words import words
 from keepstone.scan.view import View
 
@@ -200,7 +201,7 @@ class _Look:
             yield self.say("config.attack", f"A value is evaluated: {printable(value, 60)}.")
         attack = attack_in(value)
         if attack is not None:
-            quoted = key.strip().casefold() in _PROSE
+            quoted = key.strip().casefold() in _PROSE or not _stands_alone(value, attack)
             rule = "config.quoted_code" if quoted else "config.attack"
             yield self.say(
                 rule, f"A value under {printable(key, 40)} says {printable(attack, 60)}."
@@ -262,6 +263,12 @@ _MLFLOW_PATHS = words(
     model_binary python_env conda config saved_model_dir checkpoint_path xgb_model lgb_model
     """
 )
+
+
+def _stands_alone(value: str, attack: str) -> bool:
+    """True where a text is code as a whole, not a sentence that quotes some."""
+    start = " ".join(value[:200].split())
+    return start.startswith(attack[:20]) or parse_source(value) is not None
 
 
 def _is_map(value: Any) -> bool:

@@ -36,7 +36,8 @@ from keepstone.scan.trees.lightgbm import MARK as LIGHTGBM
 from keepstone.scan.trees.lightgbm import lightgbm_findings
 from keepstone.scan.view import View
 
-_SCRIPT = re.compile(r"\ufeff?#!\s*/\S+")
+# Python's own scripts are source like any other.
+_SCRIPT = re.compile(r"\ufeff?#!\s*/(?!\S*python|\S+\s+python)\S+")
 # The keys of loaders, as they stand in a text that no parser here read to its end.
 _KEYS = re.compile(
     r"_target_|class_path|loader_module|trust_remote_code|auto_map|py/(?:object|reduce)"
