@@ -36,9 +36,7 @@ def member(name: str, **fields: object) -> tarfile.TarInfo:
     return info
 
 
-def archive(
-    *members: tuple[tarfile.TarInfo | str, bytes], form: int = tarfile.PAX_FORMAT
-) -> bytes:
+def archive(*members: tuple[tarfile.TarInfo | str, bytes], form: int = tarfile.PAX_FORMAT) -> bytes:
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w", format=form) as file:
         for one, data in members:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zlib
+
 from keepstone.contract.onnx import resembles_onnx
 from keepstone.scan.allowance import Allowance
 from keepstone.scan.archive.tarheaders import resembles_tar
@@ -55,7 +57,9 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
             return _zip_of(data) if name == "zip" else name
     # RFC 1950 2.2: deflate with a window of 32 KiB, and a check over the two bytes.
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
-        return "zlib"
+        # A text may begin with these letters too; then what follows is no deflate.
+        if _inflates(head):
+            return "zlib"
     if _is_safetensors(head, len(data)):
         return "safetensors"
     if resembles_tar(head):
@@ -71,6 +75,14 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
 def _is_safetensors(head: bytes, size: int) -> bool:
     length = int.from_bytes(head[:8], "little")
     return len(head) > 9 and 2 <= length <= size - 8 and head[8:9] == b"{"
+
+
+def _inflates(head: bytes) -> bool:
+    try:
+        zlib.decompressobj().decompress(head, 1)
+    except zlib.error:
+        return False
+    return True
 
 
 def _zip_of(data: memoryview) -> str:

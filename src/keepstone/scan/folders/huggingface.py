@@ -25,6 +25,11 @@ def scan_huggingface(look: Look) -> Iterator[Finding]:
             if own in look.known:
                 reason = f"The folder brings {name}, which its loader runs."
                 yield look.say("folder.remote_code", reason, own)
+    for name in ("dataset_infos.json", "dataset_info.json"):
+        for path in look.called(name):
+            for own in [one for one in look.known if dirname(one) == dirname(path)]:
+                if own.endswith(".py"):
+                    yield look.say("folder.code", "The data set is loaded by a script.", own)
     for path in list(look.known):
         if basename(path).endswith((".safetensors.index.json", ".bin.index.json")):
             yield from _shards(look, path)

@@ -23,6 +23,12 @@ _NAMED = words(
     """
 )
 
+# Files that name a module for the flavour to import, with what honest ones say.
+_MODULE_FILES = {
+    "pickle_module_info.txt": ("mlflow.pytorch.pickle_module", "pickle", "torch"),
+    "keras_module.txt": ("keras", "tensorflow.keras", "tf_keras", "tensorflow.python.keras"),
+}
+
 
 def scan_mlflow(look: Look) -> Iterator[Finding]:
     """Judge every folder with an MLmodel file."""
@@ -43,6 +49,12 @@ def _flavor(look: Look, path: str, flavor: Mapping[str, Any]) -> Iterator[Findin
         if not leads_out(name) and not look.has(look.beside(path, name)):
             reason = f"MLmodel names {printable(name, 60)}, which is not in the folder."
             yield look.say("folder.missing", reason, path)
+    program = flavor.get("model_code_path")
+    if isinstance(program, str) and look.beside(path, program) in look.known:
+        reason = f"The model is the program {printable(program, 60)}."
+        yield look.say("folder.code", reason, look.beside(path, program))
+    for name, honest in _MODULE_FILES.items():
+        yield from _module_file(look, look.beside(path, f"data/{name}"), honest)
     module = flavor.get("loader_module")
     if isinstance(code, str) and not leads_out(code):
         folder = look.beside(path, code)
@@ -52,3 +64,10 @@ def _flavor(look: Look, path: str, flavor: Mapping[str, Any]) -> Iterator[Findin
             if look.has(own) or look.has(f"{own}.py"):
                 reason = f"Its loader {printable(module, 60)} is code of the folder."
                 yield look.say("folder.code", reason, path)
+
+
+def _module_file(look: Look, path: str, honest: tuple[str, ...]) -> Iterator[Finding]:
+    text = look.text(path)
+    if text is not None and text.strip() not in honest:
+        reason = f"It makes MLflow import {printable(text.strip(), 60)}."
+        yield look.say("config.remote_code", reason, path)

@@ -61,6 +61,8 @@ def read_xml(data: memoryview, on_element: OnElement, on_text: OnText) -> Docume
         space, _, name = tag.rpartition(BETWEEN)
         if found.root is None:
             found.root = (space, name)
+        if depth > MAX_DEPTH:
+            found.say("xml.bomb", "The elements are nested deeper than any reader's.")
         if depth > MAX_DEPTH or found.elements > MAX_ELEMENTS or len(attributes) > MAX_ATTRIBUTES:
             found.unread = "The XML is deeper or larger than the limit."
             raise _StopError

@@ -5,9 +5,9 @@ from keepstone.scan.rules.rule import CRITICAL, FLAGGED, HIGH, MEDIUM, OPEN, Rul
 TABLE = (
     Rule(
         "folder.code",
-        MEDIUM,
-        OPEN,
-        "Loading the folder runs code that lies in it. Code is not judged, beyond what is flagged.",
+        HIGH,
+        FLAGGED,
+        "Loading the model runs code that comes with it.",
     ),
     Rule(
         "folder.missing",

@@ -16,6 +16,12 @@ TABLE = (
         "The model uses a function or a part that PMML does not define.",
     ),
     Rule(
+        "xml.bomb",
+        HIGH,
+        FLAGGED,
+        "The document is nested so deep that its readers run out of stack.",
+    ),
+    Rule(
         "xml.entity",
         HIGH,
         FLAGGED,

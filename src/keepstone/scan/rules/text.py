@@ -10,6 +10,18 @@ TABLE = (
         "The code runs what it first decodes, decompresses or fetches.",
     ),
     Rule(
+        "code.dynamic",
+        HIGH,
+        FLAGGED,
+        "The code runs a text as code.",
+    ),
+    Rule(
+        "code.connection",
+        MEDIUM,
+        FLAGGED,
+        "The code opens a connection of its own, below any protocol.",
+    ),
+    Rule(
         "code.hidden_name",
         CRITICAL,
         FLAGGED,

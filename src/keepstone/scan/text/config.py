@@ -76,6 +76,22 @@ def config_findings(view: View, value: Any, inside: str | None = None) -> Iterat
     yield from _Look(view, inside).walk(value)
 
 
+def loader_names(root: Any) -> Iterator[str]:
+    """The names that a value makes its loaders import, as far as one key tells."""
+    pending, seen = [root], set[int]()
+    if isinstance(root, list) and all(_is_map(item) and "idx" in item for item in root):
+        yield from (str(item.get("type")) for item in root)
+    while pending:
+        value = pending.pop()
+        if not isinstance(value, Mapping | list) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        pending += value.values() if isinstance(value, Mapping) else value
+        for key, item in value.items() if isinstance(value, Mapping) else ():
+            if isinstance(item, str) and (key in _STRONG or key in ("target", "module")):
+                yield item.replace(":", ".")
+
+
 def leads_out(path: str) -> bool:
     """True where a file's name leads out of the folder that it is resolved in."""
     return _OUTSIDE.search(path) is not None
@@ -148,13 +164,16 @@ class _Look:
             ("__module__", "__class__"),
             ("__module__", "__qualname__"),
             ("_module_", "_class_"),
-            ("parent_library", "base_model_class"),
             ("module_name", "class_name"),
             ("module", "function"),
         ):
             match value.get(module), value.get(name):
                 case str() as one, str() as two if two:
                     yield from self.named(f"{module} and {name}", f"{one}.{two}" if one else two)
+        match value:
+            # PEFT imports it by name, whoever's it is.
+            case {"parent_library": str() as library} if not is_framework(library):
+                yield from self.remote("parent_library", library)
         if value.get("class_name") in ("Lambda", "__lambda__"):
             yield self.say("config.lambda", "A Keras Lambda layer carries code.")
         if value.get("class_name") == "function" and isinstance(value.get("config"), str):
@@ -217,10 +236,24 @@ class _Look:
 
     def document(self, root: Mapping[str, Any]) -> Iterator[Finding]:
         """Formats that are told by the keys of the root."""
+        if "handlers" in root and "version" in root:
+            yield from self.logging(root["handlers"])
         if isinstance(root.get("flavors"), Mapping):
             yield from self.mlflow(root["flavors"])
-        if "_diffusers_version" in root:
+        if "_class_name" in root:
             yield from self.diffusers(root)
+
+    def logging(self, handlers: Any) -> Iterator[Finding]:
+        """`logging.config.dictConfig`: a handler is made of whatever class is named."""
+        for handler in handlers.values() if isinstance(handlers, Mapping) else ():
+            name = handler.get("class") if isinstance(handler, Mapping) else None
+            if not isinstance(name, str) or name in _QUIET:
+                continue
+            if name.startswith("logging."):
+                reason = f"A handler of its logging opens a file or a connection: {name[:60]}."
+                yield self.say("config.loader", reason)
+            else:
+                yield from self.named("class", name)
 
     def mlflow(self, flavors: Mapping[str, Any]) -> Iterator[Finding]:
         for flavor in flavors.values():
@@ -240,6 +273,8 @@ class _Look:
     def diffusers(self, root: Mapping[str, Any]) -> Iterator[Finding]:
         for key, item in root.items():
             match item:
+                case [str(), str()] if key == "_class_name":
+                    yield from self.remote(key, item)
                 case [str() as library, str() as name] if not is_framework(library):
                     reason = f"The part {printable(key)} is {printable(library)}.{printable(name)}."
                     # A library that is no framework is a module of the folder.
@@ -257,6 +292,8 @@ class _Look:
         yield from self.paths("path", [item["path"] for item in root])
 
 
+# Handlers that write to where the program writes anyway.
+_QUIET = ("logging.StreamHandler", "logging.NullHandler", "rich.logging.RichHandler")
 _MLFLOW_PATHS = words(
     """
     data pickled_model python_model model_data model_path model_code_path model code

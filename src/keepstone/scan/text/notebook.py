@@ -14,6 +14,7 @@ from typing import Any
 
 from keepstone.core.finding import Finding
 from keepstone.scan.rules import printable
+from keepstone.scan.text.config import leads_out
 from keepstone.scan.text.payload import attack_in
 from keepstone.scan.text.shell import shell_problem
 from keepstone.scan.text.source import source_findings
@@ -28,7 +29,7 @@ _MAGIC = re.compile(r"^\s*%+\w")
 # `!{command}` runs what Python made.
 _HELP = re.compile(r"^\s*[\w.]+\?{1,2}\s*$|^\s*\?{1,2}[\w.]+\s*$")
 _SCRIPT = re.compile(
-    r"<\s*(?:script|iframe|object|embed|meta[^>]+refresh|link[^>]+import)\b|\bjavascript:"
+    r"<\s*(?:script|object|embed|meta[^>]+refresh|link[^>]+import)\b|\bjavascript:"
     r"|<\w[^>]*\son\w+\s*=",
     re.IGNORECASE,
 )
@@ -41,7 +42,7 @@ _REACH = re.compile(
 )
 # Libraries that draw, whose pages load themselves from here in honest notebooks.
 _DRAWING = re.compile(
-    r"plotly|bokeh|vega|altair|requirejs|require\.config|mathjax|jupyter|ipywidgets|leaflet|d3\."
+    r"plotly|bokeh|vega|altair|requirejs|require\.config|mathjax|ipywidgets|leaflet|d3\."
     r"|pyvis|shap|google\.colab|colab-df|echarts|highcharts|holoviews|tensorboard|mpld3",
     re.IGNORECASE,
 )
@@ -72,7 +73,7 @@ def notebook_findings(view: View, value: Mapping[str, Any]) -> Iterator[Finding]
         if kind == "code":
             code = code or bool(_statements(text))
             yield from _code_cell(view, text, inside)
-        elif _SCRIPT.search(text) and _REACH.search(text):
+        elif _SCRIPT.search(text):
             # Jupyter cleans what it shows of Markdown; other readers do not.
             yield view.finding("notebook.active_output", "Its text holds script.", None, inside)
         outputs = cell.get("outputs")
@@ -152,8 +153,8 @@ def _magic(view: View, line: str, inside: str) -> Iterator[Finding]:
     name, _, rest = line.partition(" ")
     if name in ("pip", "conda", "mamba", "uv"):
         yield from _shell(view, f"{name} {rest}", inside)
-    elif name in ("run", "load", "loadpy", "macro") and "://" in rest:
-        reason = f"The cell runs what it fetches: {printable(rest, 60)}."
+    elif name in ("run", "load", "loadpy", "macro") and ("://" in rest or leads_out(rest)):
+        reason = f"The cell runs what lies elsewhere: {printable(rest, 60)}."
         yield view.finding("notebook.shell_attack", reason, None, inside)
     elif name in ("time", "timeit", "prun", "memit", "mprun"):
         yield from source_findings(view, rest, inside)
@@ -169,7 +170,7 @@ def _output(view: View, output: Any, inside: str) -> Iterator[Finding]:
         if kind not in _ACTIVE:
             continue
         text = _text(value)
-        script = "javascript" in kind or _SCRIPT.search(text)
+        script = "javascript" in kind or _SCRIPT.search(text) or "<iframe" in text
         if script and _REACH.search(text) and not _DRAWING.search(text):
             reason = f"An output of the kind {kind} holds script."
             yield view.finding("notebook.active_output", reason, None, inside)

@@ -20,6 +20,7 @@ class Parsed:
     value: Any = None
     repeated: list[str] = field(default_factory=list)
     problem: str = ""
+    deep: bool = False
 
 
 def parse_json(text: str) -> Parsed | None:
@@ -40,7 +41,7 @@ def parse_json(text: str) -> Parsed | None:
     try:
         found.value = json.loads(text.removeprefix("\ufeff"), object_pairs_hook=members)
     except RecursionError:
-        found.problem = "The JSON is nested deeper than the limit."
+        found.problem, found.deep = "The JSON is nested deeper than the limit.", True
     except MemoryError:
         found.problem = "The JSON needs more memory than there is."
     except json.JSONDecodeError:

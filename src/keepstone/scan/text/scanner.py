@@ -19,7 +19,7 @@ from keepstone.scan.text.config import config_findings
 from keepstone.scan.text.decode import MAX_TEXT, decode
 from keepstone.scan.text.notebook import is_notebook, notebook_findings
 from keepstone.scan.text.parsed import MAX_JSON, Parsed, parse_ini, parse_json, parse_toml
-from keepstone.scan.text.payload import attack_in
+from keepstone.scan.text.payload import TEMPLATE, attack_in
 from keepstone.scan.text.requirements import requirement_findings, resembles_requirements
 from keepstone.scan.text.source import MAX_SOURCE, resembles_source, source_findings
 from keepstone.scan.text.words import words
@@ -92,14 +92,15 @@ def _read(view: View, text: str, name: str) -> Iterator[Finding]:
     if len(text) > MAX_TEXT:
         yield view.unseen("The text is larger than its readers' limit.")
         return
+    yield from _template(view, text, name)
+    if name.endswith(".pth") and re.search(r"^import[ \t]", text, re.MULTILINE):
+        yield view.finding("file.program", "Python runs the lines of this file as it starts.")
     if name.endswith(_CODE) or resembles_source(text):
         yield from _source(view, text, name)
         return
     if name.startswith("requirements") or resembles_requirements(text):
         yield from requirement_findings(view, text)
         return
-    if name.endswith((".pth", ".egg-link")) and re.search(r"^import[ \t]", text, re.MULTILINE):
-        yield view.finding("file.program", "Python runs the lines of this file as it starts.")
     if (parsed := parse_toml(text) or parse_ini(text)) is not None:
         yield from _structured(view, parsed)
     yield from _yaml(view, text, name)
@@ -110,6 +111,8 @@ def json_findings(view: View, parsed: Parsed, name: str) -> Iterator[Finding]:
     """A JSON value: a notebook, a model of trees, or configuration."""
     if parsed.problem:
         yield view.unseen(parsed.problem)
+        if parsed.deep:
+            yield view.finding("config.bomb", "It is nested so deep that readers run out of stack.")
         return
     if isinstance(parsed.value, dict) and is_notebook(parsed.value):
         yield from notebook_findings(view, parsed.value)
@@ -211,12 +214,19 @@ def _conda(view: View, value: Any) -> Iterator[Finding]:
             yield from requirement_findings(view, lines)
 
 
-def _plain(view: View, text: str, name: str) -> Iterator[Finding]:
-    """Text that is prose, a table or a template to its readers."""
+def _template(view: View, text: str, name: str) -> Iterator[Finding]:
+    """A text of Jinja: by its name, or by what it reaches for."""
     jinja = name.endswith((".jinja", ".jinja2", ".j2"))
-    if jinja or ("{%" in text and "%}" in text):
+    if jinja or ("{%" in text and "%}" in text) or TEMPLATE.search(text):
         for problem in template_findings(text):
             if jinja or problem.rule != "template.unknown":
                 yield view.finding(problem.rule, problem.reason)
+
+
+def _plain(view: View, text: str, name: str) -> Iterator[Finding]:
+    """Text that is prose or a table to its readers."""
+    if "<!ENTITY" in text:
+        # Broken XML is none to expat, and may be some to another reader.
+        yield view.finding("config.quoted_code", "The text declares entities as XML does.")
     if attack := attack_in(text):
         yield view.finding("config.quoted_code", f"The text says {printable(attack, 60)}.")

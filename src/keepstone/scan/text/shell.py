@@ -28,6 +28,8 @@ _INSTALL = re.compile(
 )
 # Output that lands outside of the notebook's own folder.
 _REDIRECT = re.compile(r">>?\s*(?:/(?!dev/null)|~|\$HOME)")
+# Where everybody keeps source: installing it is ordinary, and not judged.
+_PUBLIC = re.compile(r"git\+https://(?:github\.com|gitlab\.com|huggingface\.co|bitbucket\.org)/")
 _SPLIT = re.compile(r"\|\||&&|[;|\n]|&(?!\d|>)")
 _INTERPRETERS = frozenset(
     words(
@@ -70,13 +72,19 @@ def _words(part: str) -> list[str]:
         return part.split()
 
 
+_CHOOSES = ("--index-url=", "-i=", "--trusted-host=")
+
+
 def _addresses(words: list[str]) -> Iterator[str]:
     """Where an installation takes its packages from, other than an index it is configured for."""
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for before, word, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+        if before in ("--extra-index-url", "-f", "--find-links"):
+            # One more index beside the configured one is how many a framework is installed.
+            continue
         if word in ("-i", "--index-url", "--trusted-host"):
             yield after
         elif word.startswith(("--index-url=", "-i=", "--trusted-host=")) or (
-            is_elsewhere(word) and not word.startswith(("git+https://", "git+ssh://"))
+            is_elsewhere(word) and not _PUBLIC.match(word)
         ):
             yield word
 

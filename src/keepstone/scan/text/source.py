@@ -43,6 +43,8 @@ _NATIVE = re.compile(
     r"|cffi\.FFI\.dlopen|torch\.(?:ops|classes)\.load_library|\w+\.load_op_library|_ctypes\.dlopen"
     r"|importlib\.machinery\.ExtensionFileLoader|imp\.load_dynamic"
 )
+_BASES = re.compile(r"__(?:bases?|mro)__")
+_CONNECTS = re.compile(r"socket\.(?:create_connection|socket\.connect(?:_ex)?)")
 _RUNS = frozenset(
     words(
         """
@@ -253,6 +255,10 @@ class _Look:
     def call(self, node: ast.Call) -> Iterator[Finding]:
         name = self.name(node.func)
         first = node.args[0] if node.args else None
+        match node.func:
+            # From a base of a base down again: the way from any object to every class.
+            case ast.Attribute(attr="__subclasses__") as way if _BASES.search(ast.unparse(way)):
+                yield from self.say("code.hidden_name", "it searches all classes", node)
         if name is None:
             yield from self.computed(node.func)
             return
@@ -263,6 +269,8 @@ class _Look:
                 yield from self.say(
                     "code.process" if hidden else "code.hidden_name", f"it calls {name}", node
                 )
+        elif _CONNECTS.fullmatch(name):
+            yield from self.say("code.connection", f"it calls {name}", node)
         elif _NATIVE.fullmatch(name):
             yield from self.say("code.native", f"it calls {name}", node)
         elif name in _RUNS:
@@ -274,8 +282,6 @@ class _Look:
             yield from self.attribute(node)
         elif _SENDS.fullmatch(name) and self.holds_secret(node):
             yield from self.say("code.reach", f"it hands its surroundings to {name}", node)
-        if name.endswith(".__subclasses__") and re.search(r"__(?:bases?|mro)__", ast.unparse(node)):
-            yield from self.say("code.hidden_name", "it searches all classes", node)
 
     def computed(self, function: ast.expr) -> Iterator[Finding]:
         """The function is itself the result of something that is not plainly a name."""
@@ -293,9 +299,13 @@ class _Look:
         text = fold(first)
         if isinstance(text, bytes):
             text = text.decode("utf-8", "replace")
-        if self.is_decoded(first) or (name == "marshal.loads" and isinstance(text, str)):
+        stored = name.endswith("loads") and isinstance(text, str)
+        if self.is_decoded(first) or stored:
             yield from self.say("code.decoded", f"it hands {name} what it decoded or fetched", node)
-        if isinstance(text, str) and name.endswith(("eval", "exec", "compile", "run_cell")):
+        runs = name.endswith(("eval", "exec", "compile", "run_cell"))
+        if name in ("exec", "eval") and (name == "exec" or _calls(text)):
+            yield from self.say("code.dynamic", f"it hands {name} a text", node)
+        if isinstance(text, str) and runs:
             if self.depth < _MAX_DEPTH:
                 yield from source_findings(self.view, text, self.inside, self.depth + 1)
             else:
@@ -339,6 +349,12 @@ class _Look:
 _IMPORTS = frozenset(
     ("__import__", "builtins.__import__", "importlib.import_module", "importlib.__import__")
 )
+
+
+def _calls(text: object) -> bool:
+    """True where a text is an expression that calls something."""
+    tree = parse_source(text) if isinstance(text, str) else None
+    return tree is not None and any(isinstance(node, ast.Call) for node in ast.walk(tree))
 
 
 def _is_plain(node: ast.Call) -> bool:

@@ -38,6 +38,11 @@ _PLAIN_PYTHON = frozenset(
     """
     )
 )
+_WORDS: dict[str, Any] = {
+    **dict.fromkeys(("", "~", "null"), None),
+    **dict.fromkeys(("true", "yes", "on"), True),
+    **dict.fromkeys(("false", "no", "off"), False),
+}
 # What a tag looks like in a text that no parser here could read to its end.
 TAGS = re.compile(
     r"!!python/|!!(?:java|javax|com|org|net|sun)\.|!ruby/|!<[^>]*>|tag:yaml\.org|%TAG"
@@ -48,7 +53,8 @@ TAGS = re.compile(
 class YamlText:
     """What a YAML text says: its documents' values, its tags, and how it ended.
 
-    Scalars are their text. `broken` is where the reader stopped, None where it read to the end.
+    Scalars are their text, but for nulls and booleans. `broken` says that the reader stopped
+    before the end.
     """
 
     documents: list[Any] = field(default_factory=list)
@@ -125,7 +131,10 @@ class _Builder:
         kind = type(event).__name__
         if kind == "ScalarEvent":
             self._tagged(event)
-            self._put(event.value, 1, event.anchor)
+            # YAML 1.1: only a plain scalar without a tag is more than its text.
+            plain = event.implicit[0] and not event.style
+            value = _WORDS.get(event.value.lower(), event.value) if plain else event.value
+            self._put(value, 1, event.anchor)
         elif kind == "AliasEvent":
             value, size = self._anchors.get(event.anchor, (None, 1))
             self._put(value, size, None)
@@ -163,7 +172,7 @@ class _Builder:
             top.value.append(value)
         elif top.waiting:
             # A key that is itself a collection names no loader.
-            top.key = value if isinstance(value, str) else "(a collection)"
+            top.key = "(a collection)" if isinstance(value, dict | list) else str(value)
             top.waiting = False
         else:
             assert top.key is not None

@@ -76,8 +76,11 @@ def scan_catboost(view: View) -> Iterator[Finding]:
     if buffer.unknown:
         shown = printable(", ".join(sorted(buffer.unknown)))
         yield view.finding("trees.unknown", f"CatBoost: fields that are not known: {shown}.")
+    if not parts and len(view.data) > _HEAD + size:
+        yield view.finding("trees.inconsistent", "CatBoost: bytes follow the model.")
+        yield from view.inside("(behind the model)", view.data[_HEAD + size :])
     others = trees and any(trees[index] for index in (12, 13, 18))
-    if parts or others or len(view.data) > _HEAD + size:
+    if parts or others:
         reason = "CatBoost: what follows the trees, statistics of categories, is not judged."
         yield view.finding("trees.unknown", reason)
     for pair in info or []:

@@ -8,7 +8,7 @@ from keepstone.core.finding import Finding
 from keepstone.scan.rules import printable
 from keepstone.scan.text.config import config_findings
 from keepstone.scan.trees.jsons import tree_model_findings
-from keepstone.scan.trees.ubjson import UbjsonError, read_ubjson
+from keepstone.scan.trees.ubjson import UbjsonError, UbjsonLimitError, read_ubjson
 from keepstone.scan.view import View
 
 # Values take some ten times their bytes while they are looked at.
@@ -22,8 +22,11 @@ def scan_ubjson(view: View) -> Iterator[Finding]:
         return
     try:
         value, repeated = read_ubjson(view.data)
-    except UbjsonError as error:
+    except UbjsonLimitError as error:
         yield view.unseen(f"The UBJSON cannot be read: {error}.")
+        return
+    except UbjsonError as error:
+        yield view.finding("trees.inconsistent", f"The UBJSON cannot be read: {error}.")
         return
     for key in sorted(set(repeated))[:10]:
         yield view.finding("config.ambiguous", f"The key {printable(key, 60)} comes twice.")

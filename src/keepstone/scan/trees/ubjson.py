@@ -30,6 +30,10 @@ class UbjsonError(Exception):
     """The bytes are not UBJSON; the message says where they break."""
 
 
+class UbjsonLimitError(UbjsonError):
+    """The value is larger or deeper than the limit."""
+
+
 def read_ubjson(data: memoryview) -> tuple[Any, list[str]]:
     """The value that all of `data` is, and the keys that one object has twice.
 
@@ -79,7 +83,7 @@ class _Reader:
     def value(self, mark: bytes, depth: int) -> Any:
         self.values += 1
         if depth > MAX_DEPTH or self.values > MAX_VALUES:
-            raise UbjsonError("it holds more than the limit")
+            raise UbjsonLimitError("it holds more than the limit")
         if mark in _NUMBERS:
             form = _NUMBERS[mark]
             return struct.unpack(form, self.take(struct.calcsize(form)))[0]
