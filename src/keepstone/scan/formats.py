@@ -56,10 +56,9 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
         if head[offset : offset + len(mark)] == mark:
             return _zip_of(data) if name == "zip" else name
     # RFC 1950 2.2: deflate with a window of 32 KiB, and a check over the two bytes.
-    if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
-        # A text may begin with these letters too; then what follows is no deflate.
-        if _inflates(head):
-            return "zlib"
+    # A text may begin with these letters too; then what follows is no deflate.
+    if head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0 and _inflates(head):
+        return "zlib"
     if _is_safetensors(head, len(data)):
         return "safetensors"
     if resembles_tar(head):
