@@ -18,7 +18,7 @@ from keepstone.scan.rules import printable
 from keepstone.scan.templates import template_findings
 from keepstone.scan.text.names import DOTTED, Standing, is_framework, standing
 from keepstone.scan.text.parsed import MAX_NESTING
-from keepstone.scan.text.payload import TEMPLATE, attack_in
+from keepstone.scan.text.payload import attack_in, template_reaches
 from keepstone.scan.text.source import parse_source
 from keepstone.scan.text.words import words
 from keepstone.scan.view import View
@@ -67,7 +67,11 @@ _PROSE = frozenset(
 _OUTSIDE = re.compile(r"(?:^|[\\/])\.\.(?:[\\/]|$)|^[\\/]|^[A-Za-z]:[\\/]|^~|^file:", re.IGNORECASE)
 # A repeated group that itself repeats: exponential for a reader that backtracks.
 _NESTED_REPEAT = re.compile(r"\((?:\?[:=!<][^()]*|[^()?][^()]*)[+*]\)(?:[+*]|\{\d+,\})")
+# One character of a pattern: an escape, or a class. Bounded, as every search here must be.
+_ATOM = re.compile(r"\\.|\[(?:\\.|[^\]\\]){0,300}\]")
 _ALTERNATIVES = re.compile(r"\((\w)\|\1[\w?*+]*\)(?:[+*]|\{\d+,\})")
+# No attack is spelled without one of these, and few words of a vocabulary have one.
+_SIGNS = re.compile(r"[-(|/$<>{_.:]")
 _RESOLVER = re.compile(r"\$\{\s*(?:eval|py|python|exec|shell|cmd)\s*:", re.IGNORECASE)
 
 
@@ -216,9 +220,9 @@ class _Look:
             yield self.say("config.bomb", f"A pattern can take for ever: {printable(value, 60)}.")
         if "{{" in value or "{%" in value:
             yield from self.template(key.strip(), value)
-        if _RESOLVER.search(value):
+        if "${" in value and _RESOLVER.search(value):
             yield self.say("config.attack", f"A value is evaluated: {printable(value, 60)}.")
-        attack = attack_in(value)
+        attack = attack_in(value) if _SIGNS.search(value) else None
         if attack is not None:
             quoted = key.strip().casefold() in _PROSE or not _stands_alone(value, attack)
             rule = "config.quoted_code" if quoted else "config.attack"
@@ -228,7 +232,7 @@ class _Look:
 
     def template(self, key: str, value: str) -> Iterator[Finding]:
         """Jinja: under a key that says so, or where its words leave no other reading."""
-        if "template" in key or TEMPLATE.search(value):
+        if "template" in key or template_reaches(value):
             for problem in template_findings(value):
                 yield self.say(problem.rule, problem.reason)
 
@@ -332,5 +336,5 @@ def _is_interpolation(name: str) -> bool:
 
 def is_slow_pattern(pattern: str) -> bool:
     """True where a regular expression repeats what itself repeats."""
-    plain = re.sub(r"\\.|\[(?:\\.|[^\]\\])*\]", "x", pattern[:100_000])
+    plain = _ATOM.sub("x", pattern[:10_000])
     return bool(_NESTED_REPEAT.search(plain) or _ALTERNATIVES.search(plain))

@@ -29,8 +29,8 @@ _MAGIC = re.compile(r"^\s*%+\w")
 # `!{command}` runs what Python made.
 _HELP = re.compile(r"^\s*[\w.]+\?{1,2}\s*$|^\s*\?{1,2}[\w.]+\s*$")
 _SCRIPT = re.compile(
-    r"<\s*(?:script|object|embed|meta[^>]+refresh|link[^>]+import)\b|\bjavascript:"
-    r"|<\w[^>]*\son\w+\s*=",
+    r"<\s*(?:script|object|embed|meta[^>]{1,200}refresh|link[^>]{1,200}import)\b|\bjavascript:"
+    r"|<\w[^>]{0,300}\son\w+\s*=",
     re.IGNORECASE,
 )
 # A page that reaches other machines or the notebook's own kernel, rather than drawing a plot.

@@ -10,6 +10,8 @@ from typing import Any
 # Deeper values are no configuration of anybody's.
 MAX_NESTING = 200
 # Parsed values take about ten times their text: a larger file is not parsed.
+MAX_TOML = 4 << 20
+_MAX_DOTS = 300
 MAX_JSON = 192 << 20
 
 
@@ -54,6 +56,9 @@ def parse_json(text: str) -> Parsed | None:
 
 def parse_toml(text: str) -> Parsed | None:
     """The value of a TOML text, or None where it is no TOML."""
+    if len(text) > MAX_TOML or any(line.count(".") > _MAX_DOTS for line in text.splitlines()):
+        # The standard reader's time grows with the square of a dotted key.
+        return None
     try:
         return Parsed(tomllib.loads(text))
     except RecursionError:

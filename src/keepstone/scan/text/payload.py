@@ -15,12 +15,12 @@ SHELL = re.compile(
         (?:ba|z|da|k|c)?sh\b
     | (?:curl|wget|fetch)\b[^|\n;]{0,400}\|\s*(?:sudo\s+)?(?:python|perl|ruby|node|php)[\d.]*\b
     | base64\s+(?:-d|-D|--decode)\b[^\n]{0,200}\|\s*\w*sh\b
-    | (?:ba|z|da)?sh\s+(?:-\w+\s+)*<\(\s*(?:curl|wget)
+    | (?:ba|z|da)?sh\s+(?:-\w+\s+){0,5}<\(\s*(?:curl|wget)
     | (?:ba|z|da)?sh\s+-c\s+["']?\$\(\s*(?:curl|wget)
     | /dev/(?:tcp|udp)/
-    | \bnc(?:at)?\s+(?:-\w+\s+)*-\w*[ec]\b
+    | \bnc(?:at)?\s+(?:-\w+\s+){0,8}-\w*[ec]\b
     | \b(?:ba|z)?sh\s+-i\b
-    | \bpowershell(?:\.exe)?\s+(?:-\w+\s+)*-(?:e|enc|encodedcommand|c|command|w)\b
+    | \bpowershell(?:\.exe)?\s+(?:-\w+\s+){0,8}-(?:e|enc|encodedcommand|c|command|w)\b
     | \bmkfifo\s+/tmp/
     | \brm\s+-(?:rf|fr)\s+(?:/|~|\$HOME)
     | >>?\s*(?:~|\$HOME|/root|/home/\w+)/\.(?:ssh|bashrc|profile|bash_profile|zshrc)
@@ -66,10 +66,7 @@ HOST = re.compile(
     re.VERBOSE,
 )
 # Jinja and its like, reaching out of their sandbox.
-TEMPLATE = re.compile(
-    r"\{[{%].{0,2000}?(?:__\w+__|\blipsum\b|\bcycler\b|\bnamespace\.__|\|\s*attr\s*\(|\\x5f\\x5f)",
-    re.DOTALL,
-)
+_REACHES = re.compile(r"__[a-z]{2,20}__|\blipsum\b|\bcycler\b|\|\s{0,9}attr\s{0,9}\(|\\x5f\\x5f")
 # A pattern is worth trying only where one of its words stands; looking for a word is cheap.
 _WORDS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
     (
@@ -107,3 +104,8 @@ def attack_in(text: str) -> str | None:
         if any(word in held for word in words) and (match := pattern.search(text)):
             return " ".join(match.group().split())
     return None
+
+
+def template_reaches(text: str) -> bool:
+    """True where a text has Jinja in it, and words with which it reaches out of its sandbox."""
+    return ("{{" in text or "{%" in text) and _REACHES.search(text) is not None

@@ -19,12 +19,15 @@ _NAMED = re.compile(
     r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?\s*(?:\[[\w\s,.-]*\])?"
     r"\s*(?:\(?\s*(?:(?:===|==|~=|!=|<=|>=|<|>|=)\s*[\w.*+!-]+\s*,?\s*)+\)?)?(?:\s*;.*)?\Z"
 )
+# No environment has more; a table of numbers has.
+_MAX_REQUIREMENTS = 1 << 20
 _VERSIONED = re.compile(r"[\w.\]-]\s*(?:===|==|~=|!=|<=|>=|<|>)\s*\d")
 _COMMIT = re.compile(r"git\+(?:https|ssh)://[^\s@]+(?:@[^\s/@]+)?[^\s@]*@[0-9a-f]{40}(?:#\S*)?\Z")
 _ELSEWHERE = re.compile(
     r"^(?:\w+\+)?(?:https?|ftp|file|git|ssh|svn|hg|bzr)(?:\+\w+)?://|^file:|^git@"
 )
 _INDEX = ("-i", "--index-url", "--extra-index-url", "-f", "--find-links", "--trusted-host")
+_COMMENT = re.compile(r"(^|\s)#.*$")
 _HASH = re.compile(r"\s--(?:hash|config-settings|global-option|install-option)[= ]\S+")
 
 
@@ -35,11 +38,15 @@ def is_elsewhere(word: str) -> bool:
 
 def resembles_requirements(text: str) -> bool:
     """True where every line of `text` is a requirement, and one at least states a version."""
-    lines = [line for line in _lines(text) if not line.startswith("-")]
-    if not lines or len(lines) > 10_000:
+    if len(text) > _MAX_REQUIREMENTS:
         return False
-    plain = all(_NAMED.match(line) or is_elsewhere(line) or " @ " in line for line in lines)
-    return plain and any(_VERSIONED.search(line) or is_elsewhere(line) for line in lines)
+    versioned = False
+    for line in _lines(text):
+        elsewhere = is_elsewhere(line)
+        if not (line.startswith("-") or elsewhere or " @ " in line or _NAMED.match(line)):
+            return False
+        versioned = versioned or elsewhere or _VERSIONED.search(line) is not None
+    return versioned
 
 
 def requirement_findings(
@@ -57,7 +64,7 @@ def _lines(text: str) -> Iterator[str]:
     joined = text.replace("\\\r\n", " ").replace("\\\n", " ")
     for line in joined.splitlines():
         # pip: a comment begins at the line's start or behind a space.
-        bare = re.sub(r"(^|\s)#.*$", "", line).strip()
+        bare = (_COMMENT.sub("", line) if "#" in line else line).strip()
         if bare:
             yield bare
 

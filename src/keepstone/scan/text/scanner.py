@@ -19,7 +19,7 @@ from keepstone.scan.text.config import config_findings
 from keepstone.scan.text.decode import MAX_TEXT, decode
 from keepstone.scan.text.notebook import is_notebook, notebook_findings
 from keepstone.scan.text.parsed import MAX_JSON, Parsed, parse_ini, parse_json, parse_toml
-from keepstone.scan.text.payload import TEMPLATE, attack_in
+from keepstone.scan.text.payload import attack_in, template_reaches
 from keepstone.scan.text.requirements import requirement_findings, resembles_requirements
 from keepstone.scan.text.source import MAX_SOURCE, resembles_source, source_findings
 from keepstone.scan.text.words import words
@@ -217,7 +217,7 @@ def _conda(view: View, value: Any) -> Iterator[Finding]:
 def _template(view: View, text: str, name: str) -> Iterator[Finding]:
     """A text of Jinja: by its name, or by what it reaches for."""
     jinja = name.endswith((".jinja", ".jinja2", ".j2"))
-    if jinja or ("{%" in text and "%}" in text) or TEMPLATE.search(text):
+    if jinja or ("{%" in text and "%}" in text) or template_reaches(text):
         for problem in template_findings(text):
             if jinja or problem.rule != "template.unknown":
                 yield view.finding(problem.rule, problem.reason)

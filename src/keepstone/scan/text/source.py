@@ -88,7 +88,7 @@ _SECRETS = re.compile(
 )
 # Words without which a text is not worth parsing as Python.
 _WORDS = re.compile(
-    r"^\s*(?:import|from|def|class|async|with|for|if|while|try|@)\b|\w\s*\(|\blambda\b", re.M
+    r"^[ \t]*(?:import|from|def|class|async|with|for|if|while|try|@)\b|\w\s*\(|\blambda\b", re.M
 )
 
 

@@ -38,6 +38,8 @@ _PLAIN_PYTHON = frozenset(
     """
     )
 )
+# Where the values of keys that come again are kept.
+_AGAIN = "(again)"
 _WORDS: dict[str, Any] = {
     **dict.fromkeys(("", "~", "null"), None),
     **dict.fromkeys(("true", "yes", "on"), True),
@@ -45,7 +47,7 @@ _WORDS: dict[str, Any] = {
 }
 # What a tag looks like in a text that no parser here could read to its end.
 TAGS = re.compile(
-    r"!!python/|!!(?:java|javax|com|org|net|sun)\.|!ruby/|!<[^>]*>|tag:yaml\.org|%TAG"
+    r"!!python/|!!(?:java|javax|com|org|net|sun)\.|!ruby/|!<[^>]{0,200}>|tag:yaml\.org|%TAG"
 )
 
 
@@ -178,11 +180,11 @@ class _Builder:
             assert top.key is not None
             if top.key in top.value and top.key != "<<" and len(self._found.repeated) < 100:
                 self._found.repeated.append(top.key)
-            # Two merge keys, or two keys that are collections, must not hide one another.
-            name = top.key
-            while name in top.value:
-                name += " "
-            top.value[name] = value
+            if top.key in top.value:
+                # Whichever of the two a reader takes, both are looked at.
+                top.value.setdefault(_AGAIN, []).append({top.key: value})
+            else:
+                top.value[top.key] = value
             top.waiting = True
 
 
