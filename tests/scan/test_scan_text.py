@@ -269,7 +269,8 @@ def test_ini_and_toml_name_code_too() -> None:
 
 def test_keys_that_come_twice_are_flagged() -> None:
     assert "config.ambiguous" in rules_of(b'{"a": 1, "a": 2}')
-    assert "config.ambiguous" in rules_of(b"a: 1\nb: 2\na: 3\n")
+    assert "config.ambiguous" in rules_of(b"a: 1\nb: 2\na: 3\n", "x.yaml")
+    assert judged(b"Note: this.\nNote: that.\n") == []
     assert "config.loader" in rules_of(b"_target_: torch.nn.Linear\n_target_: os.system\n")
 
 

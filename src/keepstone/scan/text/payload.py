@@ -7,6 +7,7 @@ text, and of those only what an honest configuration has no reason to say.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 # A shell reads what another machine sends, or talks to one.
 SHELL = re.compile(
@@ -95,15 +96,41 @@ _WORDS: tuple[tuple[re.Pattern[str], tuple[str, ...]], ...] = (
 )
 
 
+# The longest that a pattern spans on either side of one of its words.
+_AROUND = 600
+
+
 def attack_in(text: str) -> str | None:
     """The words of an attack in `text`, or None."""
-    small = text.casefold()
+    small = text.lower()
+    if len(small) != len(text):
+        # A few letters have no small one of the same length: places must stay what they are.
+        small = "".join(c.lower() if len(c.lower()) == 1 else c for c in text)
     for pattern, words in _WORDS:
         # What the shell says is in any case of letters.
         held = small if pattern is SHELL else text
-        if any(word in held for word in words) and (match := pattern.search(text)):
-            return " ".join(match.group().split())
+        for piece in _near(text, held, words):
+            if match := pattern.search(piece):
+                return " ".join(match.group().split())
     return None
+
+
+def _near(text: str, held: str, words: tuple[str, ...]) -> Iterator[str]:
+    """The parts of a text around the words, as they are found in `held`; few texts have any."""
+    places = []
+    for word in words:
+        at = held.find(word)
+        while at >= 0:
+            places.append(at)
+            # A word that stands close by lies in the same part.
+            at = held.find(word, at + _AROUND // 2)
+    start, end = 0, 0
+    for at in sorted(places):
+        if at - _AROUND > end:
+            yield text[start:end]
+            start = at - _AROUND
+        end = at + _AROUND
+    yield text[start:end]
 
 
 def template_reaches(text: str) -> bool:

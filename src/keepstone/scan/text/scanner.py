@@ -41,8 +41,9 @@ _SCRIPT = re.compile(r"\ufeff?#!\s*/(?!\S*python|\S+\s+python)\S+")
 # The keys of loaders, as they stand in a text that no parser here read to its end.
 _KEYS = re.compile(
     r"_target_|class_path|loader_module|trust_remote_code|auto_map|py/(?:object|reduce)"
-    r"|__reduce__|init_args|\"\(\)\""
+    r"|__reduce__|init_args|\"\(\)\"|\btarget\b|__class__|class_name|_component_"
 )
+_MAX_PLAIN_YAML = 1 << 20
 _SCRIPTS = (".py", ".pyw", ".pyi", ".pyx", ".ipy")
 _SHELLS = (".sh", ".bash", ".zsh", ".bat", ".cmd", ".ps1", ".vbs", ".command")
 _CODE = (
@@ -169,7 +170,9 @@ def _yaml(view: View, text: str, name: str) -> Iterator[Finding]:
         if suspect or named:
             yield view.unseen("The YAML is larger than the limit.")
         return
-    if not (named or suspect or ":" in text or "&" in text):
+    # Without a tag, and without a key that names code, only a small text is worth it.
+    worth = len(text) <= _MAX_PLAIN_YAML and (":" in text or "&" in text)
+    if not (named or suspect or worth):
         return
     found = read_yaml(text)
     for tag, line in found.tags:
@@ -183,7 +186,8 @@ def _yaml(view: View, text: str, name: str) -> Iterator[Finding]:
     if found.unfolded > MAX_UNFOLDED:
         yield view.finding("config.bomb", "Its aliases unfold to more than ten million values.")
     documents = list(documents_of(found))
-    if documents and not found.broken:
+    # In prose the same word before a colon comes again and again. Both values are looked at.
+    if documents and not found.broken and (named or suspect):
         yield from _repeated(view, Parsed(None, found.repeated))
     for value in documents:
         yield from config_findings(view, value)

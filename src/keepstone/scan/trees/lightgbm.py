@@ -58,7 +58,9 @@ def lightgbm_findings(view: View, text: str) -> Iterator[Finding]:
     if problem is not None:
         rule, what = problem
         yield view.finding(rule, f"LightGBM: {what}.")
-    if attack := attack_in(text):
+    # The trees are numbers, or were refused; texts stand before and behind them.
+    first, last = text.find("\nTree="), text.rfind(f"\n{_END}")
+    if attack := attack_in(text[: first if first >= 0 else None] + text[max(last, 0) :]):
         yield view.finding("config.attack", f"The model says {printable(attack, 60)}.")
 
 
