@@ -26,7 +26,7 @@ from keepstone.scan.rules import (
 from keepstone.scan.rules.rule import Rule
 
 # Stated in every scan's evidence; changes whenever a verdict could.
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 MAX_FINDINGS = 1000
 
 _TABLES = (
