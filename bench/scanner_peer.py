@@ -33,7 +33,7 @@ Scan = Callable[[str], str]
 def keepstone() -> Scan:
     from pathlib import Path
 
-    from keepstone.scan.scanner import scan_paths
+    from keepstone.scan.paths import scan_paths
 
     # Its words are ours; a finding that leaves the file open has status 3.
     return lambda path: str(scan_paths([Path(path)]).outcome).replace("_", " ")

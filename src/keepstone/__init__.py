@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from keepstone.errors import KeepstoneError as KeepstoneError
     from keepstone.evidence.modelsign import sign_model as sign_model
     from keepstone.evidence.modelsign import verify_model as verify_model
-    from keepstone.scan.scanner import scan_paths as scan_paths
+    from keepstone.scan.paths import scan_paths as scan_paths
     from keepstone.trust.opening import open_bundle as open_bundle
     from keepstone.workspace.admit import Submission as Submission
     from keepstone.workspace.admit import submit as submit
@@ -58,7 +58,7 @@ _PUBLIC = {
     "prove_entry": "workspace.proving",
     "read_workspace": "workspace.reading",
     "restore": "workspace.backup",
-    "scan_paths": "scan.scanner",
+    "scan_paths": "scan.paths",
     "sign_model": "evidence.modelsign",
     "submit": "workspace.admit",
     "up": "workspace.serve",

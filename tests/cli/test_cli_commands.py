@@ -161,18 +161,39 @@ def test_without_a_policy_file_the_policy_commands_say_so(
 
 
 def test_scan_answers_by_what_it_found_whatever_the_format(shell: Shell) -> None:
-    evil, text = shell.root / "evil.pkl", shell.root / "a.txt"
+    evil, text, junk = (shell.root / name for name in ("evil.pkl", "a.txt", "a.bin"))
     evil.write_bytes(b"cos\nsystem\n(S'true'\ntR.")
     text.write_text("hello")
+    junk.write_bytes(b"\x00\x01\x02")
     for style in ("text", "json", "sarif"):
         assert shell("scan", evil, "--format", style)[0] == 1
-        assert shell("scan", text, "--format", style)[0] == 3
+        assert shell("scan", text, "--format", style)[0] == 0
+        assert shell("scan", junk, text, "--format", style)[0] == 3
         # A no wins over a don't know.
-        assert shell("scan", text, evil, "--format", style)[0] == 1
+        assert shell("scan", text, junk, evil, "--format", style)[0] == 1
         assert shell.refused("scan", shell.root / "none", "--format", style) == "scan.missing/2"
     (found,) = shell.json("scan", evil, status=1)["files"]
     assert found["verdict"] == "flagged"
     assert found.keys() == {"path", "sha256", "format", "verdict", "findings", "smells"}
+
+
+def test_scan_leaves_out_what_it_is_told_to(shell: Shell) -> None:
+    folder = shell.root / "folder"
+    folder.mkdir()
+    (folder / "evil.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
+    (folder / "a.txt").write_text("hello")
+    assert shell("scan", folder)[0] == 1
+    assert shell("scan", folder, "--exclude", "*.pkl")[0] == 0
+
+
+def test_scan_wants_something_to_scan(shell: Shell) -> None:
+    assert shell("scan")[0] == 2
+
+
+def test_scan_looks_into_the_vault(made: Shell) -> None:
+    # Nothing is sealed yet: nothing looked at is not clean.
+    assert made("scan", "--vault")[0] == 3
+    assert made.refused("scan", "--vault", "nobody") == "scan.missing/2"
 
 
 # sign and verify

@@ -18,7 +18,7 @@ from bench.corpus.case import CANARY, MissingError
 from bench.corpus.loaders import LOADERS
 from bench.corpus.write import FAMILIES, read_manifest, write_corpus
 from keepstone.core.finding import Outcome
-from keepstone.scan.scanner import scan_paths
+from keepstone.scan.paths import scan_paths
 
 ROOT = Path(__file__).parent.parent.parent
 LIGHT = ("pickle_opcodes", "pickle_nested", "saved_model", "gguf_files", "configuration")

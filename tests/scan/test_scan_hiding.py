@@ -23,10 +23,11 @@ from keepstone.core.finding import Outcome
 from keepstone.errors import InputError
 from keepstone.scan.allowance import Allowance
 from keepstone.scan.formats import identify
+from keepstone.scan.paths import scan_paths
 from keepstone.scan.pickle import opcodes
 from keepstone.scan.pickle.opcodes import Cause, resembles_importing_pickle, walk
 from keepstone.scan.report import FileReport
-from keepstone.scan.scanner import scan_file, scan_paths
+from keepstone.scan.scanner import scan_file
 
 CALL = b"cos\nsystem\n(S'true'\ntR."
 

@@ -25,8 +25,9 @@ from keepstone.scan.onnx import checker, child
 from keepstone.scan.onnx import structure as scan_onnx_module
 from keepstone.scan.onnx.checker import Checked, CheckLimits, check_with_runtime
 from keepstone.scan.onnx.structure import MAX_EXPANDED_NODES, expanded_nodes
+from keepstone.scan.paths import scan_paths
 from keepstone.scan.report import FileReport
-from keepstone.scan.scanner import scan_file, scan_paths
+from keepstone.scan.scanner import scan_file
 
 Judge = Callable[[onnx.ModelProto | bytes], FileReport]
 

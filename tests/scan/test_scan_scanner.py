@@ -13,11 +13,13 @@ from onnx import TensorProto, helper
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Outcome
 from keepstone.errors import InputError
-from keepstone.scan import scanner, view
+from keepstone.scan import scanner, view, walk
+from keepstone.scan.artifact import scan_staged
 from keepstone.scan.formats import identify
+from keepstone.scan.paths import scan_paths
 from keepstone.scan.report import ScanReport, to_json, to_sarif, to_text
 from keepstone.scan.rules import RULES, SMELLS, finding, printable, verdict
-from keepstone.scan.scanner import scan_file, scan_paths, scan_staged
+from keepstone.scan.scanner import scan_file
 from keepstone.vault.staging import Staged, stage
 
 ROOT = Path(__file__).parents[2]
@@ -55,7 +57,7 @@ def test_every_file_of_a_folder_gets_a_verdict(folder: Path) -> None:
     found = {Path(item.path).name: item.outcome for item in report.files}
     assert found == {
         "a.onnx": Outcome.CLEAN,
-        "b.txt": Outcome.NOT_EVALUATED,
+        "b.txt": Outcome.CLEAN,
         "c.bin": Outcome.FLAGGED,
         "d.empty": Outcome.NOT_EVALUATED,
         "link": Outcome.NOT_EVALUATED,
@@ -84,7 +86,7 @@ def test_walking_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     for name in ("1", "2", "3"):
         (tmp_path / "root" / name).write_bytes(b"text")
     (deep / "file").write_bytes(EVIL)
-    monkeypatch.setattr(scanner, "MAX_DEPTH", 1)
+    monkeypatch.setattr(walk, "MAX_DEPTH", 1)
     report = scan_paths([tmp_path / "root"])
     assert any("too deep" in item.message for item in report.findings)
     monkeypatch.setattr(scanner, "MAX_FILES", 2)
@@ -99,7 +101,7 @@ def test_a_folder_that_cannot_be_listed_is_said(
     def refuse(_: object) -> object:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(scanner.os, "scandir", refuse)
+    monkeypatch.setattr(walk.os, "scandir", refuse)
     report = scan_paths([tmp_path])
     assert "Permission denied" in report.findings[0].message
     assert report.outcome is Outcome.NOT_EVALUATED
@@ -118,7 +120,7 @@ def test_a_scanner_that_fails_has_not_judged(
     def fail(_: object) -> object:
         raise RecursionError
 
-    monkeypatch.setattr(scanner, "SCANNERS", {"unknown": fail})
+    monkeypatch.setattr(scanner, "SCANNERS", {"text": fail})
     (tmp_path / "file").write_bytes(b"text")
     report = scan_file(tmp_path / "file")
     assert report.outcome is Outcome.NOT_EVALUATED
@@ -127,7 +129,7 @@ def test_a_scanner_that_fails_has_not_judged(
     def refuse(_: object) -> object:
         raise InputError("x.y", "The reason.")
 
-    monkeypatch.setattr(scanner, "SCANNERS", {"unknown": refuse})
+    monkeypatch.setattr(scanner, "SCANNERS", {"text": refuse})
     assert scan_file(tmp_path / "file").findings[0].message == "The reason."
 
 
@@ -136,7 +138,7 @@ def test_findings_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(
         scanner,
         "SCANNERS",
-        {"unknown": lambda v: (finding("pickle.import", "m", v.path) for _ in range(9))},
+        {"text": lambda v: (finding("pickle.import", "m", v.path) for _ in range(9))},
     )
     (tmp_path / "file").write_bytes(b"text")
     report = scan_file(tmp_path / "file")
@@ -180,7 +182,7 @@ def test_large_files_are_mapped_and_watched(
         (b"PK\x05\x06" + bytes(18), "zip"),
         (b"\x80\x05", "pickle"),
         (b"\x80\x06", "unknown"),
-        (b"text", "unknown"),
+        (b"text", "text"),
         (b"\x78\x9c", "zlib"),
         (onnx_bytes(), "onnx"),
     ],
@@ -204,7 +206,7 @@ def test_a_staged_folder_has_the_worst_of_its_verdicts(folder: Path, tmp_path: P
         (folder / name).unlink()
     report = scan_staged(stage(folder, tmp_path / "staging"))
     assert (report.path, report.format, report.outcome) == (".", "folder", Outcome.FLAGGED)
-    assert {item.location.path for item in report.findings} == {"b.txt", "d.empty", "sub/c.bin"}
+    assert {item.location.path for item in report.findings} == {"d.empty", "sub/c.bin"}
 
 
 def test_a_copy_that_changed_is_not_evaluated(tmp_path: Path) -> None:
@@ -260,7 +262,7 @@ def test_the_text_names_every_file(folder: Path) -> None:
     text = to_text(scan_paths([folder]))
     assert "FLAGGED" in text
     assert "pickle.import: Loading imports os.system." in text
-    assert text.endswith("1 clean, 1 flagged, 4 not evaluated")
+    assert text.endswith("2 clean, 1 flagged, 3 not evaluated")
     assert "[member]" in to_text(ScanReport((member_report(),)))
 
 

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keepstone.core.finding import Outcome
+from keepstone.scan.paths import scan_paths
 from keepstone.scan.report import FileReport
-from keepstone.scan.scanner import scan_file, scan_paths
+from keepstone.scan.scanner import scan_file
 from keepstone.scan.tensorflow.ops import FILES, HOST, Op, allowed, call_standing, standing
 from tests.scan.test_scan_tensors import Payload, _judged
 

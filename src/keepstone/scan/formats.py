@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import zlib
 
 from keepstone.contract.onnx import resembles_onnx
 from keepstone.scan.allowance import Allowance
+from keepstone.scan.archive.tarheaders import resembles_tar
 from keepstone.scan.archive.zipdir import read_zip
 from keepstone.scan.contract import resembles_contract
 from keepstone.scan.pickle.opcodes import resembles_pickle
 from keepstone.scan.tensorflow.schema import identify_graph
+from keepstone.scan.text.kinds import kind_without_signature
 
 UNKNOWN = "unknown"
 EMPTY = "empty"
@@ -35,7 +38,6 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"\x28\xb5\x2f\xfd", "zstd"),
     (0, b"7z\xbc\xaf\x27\x1c", "7z"),
     (0, b"\x7fELF", "elf"),
-    (0, b"MZ", "pe"),
     (4, b"TFL3", "tflite"),
     (4, b"ORTM", "ort"),
     (257, b"ustar", "tar"),
@@ -63,10 +65,13 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
         if head[offset : offset + len(mark)] == mark:
             return _zip_of(data) if name == "zip" else name
     # RFC 1950 2.2: deflate with a window of 32 KiB, and a check over the two bytes.
-    if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
+    # A text may begin with these letters too; then what follows is no deflate.
+    if head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0 and _inflates(head):
         return "zlib"
     if resembles_contract(data):
         return "contract"
+    if resembles_tar(head):
+        return "tar"
     # Those without a signature come last, the strictest first.
     if kind := identify_graph(data):
         return kind
@@ -74,7 +79,7 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
         return "onnx"
     if resembles_pickle(data, allowance or Allowance()):
         return "pickle"
-    return UNKNOWN
+    return kind_without_signature(head, len(head) == len(data)) or UNKNOWN
 
 
 _OBJECT = re.compile(rb"\{[ \t\r\n]*[\"}]")
@@ -91,6 +96,14 @@ def _is_safetensors(head: bytes, data: memoryview) -> bool:
     if opens and (fits or not all(32 <= byte < 127 for byte in head[:8])):
         return True
     return _SAFETENSORS.match(head, 8) is not None
+
+
+def _inflates(head: bytes) -> bool:
+    try:
+        zlib.decompressobj().decompress(head, 1)
+    except zlib.error:
+        return False
+    return True
 
 
 def _zip_of(data: memoryview) -> str:

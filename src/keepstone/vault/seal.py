@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import base64
 import binascii
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from keepstone.core.canonical import canonical, parse_json
 from keepstone.core.digest import Digest, FileDigest, artifact_digest
@@ -32,7 +33,9 @@ from keepstone.vault.memory import Memory
 from keepstone.vault.overlap import Sink
 from keepstone.vault.permission import Permission, require_permission
 from keepstone.vault.staging import Staged
-from keepstone.vault.verified import Filling, VerifiedFiles, filling
+from keepstone.vault.verified import Files, Filling, VerifiedFiles, filling
+
+T = TypeVar("T")
 
 MAGIC = b"keepstone-seal/v1\n"
 _FAMILY = b"keepstone-seal/"
@@ -126,6 +129,28 @@ def check_sealed(
     Raises as `unseal` does of the blob.
     """
     _read(store, kek, (digest, name, version), None, _Checker(digest))
+
+
+def look_into(
+    store: FileStore,
+    kek: KeyEncryptionKey,
+    digest: Digest,
+    name: str,
+    look: Callable[[Files], T],
+) -> T:
+    """What `look` finds in a blob as it lies in the vault, whichever sealing of `name` that is.
+
+    The one use of a key without a permission: what is sealed must be judged anew by rules that
+    came later, before anybody may load it. The bytes are let go when `look` returns. Raises as
+    `unseal` does of the blob, and what `look` raises.
+    """
+    with store.open(digest, name) as blob:
+        version = read_header(blob).version
+    with filling() as state:
+        checker = _Checker(digest)
+        _read(store, kek, (digest, name, version), _Keeper(digest, state), checker)
+        with state.verified(checker.listing, digest) as files:
+            return look(files)
 
 
 def _read(

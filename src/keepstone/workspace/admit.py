@@ -27,8 +27,9 @@ from keepstone.evidence.verify import Evidence
 from keepstone.policy.admission import Admission, verify_admission
 from keepstone.policy.document import PolicySigner
 from keepstone.policy.gate import Verdict, admit, gate
+from keepstone.scan.artifact import scan_staged
 from keepstone.scan.report import FileReport
-from keepstone.scan.scanner import RULES_VERSION, scan_staged
+from keepstone.scan.scanner import RULES_VERSION
 from keepstone.vault.load import LOADERS, Loaded, load_sealed, loader_for, prepare
 from keepstone.vault.load.identify import FOLDER, require_scanned
 from keepstone.vault.staging import Staged, stage

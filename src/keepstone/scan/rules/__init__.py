@@ -13,24 +13,31 @@ from keepstone.core.finding import Finding, Location, Outcome, Severity, worst
 from keepstone.scan.rules import (
     archive,
     common,
+    folders,
     keras,
+    markup,
     onnx,
     pickle,
+    sevenzip,
+    tar,
     template,
     tensorflow,
     tensors,
+    text,
+    trees,
 )
 from keepstone.scan.rules import smell as _smell
 from keepstone.scan.rules.rule import Rule
 from keepstone.scan.rules.smell import Smell
 
 # Stated in every scan's evidence; changes whenever a verdict could.
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 MAX_FINDINGS = 1000
 
 _TABLES = (
-    *(archive.TABLE, common.TABLE, keras.TABLE, onnx.TABLE, pickle.TABLE, template.TABLE),
-    *(tensorflow.TABLE, tensors.TABLE),
+    *(archive.TABLE, common.TABLE, folders.TABLE, keras.TABLE, markup.TABLE, onnx.TABLE),
+    *(pickle.TABLE, sevenzip.TABLE, tar.TABLE, template.TABLE, tensorflow.TABLE, tensors.TABLE),
+    *(text.TABLE, trees.TABLE),
 )
 SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}
 RULES = {rule.id: rule for rule in sorted(chain(*_TABLES), key=lambda rule: rule.id)}

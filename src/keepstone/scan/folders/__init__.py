@@ -1,0 +1,1 @@
+"""What only a whole folder shows: files that name one another."""

@@ -1,0 +1,1 @@
+"""XML, and the models that are written in it."""

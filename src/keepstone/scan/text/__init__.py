@@ -1,0 +1,1 @@
+"""Text in a model's folder: configuration, notebooks, source."""

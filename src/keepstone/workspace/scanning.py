@@ -1,0 +1,54 @@
+"""Scan what the vault holds: each artifact is unsealed into memory, judged, and let go again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from keepstone.core.digest import Digest
+from keepstone.errors import InputError, KeepstoneError
+from keepstone.scan.artifact import scan_contents
+from keepstone.scan.report import FileReport, ScanReport
+from keepstone.scan.scanner import unjudged
+from keepstone.vault.files import FileStore
+from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.seal import look_into
+from keepstone.vault.verified import Files
+from keepstone.workspace.kek import current_kek
+from keepstone.workspace.layout import read_identity
+from keepstone.workspace.site import Site
+
+# Called with the name of each artifact before it is scanned.
+Observer = Callable[[str], None]
+
+
+def scan_vault(site: Site, name: str | None = None, observer: Observer | None = None) -> ScanReport:
+    """Scan every artifact of the vault, or those under `name`; reported as `vault:NAME@DIGEST`.
+
+    Nothing is written, to the disk or the ledger. An artifact that does not unseal is not
+    evaluated. Raises InputError `scan.missing` where nothing has the name, and what opening a
+    workspace raises.
+    """
+    read_identity(site.layout)
+    store, kek = FileStore(site.layout.vault), current_kek(site)
+    addresses = [one for one in store.addresses() if name in (None, one[1])]
+    if name is not None and not addresses:
+        raise InputError("scan.missing", f"The vault holds nothing called {name[:80]!r}.")
+    reports: list[FileReport] = []
+    for digest, held in addresses:
+        shown = f"vault:{held}@{digest.short}"
+        if observer is not None:
+            observer(shown)
+        reports += _scan(store, kek, digest, held, shown)
+    return ScanReport(tuple(reports))
+
+
+def _scan(
+    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, shown: str
+) -> tuple[FileReport, ...]:
+    def look(files: Files) -> tuple[FileReport, ...]:
+        return scan_contents({path: files.view(path) for path in files.paths}, shown).files
+
+    try:
+        return look_into(store, kek, digest, name, look)
+    except KeepstoneError as error:
+        return (unjudged(shown, error.cause),)
