@@ -6,7 +6,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -158,14 +157,11 @@ VARY = (
 
 
 @pytest.mark.slow
-def test_the_whole_corpus_is_wide_small_and_quickly_made(tmp_path: Path) -> None:
-    pytest.importorskip("torch")
+def test_the_whole_corpus_is_wide_and_small(tmp_path: Path) -> None:
     made = []
     for name in ("one", "two"):
-        started = time.monotonic()
         command = [sys.executable, "-m", "bench.corpus", str(tmp_path / name)]
         subprocess.run(command, check=True, cwd=ROOT, capture_output=True)
-        assert time.monotonic() - started < 120
         made.append(contents(tmp_path / name))
     manifest = read_manifest(tmp_path / "one")
     counts = Counter(file["malicious"] for file in manifest["files"])

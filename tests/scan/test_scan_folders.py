@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from keepstone.core.finding import Outcome
-from keepstone.scan import scanner
+from keepstone.scan import together
 from keepstone.scan.artifact import scan_contents, scan_staged
 from keepstone.scan.paths import scan_paths
 from keepstone.scan.report import ScanReport
@@ -189,13 +189,13 @@ def test_a_file_that_changed_after_it_was_judged_names_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = written(tmp_path / "model", FOLDERS["mlflow missing"][0])
-    before = scanner.judge_folder
+    before = together.judge_folder
 
     def later(files: object) -> object:
         (root / "MLmodel").write_text("flavors: {}\n")
         return before(files)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(scanner, "judge_folder", later)
+    monkeypatch.setattr(together, "judge_folder", later)
     assert rules(scan_paths([root])) == set()
 
 

@@ -267,7 +267,7 @@ def test_everything_in_an_archive_is_looked_at(scan: Callable[[bytes], FileRepor
     inner = json.dumps(model(layer("system", "os"))).encode()
     assert "keras.import" in rules(scan(archive(model(), **{"other__config.json": inner})))
     shell = b"import os; os.system('id')"
-    assert "metadata.program" in rules(scan(archive(model(), assets__vocab=shell)))
+    assert "code.process" in rules(scan(archive(model(), assets__vocab=shell)))
     assert scan(archive(model(), assets__x=bytes([0, 255]) * 50)).outcome is Outcome.NOT_EVALUATED
     linked = io.BytesIO()
     with h5py.File(linked, "w") as file:

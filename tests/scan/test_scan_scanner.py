@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Outcome
 from keepstone.errors import InputError
-from keepstone.scan import scanner, view, walk
+from keepstone.scan import paths, scanner, view, walk
 from keepstone.scan.artifact import scan_staged
 from keepstone.scan.formats import identify
 from keepstone.scan.paths import scan_paths
@@ -89,7 +89,7 @@ def test_walking_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(walk, "MAX_DEPTH", 1)
     report = scan_paths([tmp_path / "root"])
     assert any("too deep" in item.message for item in report.findings)
-    monkeypatch.setattr(scanner, "MAX_FILES", 2)
+    monkeypatch.setattr(paths, "MAX_FILES", 2)
     report = scan_paths([tmp_path / "root"])
     assert len(report.files) == 3
     assert "more than 2 files" in report.findings[-1].message
@@ -176,7 +176,7 @@ def test_large_files_are_mapped_and_watched(
         (b"\x1c\x00\x00\x00ORTM", "ort"),
         (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "safetensors"),
         (b"\xff\x00\x00\x00\x00\x00\x00\x00{}", "safetensors"),
-        (b"longtext{}", "unknown"),
+        (b"longtext{}", "text"),
         (b"7z\xbc\xaf\x27\x1c", "7z"),
         (bytes(257) + b"ustar", "tar"),
         (b"PK\x05\x06" + bytes(18), "zip"),
