@@ -19,7 +19,7 @@ from keepstone.scan.hdf5 import source as source_module
 from keepstone.scan.hdf5.file import Hdf5
 from keepstone.scan.report import FileReport
 from keepstone.scan.scanner import scan_file
-from tests.scan.test_scan_tensors import Payload
+from tests.scan.judging import Payload
 
 Write = Callable[[h5py.File], object]
 VERSIONS = ("earliest", "v108", "v110", "v112", "latest")
@@ -162,7 +162,7 @@ def test_what_comes_before_and_after_is_flagged(
     assert "hdf5.malformed" in rules(scan_file(path))
 
 
-def test_a_pickle_in_an_attribute_is_judged(scan: Callable[..., FileReport]) -> None:
+def test_a_pickle_in_an_attribute_isoutcome_of(scan: Callable[..., FileReport]) -> None:
     """PyTables opens what looks like one."""
 
     def write(file: h5py.File) -> None:

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from keepstone.core.finding import Outcome
 from keepstone.scan.report import FileReport
 from keepstone.scan.scanner import scan_file
+from tests.scan.judging import outcome_of
 
 Config = dict[str, Any]
 CODE = base64.b64encode(marshal.dumps(compile("1", "x", "eval"))).decode()
@@ -240,7 +241,7 @@ def test_a_configuration_has_one_reading(
 
 
 @pytest.mark.parametrize("version", ["earliest", "latest"])
-def test_a_large_configuration_in_hdf5_is_judged(
+def test_a_large_configuration_in_hdf5_isoutcome_of(
     scan: Callable[[bytes], FileReport], version: str
 ) -> None:
     """Past 64 KiB a value lies elsewhere, and where depends on how it is written."""
@@ -295,12 +296,10 @@ def test_everything_in_an_archive_is_looked_at(scan: Callable[[bytes], FileRepor
     st.integers(0, 3),
 )
 def test_a_payload_is_found_wherever_it_lies(noise: Any, depth: int) -> None:
-    from tests.scan.test_scan_tensors import _judged
-
     found: Any = layer("system", "os")
     for _ in range(depth):
         found = {"x": [noise, {"config": found}]}
-    assert _judged(archive(model({"noise": noise, "found": found}))) is Outcome.FLAGGED
+    assert outcome_of(archive(model({"noise": noise, "found": found}))) is Outcome.FLAGGED
 
 
 def test_the_allow_list_holds_building_blocks_only() -> None:

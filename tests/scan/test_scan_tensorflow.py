@@ -19,7 +19,7 @@ from keepstone.scan.paths import scan_paths
 from keepstone.scan.report import FileReport
 from keepstone.scan.scanner import scan_file
 from keepstone.scan.tensorflow.ops import FILES, HOST, Op, allowed, call_standing, standing
-from tests.scan.test_scan_tensors import Payload, _judged
+from tests.scan.judging import Payload, outcome_of
 
 Judge = Callable[[bytes], FileReport]
 
@@ -184,7 +184,7 @@ def test_attributes_that_name_files_are_looked_at(scan: Judge) -> None:
             assert rules(report) == found
 
 
-def test_keras_beside_a_graph_is_judged(scan: Judge) -> None:
+def test_keras_beside_a_graph_isoutcome_of(scan: Judge) -> None:
     evil = json.dumps({"class_name": "Lambda", "config": {"function": ["4wAAAA==", None, None]}})
     objects = field(7, field(1, field(4, field(1, "_tf_keras_layer") + field(3, evil))))
     assert rules(scan(saved(plain(), objects))) == {"keras.lambda"}
@@ -223,14 +223,14 @@ def test_damage_never_turns_a_graph_clean() -> None:
             place = chosen.randrange(len(changed))
             if not at - 2 <= place < at + 9:
                 changed[place] = chosen.randrange(256)
-        assert _judged(bytes(changed)) is not Outcome.CLEAN
+        assert outcome_of(bytes(changed)) is not Outcome.CLEAN
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200))
 def test_any_bytes_get_a_verdict(body: bytes) -> None:
     for front in (b"\x08\x01\x12", b"\x0a", b"\x1c\x00\x00\x00TFL3", saved(plain())[:40]):
-        _judged(front + body)
+        outcome_of(front + body)
 
 
 # TFLite -----------------------------------------------------------------------------------------
@@ -401,4 +401,4 @@ def test_damaged_lite_models_keep_their_payload() -> None:
     for _ in range(600):
         changed = bytearray(whole)
         changed[chosen.randrange(8, at - 4)] = chosen.randrange(256)
-        _judged(bytes(changed[: chosen.randint(40, len(changed))]))
+        outcome_of(bytes(changed[: chosen.randint(40, len(changed))]))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import os
 import pickle
 import struct
 import time
@@ -24,14 +23,10 @@ from keepstone.core.finding import Outcome
 from keepstone.scan.report import FileReport
 from keepstone.scan.scanner import judge, scan_file
 from keepstone.scan.view import open_view
+from tests.scan.judging import Payload, outcome_of
 
 Judge = Callable[[bytes], FileReport]
 ESCAPE = "{{ cycler.__init__.__globals__.os.popen('id').read() }}"
-
-
-class Payload:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.system, ("true",)
 
 
 @pytest.fixture
@@ -163,7 +158,7 @@ def test_what_the_reader_refuses_is_never_clean(changes: list[tuple[int, int]]) 
     data = bytearray(_SMALL)
     for at, value in changes:
         data[at] = value
-    outcome = _judged(bytes(data))
+    outcome = outcome_of(bytes(data))
     try:
         load(bytes(data))
     except (SafetensorError, KeyError, ValueError, TypeError):
@@ -173,18 +168,7 @@ def test_what_the_reader_refuses_is_never_clean(changes: list[tuple[int, int]]) 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=200), st.integers(0, 200))
 def test_any_bytes_behind_a_length_get_a_verdict(body: bytes, length: int) -> None:
-    _judged(struct.pack("<Q", length) + b"{" + body)
-
-
-def _judged(data: bytes) -> Outcome:
-    from keepstone.core.finding import worst
-    from keepstone.scan.allowance import Allowance
-    from keepstone.scan.rules import RULES
-    from keepstone.scan.view import View
-
-    found = list(judge(View("x", memoryview(data), Allowance(), judge)))
-    assert not any("scanner failed" in item.message for item in found)
-    return worst(RULES[item.rule].outcome for item in found) if found else Outcome.CLEAN
+    outcome_of(struct.pack("<Q", length) + b"{" + body)
 
 
 # GGUF -------------------------------------------------------------------------------------------
@@ -333,10 +317,10 @@ def test_a_changed_gguf_gets_a_verdict_and_keeps_its_payload(data: st.DataObject
     for at in data.draw(st.lists(places, max_size=3)):
         whole[at] = data.draw(st.integers(0, 255))
     cut = data.draw(st.integers(begin + len(ESCAPE), len(whole)))
-    assert _judged(bytes(whole[:cut])) is not Outcome.CLEAN
+    assert outcome_of(bytes(whole[:cut])) is not Outcome.CLEAN
 
 
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300))
 def test_any_bytes_behind_the_mark_get_a_verdict(body: bytes) -> None:
-    _judged(b"GGUF" + body)
+    outcome_of(b"GGUF" + body)
