@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from keepstone.contract.onnx import resembles_onnx
 from keepstone.scan.allowance import Allowance
 from keepstone.scan.archive.zipdir import read_zip
@@ -10,7 +12,7 @@ from keepstone.scan.pickle.opcodes import resembles_pickle
 UNKNOWN = "unknown"
 EMPTY = "empty"
 # A zip archive is called by what its members make of it.
-ZIPS = ("zip", "torch", "keras", "npz")
+ZIPS = ("zip", "torch", "pt2", "keras", "npz")
 
 # Formats that say what they are at a fixed place: (offset, bytes, name).
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -37,6 +39,8 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"<?xml", "xml"),
 )
 _HEAD = 1 << 16
+# joblib's first compressed form: a length in hexadecimal digits, padded to 19, then zlib.
+_ZFILE = re.compile(rb"ZF0x[0-9a-f]{1,16} {0,16}\x78")
 
 
 def identify(data: memoryview, allowance: Allowance | None = None) -> str:
@@ -52,6 +56,8 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     for offset, mark, name in _SIGNATURES:
         if head[offset : offset + len(mark)] == mark:
             return _zip_of(data) if name == "zip" else name
+    if _ZFILE.match(head):
+        return "zfile"
     # RFC 1950 2.2: deflate with a window of 32 KiB, and a check over the two bytes.
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
         return "zlib"
@@ -74,8 +80,11 @@ def _zip_of(data: memoryview) -> str:
     """Only a label: each of them is looked at in the same way."""
     names = [entry.name for entry in read_zip(data).entries]
     lasts = {name.rsplit("/", 1)[-1].casefold() for name in names}
-    if "data.pkl" in lasts:
+    tails = {name.partition("/")[2].casefold() for name in names}
+    if "data.pkl" in tails:
         return "torch"
+    if {"archive_format", "serialized_exported_program.json"} & (tails | lasts):
+        return "pt2"
     if {"config.json", "model.weights.h5"} <= lasts:
         return "keras"
     if names and all(name.endswith(".npy") for name in names):

@@ -18,7 +18,7 @@ from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.scan.archive.containers import CONTAINERS
 from keepstone.scan.formats import EMPTY, UNKNOWN, identify
 from keepstone.scan.onnx.structure import scan_onnx
-from keepstone.scan.pickle.stream import scan_pickle
+from keepstone.scan.torch.legacy import scan_pickle_file
 from keepstone.scan.polyglot import find_second_format
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
@@ -40,7 +40,7 @@ __all__ = [
 # The seam: a format's scanner, by the name that `identify` gives it.
 SCANNERS: Mapping[str, Scanner] = {
     "onnx": scan_onnx,
-    "pickle": scan_pickle,
+    "pickle": scan_pickle_file,
     **CONTAINERS,
 }
 MAX_FILES = 100_000

@@ -10,14 +10,14 @@ from collections.abc import Iterable
 from itertools import chain
 
 from keepstone.core.finding import Finding, Location, Outcome, worst
-from keepstone.scan.rules import archive, common, onnx, pickle
+from keepstone.scan.rules import archive, common, onnx, pickle, torch
 from keepstone.scan.rules.rule import Rule
 
 # Stated in every scan's evidence; changes whenever a verdict could.
-RULES_VERSION = "1"
+RULES_VERSION = "2"
 MAX_FINDINGS = 1000
 
-_TABLES = (archive.TABLE, common.TABLE, onnx.TABLE, pickle.TABLE)
+_TABLES = (archive.TABLE, common.TABLE, onnx.TABLE, pickle.TABLE, torch.TABLE)
 RULES = {rule.id: rule for rule in sorted(chain(*_TABLES), key=lambda rule: rule.id)}
 
 

@@ -1,8 +1,14 @@
 """Rules for archives."""
 
-from keepstone.scan.rules.rule import FLAGGED, HIGH, Rule
+from keepstone.scan.rules.rule import FLAGGED, HIGH, LOW, OPEN, Rule
 
 TABLE = (
+    Rule(
+        "numpy.malformed",
+        LOW,
+        OPEN,
+        "The header or the length of the array is not what NumPy writes.",
+    ),
     Rule(
         "zip.ambiguous",
         HIGH,

@@ -1,0 +1,108 @@
+"""Zip archives: every member is opened by its place in the file, and judged as a file.
+
+A member is never looked up by name, so that a duplicate or a decoy hides nothing. Which kind of
+archive it is decides who judges the members; here stand the plain one and what all have in
+common. A checksum that is wrong leaves the archive not evaluated: some readers (torch among
+them) never look at it, others refuse the member.
+"""
+
+from __future__ import annotations
+
+import bz2
+import zlib
+from collections.abc import Callable, Iterator
+
+from keepstone.core.finding import Finding
+from keepstone.scan.allowance import Allowance
+from keepstone.scan.archive.compressed import Decompressor, unpack
+from keepstone.scan.archive.zipdir import (
+    DEFLATED,
+    ENCRYPTED,
+    STORED,
+    Entry,
+    Listing,
+    read_zip,
+)
+from keepstone.scan.view import View
+
+_BZIP2 = 12
+# The bytes of a checksum that are read at once: then the pages may go.
+_STEP = 16 << 20
+# Judges one member, given its name and content; the rest of the archive is not its business.
+OneMember = Callable[[View, str, memoryview], Iterator[Finding]]
+
+
+def scan_zip(view: View) -> Iterator[Finding]:
+    """A plain archive: every member is a file of its own."""
+    listing = read_zip(view.data)
+    yield from problems(view, listing)
+    yield from members(view, listing, lambda whole, name, data: whole.inside(name, data))
+
+
+def problems(view: View, listing: Listing) -> Iterator[Finding]:
+    """What is wrong with the archive itself."""
+    for problem in listing.problems:
+        offset = problem.offset if view.member is None else None
+        yield view.finding(problem.rule, problem.reason, offset, problem.member)
+
+
+def members(view: View, listing: Listing, judge: OneMember) -> Iterator[Finding]:
+    """Unpack every member in the file's order, check it, and hand it to `judge`."""
+    for entry in sorted(listing.entries, key=lambda entry: entry.header):
+        if view.allowance.members <= 0:
+            yield view.unseen("The file holds more members than the limit allows.")
+            return
+        view.allowance.members -= 1
+        if is_folder(entry):
+            continue
+        content, rule, why = unpacked(view, entry)
+        if why:
+            yield view.finding(rule, why, None, entry.name)
+        if content or not why:
+            yield from judge(view, entry.name, content)
+
+
+def is_folder(entry: Entry) -> bool:
+    return entry.name.endswith("/") and not entry.size and not entry.packed
+
+
+def unpacked(view: View, entry: Entry) -> tuple[memoryview, str, str]:
+    """As much of a member as can be had, and with which rule and why it is not all."""
+    packed = view.data[entry.start : entry.start + entry.packed]
+    content, rule, why = _content(entry, packed, view.allowance)
+    if why:
+        return content, rule, why
+    if len(content) != entry.size:
+        return content, "zip.ambiguous", "The member is not as large as the archive says."
+    if _checksum(view, entry, content) != entry.crc:
+        return content, "scan.not_evaluated", "The member's checksum is wrong."
+    return content, "", ""
+
+
+def _content(entry: Entry, packed: memoryview, allowance: Allowance) -> tuple[memoryview, str, str]:
+    nothing, unseen = memoryview(b""), "scan.not_evaluated"
+    if entry.flags & ENCRYPTED:
+        return nothing, unseen, "The member is encrypted."
+    if entry.method == STORED:
+        return packed, "", ""
+    if entry.method == DEFLATED:
+        machine: Decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
+    elif entry.method == _BZIP2:
+        machine = bz2.BZ2Decompressor()
+    else:
+        return nothing, unseen, f"The compression method {entry.method} is not known."
+    found = unpack(machine, packed, allowance)
+    if not found.why and found.used < len(packed):
+        return found.content, "zip.ambiguous", "Bytes follow the end of the member's content."
+    return found.content, unseen, found.why
+
+
+def _checksum(view: View, entry: Entry, content: memoryview) -> int:
+    """In the file's order and in steps, so that the pages are those being hashed meanwhile."""
+    if entry.method != STORED:
+        return zlib.crc32(content)
+    value = 0
+    for at in range(0, len(content), _STEP):
+        value = zlib.crc32(content[at : at + _STEP], value)
+        view.release(entry.start + at, entry.start + min(at + _STEP, len(content)))
+    return value
