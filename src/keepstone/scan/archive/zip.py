@@ -9,6 +9,7 @@ them) never look at it, others refuse the member.
 from __future__ import annotations
 
 import bz2
+import lzma
 import zlib
 from collections.abc import Callable, Iterator
 
@@ -25,7 +26,8 @@ from keepstone.scan.archive.zipdir import (
 )
 from keepstone.scan.view import View
 
-_BZIP2 = 12
+_BZIP2, _LZMA = 12, 14
+_LZMA_HEAD = 9
 # The bytes of a checksum that are read at once: then the pages may go.
 _STEP = 16 << 20
 # Judges one member, given its name and content; the rest of the archive is not its business.
@@ -89,12 +91,28 @@ def _content(entry: Entry, packed: memoryview, allowance: Allowance) -> tuple[me
         machine: Decompressor = zlib.decompressobj(-zlib.MAX_WBITS)
     elif entry.method == _BZIP2:
         machine = bz2.BZ2Decompressor()
+    elif entry.method == _LZMA and (raw := _raw_lzma(packed)) is not None:
+        machine, packed = raw, packed[_LZMA_HEAD:]
     else:
         return nothing, unseen, f"The compression method {entry.method} is not known."
     found = unpack(machine, packed, allowance)
     if not found.why and found.used < len(packed):
         return found.content, "zip.ambiguous", "Bytes follow the end of the member's content."
     return found.content, unseen, found.why
+
+
+def _raw_lzma(packed: memoryview) -> Decompressor | None:
+    """APPNOTE 5.8.8: a version, the length of the properties, and those; then the raw stream."""
+    head = bytes(packed[:_LZMA_HEAD])
+    if len(head) < _LZMA_HEAD or head[2:4] != b"\x05\x00" or head[4] >= 9 * 5 * 5:
+        return None
+    lc, rest = head[4] % 9, head[4] // 9
+    size = min(int.from_bytes(head[5:9], "little"), 64 << 20)
+    options = {"id": lzma.FILTER_LZMA1, "lc": lc, "lp": rest % 5, "pb": rest // 5}
+    try:
+        return lzma.LZMADecompressor(lzma.FORMAT_RAW, None, [{**options, "dict_size": size}])
+    except (lzma.LZMAError, ValueError):
+        return None
 
 
 def _checksum(view: View, entry: Entry, content: memoryview) -> int:

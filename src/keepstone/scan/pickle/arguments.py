@@ -52,7 +52,7 @@ _DILL_TYPES = re.compile(
     r"|NoneType\Z|(bool|int|float|complex|str|bytes|tuple|list|dict|set|frozenset|object|type)\Z"
 )
 # The only thing that scipy ever fills its template with: names of shapes, loc and scale.
-_SHAPES = r"[A-Za-z_0-9]*(?:, [A-Za-z_0-9]+)*,?"
+_SHAPES = r"(?:[A-Za-z_]\w*, )*"
 _SCIPY_TEMPLATE = re.compile(
     rf"\ndef _parse_args\(self, {_SHAPES} (?:loc=0, scale=1|loc=0)\):\n"
     rf"    return \({_SHAPES}\), (?:loc, scale|loc, 1)\n\n"

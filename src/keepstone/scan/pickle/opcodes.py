@@ -155,8 +155,13 @@ class _BrokenError(Exception):
 _MARK = object()
 
 
-def walk(data: memoryview, start: int = 0, max_opcodes: int = 2_000_000) -> Walk:
-    """Walk the one pickle that begins at `start`. Never raises for any content."""
+def walk(
+    data: memoryview, start: int = 0, max_opcodes: int = 2_000_000, *, persistent: bool = True
+) -> Walk:
+    """Walk the one pickle that begins at `start`. Never raises for any content.
+
+    `persistent` says whether the loader would bring objects of its own.
+    """
     found = Walk(Cause.BROKEN, start)
     machine = _Machine(data)
     seen: set[tuple[str | None, str | None]] = set()
@@ -190,8 +195,8 @@ def walk(data: memoryview, start: int = 0, max_opcodes: int = 2_000_000) -> Walk
             begin, end = pieces[0]
             if end - begin > 1 and data[begin] == 0x80 and data[begin + 1] <= 5:
                 found.nested.append((begin, end))
-        if opcode.persists:
-            # A loader without objects of its own stops here: zip archives begin with this letter.
+        if opcode.persists and not persistent:
+            # Such a loader stops here; every zip archive begins with this letter.
             machine.sound = False
         at = after
         if opcode.stops:
@@ -237,7 +242,7 @@ def resembles_pickle(data: memoryview, allowance: Allowance) -> bool:
 
 def resembles_importing_pickle(data: memoryview, allowance: Allowance) -> bool:
     """True where a loader of pickles would import something out of `data`."""
-    found = walk(data, 0, max(0, min(_RESEMBLES, allowance.opcodes)))
+    found = walk(data, 0, max(0, min(_RESEMBLES, allowance.opcodes)), persistent=False)
     charge(allowance, found.opcodes)
     marked = len(data) > 1 and data[0] == 0x80 and data[1] <= 5
     return bool(found.imports) and (marked or _resembles(found))

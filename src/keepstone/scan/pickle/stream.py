@@ -6,6 +6,7 @@ flagged, wherever it breaks off; one that is not understood to its end is not cl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -20,6 +21,9 @@ from keepstone.scan.view import View
 
 # Pickles as byte strings within pickles, which a first one may have loaded.
 MAX_DEPTH = 8
+# What follows the last pickle is looked through so far, and at so many places.
+_BEHIND, _MARKS = 1 << 20, 100
+_MARK = re.compile(rb"\x80[\x02-\x05]")
 _REFUSED = frozenset(
     f"pickle.{name}" for name in ("import", "dangerous_import", "computed_import", "extension")
 )
@@ -85,6 +89,17 @@ class Look:
             found += self.view.inside(f"(bytes {number})", inner)
         return cause, found
 
+    def whole(self) -> list[Finding]:
+        """What a pickle refuses that these bytes are from their first to its last; else nothing.
+
+        For bytes that are something else by their place, such as weights.
+        """
+        if not _MARK.match(bytes(self.data[:2])):
+            return []
+        cause, found = self.one(0)
+        worth = any(item.rule in _REFUSED and "?" not in item.message for item in found)
+        return found if worth and cause is Cause.STOP else []
+
     def _nested(self, begin: int, end: int) -> list[Finding]:
         """A byte string that is a pickle: nobody loads it here, but somebody wrote it."""
         if self.depth >= MAX_DEPTH or self.view.allowance.opcodes <= 0:
@@ -95,7 +110,16 @@ class Look:
         )
         cause, found = inner.one(0)
         worth = [item for item in found if item.rule in _REFUSED and "?" not in item.message]
+        worth += [item for item in found if item.rule == "scan.not_evaluated"]
         return found if worth and cause is Cause.STOP else worth
+
+    def _behind(self, start: int) -> Iterator[Finding]:
+        """Pickles further on, for a loader that knows where to look."""
+        rest = bytes(self.data[start : start + _BEHIND])
+        padded = len(rest) - len(rest.lstrip(b"\x00"))
+        marks = [found.start() for found in _MARK.finditer(rest)][:_MARKS]
+        for at in sorted({padded, *marks} - {0}):
+            yield from self._nested(start + at, len(self.data))
 
     def rest(self, start: int, first: bool) -> Iterator[Finding]:
         """Bytes that no loader gets through: names in them are said all the same."""
@@ -106,6 +130,7 @@ class Look:
         else:
             reason = f"{len(data) - start} bytes follow the last whole pickle."
             yield self.view.finding("pickle.trailing", reason, self.base + start)
+            yield from self._behind(start)
         for item in walk(data, start, min(10_000, max(0, self.view.allowance.opcodes))).imports:
             if item.offset >= at and item.module and item.name and could_be_name(item):
                 shown = f"{printable(item.module)}.{printable(item.name)}"

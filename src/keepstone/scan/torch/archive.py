@@ -75,6 +75,8 @@ class _Archive:
                 yield view.finding("torch.malformed", "The note is none that torch writes.", None, name)
         elif _WEIGHTS.match(inner):
             self.lengths[inner] = len(data)
+            # Not a search: weights do not begin as a pickle, import something, and end as one.
+            yield from Look(view.nested(name, data)).whole()
         elif self.script and lower.startswith("code/"):
             yield from self.code.member(view.nested(name, data), inner)
         else:
