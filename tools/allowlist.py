@@ -110,16 +110,24 @@ REVIEWED: dict[str, dict[str, str]] = {
             ("pandas._libs.internals", "__pyx_unpickle_BlockPlacement"),
         )
     },
-    **dict.fromkeys(
-        ("numpy.core", "numpy._core"), {"_ufunc_reconstruct": "call:name", "_DType_reconstruct": "value"}
-    ),
-    **dict.fromkeys(
-        ("numpy.core.multiarray", "numpy._core.multiarray"),
-        {"_reconstruct": "call:array build", "scalar": "call"},
-    ),
-    **dict.fromkeys(("numpy.core.numeric", "numpy._core.numeric"), {"_frombuffer": "call build"}),
-    **dict.fromkeys(("numpy.core.memmap", "numpy._core.memmap"), {"memmap": "value"}),
-    "numpy.ma.core": {"_mareconstruct": "call:masked build", "MaskedArray": "value", "MaskedConstant": "value call"},
+    **{
+        module: {"_ufunc_reconstruct": "call:name", "_DType_reconstruct": "value"}
+        for module in ("numpy.core", "numpy._core")
+    },
+    **{
+        module: {"_reconstruct": "call:array build", "scalar": "call"}
+        for module in ("numpy.core.multiarray", "numpy._core.multiarray")
+    },
+    **{
+        module: {"_frombuffer": "call build"}
+        for module in ("numpy.core.numeric", "numpy._core.numeric")
+    },
+    **{module: {"memmap": "value"} for module in ("numpy.core.memmap", "numpy._core.memmap")},
+    "numpy.ma.core": {
+        "_mareconstruct": "call:masked build",
+        "MaskedArray": "value",
+        "MaskedConstant": "value call",
+    },
     "numpy.ma": {"MaskedArray": "value"},
     "numpy.random._pickle": {
         "__randomstate_ctor": "call:random_state build",
@@ -185,21 +193,59 @@ REVIEWED: dict[str, dict[str, str]] = {
         "UntypedStorage": "value",
         **{
             f"{name}Storage": "value"
-            for name in (
-                "Float Double Half BFloat16 Long Int Short Char Byte Bool ComplexFloat"
-                " ComplexDouble QInt8 QUInt8 QInt32 QUInt4x2 QUInt2x4"
-            ).split()
+            for name in [
+                "Float",
+                "Double",
+                "Half",
+                "BFloat16",
+                "Long",
+                "Int",
+                "Short",
+                "Char",
+                "Byte",
+                "Bool",
+                "ComplexFloat",
+                "ComplexDouble",
+                "QInt8",
+                "QUInt8",
+                "QInt32",
+                "QUInt4x2",
+                "QUInt2x4",
+            ]
         },
-        **{
-            name: "value"
-            for name in (
-                "float8_e4m3fn float8_e5m2 float8_e4m3fnuz float8_e5m2fnuz per_tensor_affine"
-                " per_channel_affine per_channel_affine_float_qparams per_tensor_symmetric"
-                " per_channel_symmetric quint4x2 quint2x4 uint1 uint2 uint3 uint4 uint5 uint6 uint7"
-                " bits8 bits16 float4_e2m1fn_x2 float8_e8m0fnu chalf complex32 sparse_csc"
-                " sparse_bsr sparse_bsc jagged"
-            ).split()
-        },
+        **dict.fromkeys(
+            [
+                "float8_e4m3fn",
+                "float8_e5m2",
+                "float8_e4m3fnuz",
+                "float8_e5m2fnuz",
+                "per_tensor_affine",
+                "per_channel_affine",
+                "per_channel_affine_float_qparams",
+                "per_tensor_symmetric",
+                "per_channel_symmetric",
+                "quint4x2",
+                "quint2x4",
+                "uint1",
+                "uint2",
+                "uint3",
+                "uint4",
+                "uint5",
+                "uint6",
+                "uint7",
+                "bits8",
+                "bits16",
+                "float4_e2m1fn_x2",
+                "float8_e8m0fnu",
+                "chalf",
+                "complex32",
+                "sparse_csc",
+                "sparse_bsr",
+                "sparse_bsc",
+                "jagged",
+            ],
+            "value",
+        ),
     },
     "torch.nn.parameter": {
         "Parameter": "value new",
@@ -207,21 +253,24 @@ REVIEWED: dict[str, dict[str, str]] = {
         "UninitializedParameter": "value",
     },
     "torch.serialization": {"_get_layout": "call:plain"},
-    "torch.jit._pickle": {
-        name: "call"
-        for name in (
-            "build_intlist build_tensorlist build_doublelist build_boollist build_tensor_from_id"
-            " restore_type_tag"
-        ).split()
-    },
+    "torch.jit._pickle": dict.fromkeys(
+        [
+            "build_intlist",
+            "build_tensorlist",
+            "build_doublelist",
+            "build_boollist",
+            "build_tensor_from_id",
+            "restore_type_tag",
+        ],
+        "call",
+    ),
     "torch._C": {"Generator": "value"},
 }
 # Names that pandas' own loader maps to new ones, and those of catboost, which is not installed.
 OLDER: dict[str, dict[str, str]] = {
-    "catboost.core": {
-        name: "new build"
-        for name in ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker")
-    },
+    "catboost.core": dict.fromkeys(
+        ("CatBoost", "CatBoostClassifier", "CatBoostRegressor", "CatBoostRanker"), "new build"
+    ),
     "pytz": {"_p": "call:plain", "_UTC": "call:plain"},
 }
 
@@ -248,15 +297,37 @@ _HARMLESS = {
     "torch.optim.optimizer": ("__setstate__",),
     **{
         f"torch.optim.{name}": ("__setstate__",)
-        for name in (
-            "adagrad _adafactor adamw adam adamax asgd sgd rmsprop nadam radam rprop adadelta"
-        ).split()
+        for name in [
+            "adagrad",
+            "_adafactor",
+            "adamw",
+            "adam",
+            "adamax",
+            "asgd",
+            "sgd",
+            "rmsprop",
+            "nadam",
+            "radam",
+            "rprop",
+            "adadelta",
+        ]
     },
 }
 # What is introspected, and which parts of it never are: they open files, fetch or test.
 _PACKAGES = {
-    "sklearn": ("datasets", "tests", "externals", "_build_utils", "callback", "utils._testing",
-                "conftest", "utils._joblib", "utils.parallel", "utils._plotting", "utils.fixes"),
+    "sklearn": (
+        "datasets",
+        "tests",
+        "externals",
+        "_build_utils",
+        "callback",
+        "utils._testing",
+        "conftest",
+        "utils._joblib",
+        "utils.parallel",
+        "utils._plotting",
+        "utils.fixes",
+    ),
     "scipy": None,
     "lightgbm": None,
     "xgboost": None,
@@ -269,8 +340,14 @@ _ONLY = {
     "torch": ("nn.modules", "optim", "nn.parameter", "nn.functional"),
 }
 # Functions of these are handed to estimators: named, never called.
-_FUNCTIONS = ("sklearn.metrics", "sklearn.feature_selection", "sklearn.preprocessing._data",
-              "scipy.spatial.distance", "sklearn.utils.validation", "torch.nn.functional")
+_FUNCTIONS = (
+    "sklearn.metrics",
+    "sklearn.feature_selection",
+    "sklearn.preprocessing._data",
+    "scipy.spatial.distance",
+    "sklearn.utils.validation",
+    "torch.nn.functional",
+)
 
 # Compiled classes that are made by a call, out of numbers and arrays.
 _NATIVE = (
@@ -338,7 +415,10 @@ class Recorder:
             return UNKNOWN
         new = how.startswith("NEWOBJ") or how == "OBJ without arguments"
         self._word(callee, "new" if new else "call")
-        if isinstance(args, tuple) and str(callee) in ("copyreg._reconstructor", "copyreg.__newobj__"):
+        if isinstance(args, tuple) and str(callee) in (
+            "copyreg._reconstructor",
+            "copyreg.__newobj__",
+        ):
             first = args[0]
             if isinstance(first, Global):
                 self._word(first, "new")
@@ -405,10 +485,14 @@ def introspected(framework: str) -> Names:
                 words = {"new", "build"}
                 words |= {kind.__name__ for kind in (list, dict, set) if issubclass(one, kind)}
                 names[module.__name__][name] |= words
-            elif inspect.isfunction(one) and module.__name__.startswith(_FUNCTIONS):
-                if name.isidentifier() and not name.startswith(("load", "fetch", "dump", "save")):
-                    names[module.__name__][name].add("value")
+            elif inspect.isfunction(one) and _is_handed_around(module.__name__, name):
+                names[module.__name__][name].add("value")
     return names
+
+
+def _is_handed_around(module: str, name: str) -> bool:
+    opens = name.startswith(("load", "fetch", "dump", "save"))
+    return module.startswith(_FUNCTIONS) and name.isidentifier() and not opens
 
 
 def _modules(framework: str) -> Iterator[ModuleType]:
@@ -451,8 +535,9 @@ def older(names: Names) -> Names:
 
         moved = getattr(pickle_compat, "_class_locations_map", {})
         for (module, name), (now, called) in moved.items():
-            if words := names.get(now, {}).get(called):
-                found[module][name] |= words
+            same = names.get(now, {}).get(called)
+            if same:
+                found[module][name] |= same
     return found
 
 
@@ -491,8 +576,18 @@ def _reviewed(module: str, name: str) -> str | None:
 
 
 _SHIPPED = (
-    "numpy", "scipy", "pandas", "sklearn", "joblib", "lightgbm", "xgboost", "catboost", "torch",
-    "dill", "pytz", "dateutil",
+    "numpy",
+    "scipy",
+    "pandas",
+    "sklearn",
+    "joblib",
+    "lightgbm",
+    "xgboost",
+    "catboost",
+    "torch",
+    "dill",
+    "pytz",
+    "dateutil",
 )
 
 

@@ -35,13 +35,21 @@ def standard() -> Iterator[Any]:
     yield [decimal.Decimal("1.5"), fractions.Fraction(1, 3), uuid.uuid4(), 1 + 2j]
     yield [set("ab"), frozenset("ab"), bytearray(b"ab"), range(4), slice(1, 2), b"bytes", b""]
     yield collections.OrderedDict(a=1)
-    yield [collections.defaultdict(list, a=[1]), collections.defaultdict(int), collections.Counter("a")]
+    yield [
+        collections.defaultdict(list, a=[1]),
+        collections.defaultdict(int),
+        collections.Counter("a"),
+    ]
     yield [collections.deque([1, 2], 5), collections.ChainMap({}), collections.UserDict(a=1)]
     yield [collections.UserList([1])]
     yield [re.compile("a+"), argparse.Namespace(a=1), types.SimpleNamespace(a=1)]
     yield [pathlib.PurePosixPath("a/b"), pathlib.Path("a"), pathlib.PureWindowsPath("a")]
     yield [ipaddress.ip_address("10.0.0.1"), ipaddress.ip_network("10.0.0.0/8")]
-    yield [ipaddress.ip_address("::1"), ipaddress.ip_network("::/8"), ipaddress.ip_interface("::1/8")]
+    yield [
+        ipaddress.ip_address("::1"),
+        ipaddress.ip_network("::/8"),
+        ipaddress.ip_interface("::1/8"),
+    ]
     yield ipaddress.ip_interface("10.0.0.1/8")
     yield [array.array("d", [1.0]), NotImplemented, ..., type(None), int, list, dict, object, str]
     yield [ValueError("a"), KeyError("a"), random.Random(1)]
@@ -57,11 +65,37 @@ def numpy() -> Iterator[Any]:
     yield [np.array([1], "m8[s]"), np.zeros(2, [("a", "i4"), ("b", "U3", (2,))]), np.array([True])]
     yield np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])
     yield np.rec.array([(1, 2.0)], dtype=[("a", "i4"), ("b", "f8")])[0]
-    yield [np.ma.array([1, 2], mask=[0, 1]), np.ma.masked, np.ma.array([(1, 2)], dtype=[("a", int), ("b", int)])]
+    yield [
+        np.ma.array([1, 2], mask=[False, True]),
+        np.ma.masked,
+        np.ma.array([(1, 2)], dtype=[("a", int), ("b", int)]),
+    ]
     yield [np.matrix([[1, 2]]), np.char.array(["a"])]
-    yield [np.float32(1), np.int64(2), np.bool_(True), np.str_("a"), np.bytes_(b"a"), np.datetime64("2024")]
-    yield [np.dtype("f8"), np.dtype("O"), np.dtype([("a", "i4")]), np.dtype("M8[ns]"), np.dtype("U5")]
-    yield [np.float64, np.float32, np.int64, np.bool_, np.object_, np.ndarray, np.generic, np.number]
+    yield [
+        np.float32(1),
+        np.int64(2),
+        np.bool_(True),
+        np.str_("a"),
+        np.bytes_(b"a"),
+        np.datetime64("2024"),
+    ]
+    yield [
+        np.dtype("f8"),
+        np.dtype("O"),
+        np.dtype([("a", "i4")]),
+        np.dtype("M8[ns]"),
+        np.dtype("U5"),
+    ]
+    yield [
+        np.float64,
+        np.float32,
+        np.int64,
+        np.bool_,
+        np.object_,
+        np.ndarray,
+        np.generic,
+        np.number,
+    ]
     yield [np.random.RandomState(0), np.random.default_rng(0), np.random.SeedSequence(1)]
     yield [getattr(np.random, n)(1) for n in ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")]
     yield [np.random.Generator(np.random.Philox(1)), np.random.mtrand._rand]
@@ -89,7 +123,10 @@ def scipy() -> Iterator[Any]:
         if hasattr(sparse, f"{kind}_array"):
             yield getattr(sparse, f"{kind}_array")(eye)
     yield [interpolate.interp1d([0, 1], [0, 1]), interpolate.BSpline([0, 0, 1, 1], [1, 2], 1)]
-    yield [interpolate.CubicSpline([0, 1, 2], [0, 1, 4]), interpolate.PchipInterpolator([0, 1], [0, 1])]
+    yield [
+        interpolate.CubicSpline([0, 1, 2], [0, 1, 4]),
+        interpolate.PchipInterpolator([0, 1], [0, 1]),
+    ]
     yield [interpolate.UnivariateSpline(range(5), range(5)), spatial.KDTree(eye)]
     yield interpolate.RegularGridInterpolator((np.arange(3), np.arange(3)), eye)
     yield interpolate.RBFInterpolator(np.random.RandomState(0).rand(20, 3), np.arange(20))
@@ -101,7 +138,12 @@ def scipy() -> Iterator[Any]:
             yield one
             with contextlib.suppress(Exception):
                 yield one(*([2] * one.numargs))
-    yield [stats.uniform(0, 1), stats.loguniform(1e-3, 1), stats.randint(1, 9), stats.gaussian_kde([1, 2, 4.0])]
+    yield [
+        stats.uniform(0, 1),
+        stats.loguniform(1e-3, 1),
+        stats.randint(1, 9),
+        stats.gaussian_kde([1, 2, 4.0]),
+    ]
     from scipy.optimize import OptimizeResult
 
     yield OptimizeResult(x=eye)
@@ -119,12 +161,24 @@ def pandas() -> Iterator[Any]:
     yield [pd.Series([1, None], dtype="Int64"), pd.Series([True, None], dtype="boolean")]
     yield [pd.Series([1.5, None], dtype="Float64"), pd.Series(["a", None], dtype="string")]
     yield [pd.Series(["a"], dtype=object), pd.Series(pd.arrays.SparseArray([0, 0, 1]))]
-    yield [pd.Series(pd.interval_range(0, 3)), pd.period_range("2024", periods=3, freq="M").to_series()]
+    yield [
+        pd.Series(pd.interval_range(0, 3)),
+        pd.period_range("2024", periods=3, freq="M").to_series(),
+    ]
     yield [pd.Timestamp("2024-01-01"), pd.Timestamp("2024-01-01", tz="UTC"), pd.Timedelta(1, "D")]
     yield [pd.Timestamp("2024-01-01", tz="Europe/Paris"), pd.NaT, pd.NA, pd.Period("2024", "Y")]
-    yield [pd.Interval(0, 1), pd.Categorical(["a", "b"]), pd.CategoricalDtype(["a"]), pd.Int64Dtype()]
+    yield [
+        pd.Interval(0, 1),
+        pd.Categorical(["a", "b"]),
+        pd.CategoricalDtype(["a"]),
+        pd.Int64Dtype(),
+    ]
     yield [pd.RangeIndex(3), pd.Index([1.5]), pd.Index(["a"]), dates, dates.to_period("D")]
-    yield [pd.MultiIndex.from_product([[1], ["a"]]), pd.CategoricalIndex(["a"]), pd.interval_range(0, 2)]
+    yield [
+        pd.MultiIndex.from_product([[1], ["a"]]),
+        pd.CategoricalIndex(["a"]),
+        pd.interval_range(0, 2),
+    ]
     yield [pd.to_timedelta([1], "D"), pd.DatetimeTZDtype("ns", "UTC"), pd.PeriodDtype("M")]
     yield [pd.IntervalDtype("int64"), pd.SparseDtype("int64"), pd.StringDtype("python")]
     offsets = pd.tseries.offsets
@@ -140,9 +194,24 @@ def pandas() -> Iterator[Any]:
 
 def sklearn() -> Iterator[Any]:
     import numpy as np
-    from sklearn import base, calibration, compose, ensemble, feature_selection, model_selection
-    from sklearn import gaussian_process, linear_model, metrics, naive_bayes, neighbors, pipeline
-    from sklearn import preprocessing, svm, tree, utils
+    from sklearn import (
+        base,
+        calibration,
+        compose,
+        ensemble,
+        feature_selection,
+        gaussian_process,
+        linear_model,
+        metrics,
+        model_selection,
+        naive_bayes,
+        neighbors,
+        pipeline,
+        preprocessing,
+        svm,
+        tree,
+        utils,
+    )
     from sklearn.utils import all_estimators
 
     rng = np.random.RandomState(0)
@@ -163,7 +232,9 @@ def sklearn() -> Iterator[Any]:
                 yield neighbors.KNeighborsClassifier(metric=metric, algorithm=algorithm).fit(
                     x[:, :2], target["y"]
                 )
-    for metric in metrics.DistanceMetric.__subclasses__() if hasattr(metrics, "DistanceMetric") else ():
+    for metric in (
+        metrics.DistanceMetric.__subclasses__() if hasattr(metrics, "DistanceMetric") else ()
+    ):
         with contextlib.suppress(Exception):
             yield metric()
     for criterion in ("gini", "entropy", "log_loss"):
@@ -191,7 +262,9 @@ def sklearn() -> Iterator[Any]:
     yield compose.make_column_transformer((scale, [0]), remainder="passthrough").fit(x)
     yield compose.make_column_transformer((scale, slice(0, 2)), ("drop", [3])).fit(x)
     yield compose.make_column_selector("a")
-    yield compose.TransformedTargetRegressor(linear_model.Ridge(), func=np.log1p, inverse_func=np.expm1)
+    yield compose.TransformedTargetRegressor(
+        linear_model.Ridge(), func=np.log1p, inverse_func=np.expm1
+    )
     yield model_selection.GridSearchCV(lr, {"C": [1, 2]}, cv=2).fit(x, target["y"])
     for name in dir(model_selection):
         kind = getattr(model_selection, name)
@@ -210,8 +283,16 @@ def sklearn() -> Iterator[Any]:
     yield [kernels.RationalQuadratic() ** 2, kernels.ExpSineSquared(), kernels.DotProduct()]
     yield [preprocessing.FunctionTransformer(np.log1p), utils.Bunch(a=1)]
     yield preprocessing.FunctionTransformer(np.log1p, np.expm1).fit(x)
-    yield [feature_selection.SelectKBest(getattr(feature_selection, name)) for name in (
-        "f_classif", "f_regression", "chi2", "mutual_info_classif", "mutual_info_regression")]
+    yield [
+        feature_selection.SelectKBest(getattr(feature_selection, name))
+        for name in (
+            "f_classif",
+            "f_regression",
+            "chi2",
+            "mutual_info_classif",
+            "mutual_info_regression",
+        )
+    ]
     for name in _scorers(metrics):
         yield metrics.get_scorer(name)
     yield metrics.make_scorer(metrics.fbeta_score, beta=2)
@@ -278,12 +359,20 @@ def torch() -> Iterator[Any]:
             yield one.state_dict()
             yield one
     one = t.optim.SGD(net.parameters(), 0.1)
-    for kind, args in (("StepLR", (2,)), ("CosineAnnealingLR", (2,)), ("ExponentialLR", (0.9,)),
-                       ("ReduceLROnPlateau", ()), ("MultiStepLR", ([1, 2],)), ("OneCycleLR", (1, 10))):
+    for kind, args in (
+        ("StepLR", (2,)),
+        ("CosineAnnealingLR", (2,)),
+        ("ExponentialLR", (0.9,)),
+        ("ReduceLROnPlateau", ()),
+        ("MultiStepLR", ([1, 2],)),
+        ("OneCycleLR", (1, 10)),
+    ):
         scheduler = getattr(t.optim.lr_scheduler, kind)(one, *args)
         yield scheduler.state_dict()
-    kinds = ("float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128"
-             " uint16 uint32 uint64 float8_e4m3fn float8_e5m2 quint8 qint8 qint32")
+    kinds = (
+        "float64 float32 float16 bfloat16 int64 int32 int16 int8 uint8 bool complex64 complex128"
+        " uint16 uint32 uint64 float8_e4m3fn float8_e5m2 quint8 qint8 qint32"
+    )
     for name in kinds.split():
         if hasattr(t, name):
             yield getattr(t, name)
@@ -294,13 +383,17 @@ def torch() -> Iterator[Any]:
     yield [t.ones(2, 2).to_sparse_csr(), t.nn.Parameter(t.ones(1)), t.ones(2, requires_grad=True)]
     yield [t.nn.Buffer(t.ones(1)) if hasattr(t.nn, "Buffer") else 1, t.ones(2, device="meta")]
     yield [t.strided, t.sparse_coo, t.preserve_format, t.contiguous_format, t.channels_last]
-    yield [t.Generator().get_state(), t.finfo(t.float32) and 1, t.nn.ParameterList([t.nn.Parameter(t.ones(1))])]
+    yield [
+        t.Generator().get_state(),
+        t.finfo(t.float32) and 1,
+        t.nn.ParameterList([t.nn.Parameter(t.ones(1))]),
+    ]
     for name in dir(t.nn):
         kind = getattr(t.nn, name)
         if isinstance(kind, type) and issubclass(kind, t.nn.Module):
-            for args in ((), (2,), (2, 2), (2, 2, 2), (2, 2, 2, 2)):
+            for count in range(5):
                 with contextlib.suppress(Exception):
-                    yield kind(*args)
+                    yield kind(*[2] * count)
                     break
 
 

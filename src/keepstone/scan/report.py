@@ -15,7 +15,8 @@ from keepstone import __version__
 from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding, Outcome, Severity, worst
-from keepstone.scan.rules import RULES, RULES_VERSION
+from keepstone.scan.pickle.allowlist import Added
+from keepstone.scan.rules import RULES, RULES_VERSION, printable
 
 SCHEMA = "keepstone.scan/v1"
 _SARIF_SCHEMA = (
@@ -37,7 +38,10 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class FileReport:
-    """The verdict on one file. `sha256` is None where it could not be read."""
+    """The verdict on one file. `sha256` is None where it could not be read.
+
+    `leaned` are the names in it that only a site's own list allows.
+    """
 
     path: str
     sha256: Digest | None
@@ -45,6 +49,7 @@ class FileReport:
     format: str
     outcome: Outcome
     findings: tuple[Finding, ...]
+    leaned: tuple[str, ...] = ()
 
     @property
     def digest(self) -> Digest:
@@ -54,9 +59,10 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """The verdict on every file, in order."""
+    """The verdict on every file, in order, and the site's own lists that it went by."""
 
     files: tuple[FileReport, ...]
+    allowed: tuple[Added, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -69,18 +75,37 @@ class ScanReport:
 
 
 def to_json(report: ScanReport) -> dict[str, Any]:
-    """`{"schema", "files": [{"path", "sha256", "format", "verdict", "findings"}]}`."""
-    return {"schema": SCHEMA, "files": [_file(item) for item in report.files]}
+    """`{"schema", "files": [{"path", "sha256", "format", "verdict", "findings"}]}`.
+
+    With a site's own lists: `allowed`, and in each file that needed one, the names.
+    """
+    document: dict[str, Any] = {"schema": SCHEMA, "files": [_file(item) for item in report.files]}
+    if report.allowed:
+        document["allowed"] = [_added(one) for one in report.allowed]
+    return document
+
+
+def _added(one: Added) -> dict[str, Any]:
+    return {
+        "name": one.source,
+        "digest": one.digest,
+        "key_id": one.key_id,
+        "expires": one.expires,
+        "names": sorted(f"{module}.{name}" for module, name in one.entries),
+    }
 
 
 def _file(report: FileReport) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "path": report.path,
         "sha256": None if report.sha256 is None else report.sha256.hex,
         "format": report.format,
         "verdict": str(report.outcome),
         "findings": [_finding(item) for item in report.findings],
     }
+    if report.leaned:
+        document["allowed"] = list(report.leaned)
+    return document
 
 
 def _finding(item: Finding) -> dict[str, Any]:
@@ -138,6 +163,8 @@ def _sarif_artifact(report: FileReport) -> dict[str, Any]:
         "location": {"uri": _uri(report.path)},
         "properties": {"format": report.format, "verdict": str(report.outcome)},
     }
+    if report.leaned:
+        artifact["properties"]["allowed"] = list(report.leaned)
     if report.sha256 is not None:
         artifact["hashes"] = {"sha-256": report.sha256.hex}
         artifact["length"] = report.size
@@ -177,9 +204,13 @@ def to_text(report: ScanReport) -> str:
         for item in file.findings:
             where = "" if item.location.member is None else f" [{item.location.member}]"
             lines.append(f"    {item.rule}: {item.message}{where}")
+        lines += [f"    allowed by a list of the site: {name}" for name in file.leaned]
     counts = [
         f"{sum(file.outcome is outcome for file in report.files)} {_WORDS[outcome].lower()}"
         for outcome in Outcome
     ]
     lines.append(", ".join(counts))
+    for one in report.allowed:
+        more = f"{len(one.entries)} names, key {one.key_id[:16]}, until {one.expires}"
+        lines.append(f"with the list {printable(one.source)} ({more})")
     return "\n".join(lines)

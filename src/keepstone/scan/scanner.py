@@ -18,10 +18,11 @@ from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.scan.archive.containers import CONTAINERS
 from keepstone.scan.formats import EMPTY, UNKNOWN, identify
 from keepstone.scan.onnx.structure import scan_onnx
-from keepstone.scan.torch.legacy import scan_pickle_file
+from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.polyglot import find_second_format
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
+from keepstone.scan.torch.legacy import scan_pickle_file
 from keepstone.scan.view import Scanner, View, open_view
 from keepstone.vault.staging import Staged
 
@@ -50,8 +51,12 @@ MAX_DEPTH = 64
 Observer = Callable[[str], None]
 
 
-def scan_paths(paths: Sequence[Path], observer: Observer | None = None) -> ScanReport:
+def scan_paths(
+    paths: Sequence[Path], observer: Observer | None = None, allowed: tuple[Added, ...] = ()
+) -> ScanReport:
     """Scan files, and every file under folders. No link inside a folder is followed.
+
+    `allowed` are a site's own names for pickles, beyond those that ship.
 
     Raises InputError `scan.missing` for a path that is not there, and `scan.unreadable` for a
     file named here that cannot be read. Inside a folder such a file is not evaluated.
@@ -66,14 +71,16 @@ def scan_paths(paths: Sequence[Path], observer: Observer | None = None) -> ScanR
         for file in iter([path]) if named else _walk(path):
             if len(reports) >= MAX_FILES:
                 reports.append(_open(str(path), f"There are more than {MAX_FILES} files."))
-                return ScanReport(tuple(reports))
+                return ScanReport(tuple(reports), allowed)
             if observer is not None:
                 observer(file.path if isinstance(file, FileReport) else str(file))
             if isinstance(file, FileReport):
                 reports.append(file)
             else:
-                reports.append(_scan_named(file) if named else scan_file(file))
-    return ScanReport(tuple(reports))
+                reports.append(
+                    _scan_named(file, allowed) if named else scan_file(file, None, allowed)
+                )
+    return ScanReport(tuple(reports), allowed)
 
 
 def scan_staged(staged: Staged) -> FileReport:
@@ -95,21 +102,21 @@ def scan_staged(staged: Staged) -> FileReport:
     return FileReport(SINGLE_FILE, None, staged.size, "folder", whole.outcome, whole.findings)
 
 
-def scan_file(path: Path, shown: str | None = None) -> FileReport:
+def scan_file(path: Path, shown: str | None = None, allowed: tuple[Added, ...] = ()) -> FileReport:
     """Return the verdict on one file, whatever is in it and whatever it does to its scanner."""
     name = printable(str(path) if shown is None else shown, 4096)
     try:
-        with open_view(path, name, judge) as view:
+        with open_view(path, name, judge, allowed) as view:
             return _report(view)
     except KeepstoneError as error:
         return _open(name, error.cause)
 
 
-def _scan_named(path: Path) -> FileReport:
+def _scan_named(path: Path, allowed: tuple[Added, ...]) -> FileReport:
     """The verdict on a file that the caller named, who is told where it cannot be read."""
     name = printable(str(path), 4096)
     try:
-        with open_view(path, name, judge) as view:
+        with open_view(path, name, judge, allowed) as view:
             return _report(view)
     except OperationalError as error:
         return _open(name, error.cause)
@@ -120,7 +127,8 @@ def _report(view: View) -> FileReport:
     if len(found) == MAX_FINDINGS:
         found = (*found, view.unseen(f"There are more than {MAX_FINDINGS} findings."))
     kind = identify(view.data)
-    return FileReport(view.path, view.sha256, len(view.data), kind, verdict(found), found)
+    size, leaned = len(view.data), tuple(sorted(view.allowance.leaned))
+    return FileReport(view.path, view.sha256, size, kind, verdict(found), found, leaned)
 
 
 def judge(view: View) -> Iterator[Finding]:

@@ -23,7 +23,9 @@ from keepstone.scan.view import View
 MAGIC = b"\x93NUMPY"
 # NumPy refuses longer headers unless it is told to trust the file.
 _MAX_HEADER = 10_000
-_TYPE = re.compile(r"[<>=|]?(?:[?bBhHiIlLqQefdgFDGpO]|[biufcSUVaOMm]\d{1,9})(?:\[\d{0,9}[A-Za-z]{1,2}\])?\Z")
+_TYPE = re.compile(
+    r"[<>=|]?(?:[?bBhHiIlLqQefdgFDGpO]|[biufcSUVaOMm]\d{1,9})(?:\[\d{0,9}[A-Za-z]{1,2}\])?\Z"
+)
 _LONG = re.compile(r"(\d)L\b")
 
 

@@ -20,8 +20,12 @@ _MADE = "it makes functions or classes out of code in the file"
 # Whole modules, with everything below them.
 _MODULES = {
     **dict.fromkeys(("os", "posix", "nt", "posixpath", "ntpath", "pty", "commands"), _COMMANDS),
-    **dict.fromkeys(("subprocess", "_posixsubprocess", "popen2", "distutils", "setuptools"), _COMMANDS),
-    **dict.fromkeys(("pip", "ensurepip", "venv", "webbrowser", "antigravity", "idlelib"), _COMMANDS),
+    **dict.fromkeys(
+        ("subprocess", "_posixsubprocess", "popen2", "distutils", "setuptools"), _COMMANDS
+    ),
+    **dict.fromkeys(
+        ("pip", "ensurepip", "venv", "webbrowser", "antigravity", "idlelib"), _COMMANDS
+    ),
     **dict.fromkeys(("code", "codeop", "pdb", "bdb", "timeit", "trace", "profile"), _CODE),
     **dict.fromkeys(("cProfile", "doctest", "IPython", "ast", "tkinter", "turtle"), _CODE),
     **dict.fromkeys(("lib2to3", "test", "unittest", "pytest", "_pytest", "pydoc"), _CODE),
@@ -68,7 +72,10 @@ _NAMES = {
             ("load loads", _LOADS),
             ("save savez savez_compressed savetxt fromfile genfromtxt loadtxt memmap", _FILES),
             ("fromregex DataSource fromstring lib.npyio.load", _FILES),
-            ("vectorize apply_along_axis apply_over_axes frompyfunc piecewise fromfunction", _REACH),
+            (
+                "vectorize apply_along_axis apply_over_axes frompyfunc piecewise fromfunction",
+                _REACH,
+            ),
         )
         for name in names.split()
     },
@@ -97,10 +104,18 @@ _NAMES = {
     ("sklearn.utils", "_joblib"): _LOADS,
     ("xgboost.core", "_load_lib"): _MEMORY,
 }
+
+
 def why_dangerous(module: str, name: str) -> str | None:
     """Why importing this name is an attack, or None where nobody says so."""
     top = name.partition(".")[0]
-    for made in ("_make_function", "_make_skel_func", "_builtin_type", "subimport", "dynamic_subimport"):
+    for made in (
+        "_make_function",
+        "_make_skel_func",
+        "_builtin_type",
+        "subimport",
+        "dynamic_subimport",
+    ):
         if module.startswith(("cloudpickle", "joblib.externals.cloudpickle")) and name == made:
             return _MADE if made.startswith("_make") else _IMPORTS
     if module.startswith("dill") and name in ("_create_function", "_create_code", "_create_type"):

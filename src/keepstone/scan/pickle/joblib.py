@@ -16,20 +16,39 @@ from keepstone.core.finding import Finding
 from keepstone.scan.pickle.machine import Machine
 from keepstone.scan.pickle.opcodes import Cause
 from keepstone.scan.pickle.ruling import Ruling
-from keepstone.scan.pickle.values import Box, Global, Kind, Made, Opaque, Value
+from keepstone.scan.pickle.values import Box, Global, Made, Value
 
-_WRAPPER = "joblib.numpy_pickle.NumpyArrayWrapper"
 _OLD_WRAPPERS = ("NDArrayWrapper", "ZNDArrayWrapper")
-_HOMES = ("joblib.numpy_pickle", "joblib.numpy_pickle_compat", "joblib.numpy_pickle_utils")
 # Types by their letter and size, as numpy spells them; an object's content is a pickle.
 _SIZED = re.compile(r"[<>=|]?([bBhHiIlLqQefdgFDGSUVMmuicaO?p])(\d*)\Z")
 _LETTERS = {"?": 1, "b": 1, "B": 1, "h": 2, "H": 2, "i": 4, "I": 4, "l": 8, "L": 8, "q": 8}
 _LETTERS |= {"Q": 8, "e": 2, "f": 4, "d": 8, "g": 16, "F": 8, "D": 16, "G": 32, "p": 8}
 _SCALARS = {
-    **{"bool": 1, "bool_": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2},
-    **{"int32": 4, "uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8},
-    **{"complex64": 8, "complex128": 16, "longdouble": 16, "float128": 16, "int": 8, "float": 8},
-    **{"intc": 4, "uintc": 4, "intp": 8, "uintp": 8, "longlong": 8, "ulonglong": 8},
+    "bool": 1,
+    "bool_": 1,
+    "int8": 1,
+    "uint8": 1,
+    "int16": 2,
+    "uint16": 2,
+    "float16": 2,
+    "int32": 4,
+    "uint32": 4,
+    "float32": 4,
+    "int64": 8,
+    "uint64": 8,
+    "float64": 8,
+    "complex64": 8,
+    "complex128": 16,
+    "longdouble": 16,
+    "float128": 16,
+    "int": 8,
+    "float": 8,
+    "intc": 4,
+    "uintc": 4,
+    "intp": 8,
+    "uintp": 8,
+    "longlong": 8,
+    "ulonglong": 8,
 }
 OBJECTS = -1
 
@@ -46,13 +65,10 @@ class Arrays:
 
     def after_build(self, target: Made, at: int) -> int | None:
         maker = target.maker
-        if maker is None or not str(maker).startswith("joblib."):
-            # sklearn once carried a copy of joblib.
-            if maker is None or "joblib.numpy_pickle" not in maker.module:
-                return at
-        if maker.name in _OLD_WRAPPERS and maker.module.endswith("numpy_pickle_compat"):
-            self._beside(target.state, at)
-        if maker.name in _OLD_WRAPPERS and maker.module.endswith("numpy_pickle"):
+        # sklearn once carried a copy of joblib.
+        if maker is None or "joblib.numpy_pickle" not in maker.module:
+            return at
+        if maker.name in _OLD_WRAPPERS:
             self._beside(target.state, at)
         if maker.name != "NumpyArrayWrapper":
             return at
@@ -165,6 +181,3 @@ def read_plainly(data: memoryview, start: int, ruling: Ruling, arrays: Arrays) -
         and (item.location.offset or 0) >= arrays.first + ruling.base
         and "?" not in item.message
     ]
-
-
-__all__ = ["OBJECTS", "Arrays", "Kind", "Opaque", "item_size", "read_plainly"]

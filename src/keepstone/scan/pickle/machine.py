@@ -35,7 +35,16 @@ REACHING = frozenset({"append", "extend", "add"})
 # Attributes with such names that nothing acts upon.
 _INERT = frozenset(
     f"__{name}__"
-    for name in "doc name module qualname orig_class slotnames wrapped annotations".split()
+    for name in [
+        "doc",
+        "name",
+        "module",
+        "qualname",
+        "orig_class",
+        "slotnames",
+        "wrapped",
+        "annotations",
+    ]
 )
 _NESTED_KEPT = 1000
 
@@ -266,7 +275,7 @@ class Machine:
         if len(plain) < 2 or plain[:1] != plain[-1:] or plain[:1] not in (b"'", b'"'):
             raise _BrokenError
         try:
-            text = codecs.escape_decode(plain[1:-1])[0]  # type: ignore[attr-defined]  # no stub
+            text = codecs.escape_decode(plain[1:-1])[0]
         except ValueError as error:
             raise _BrokenError from error
         self._push_string(text)
@@ -307,9 +316,10 @@ class Machine:
 
     def _note(self, start: int, end: int) -> None:
         """A byte string may be a pickle itself."""
-        if end - start > 1 and self.data[start] == 0x80 and self.data[start + 1] <= 5:
-            if len(self.nested) < _NESTED_KEPT:
-                self.nested.append((start, end))
+        if end - start < 2 or len(self.nested) >= _NESTED_KEPT:
+            return
+        if self.data[start] == 0x80 and self.data[start + 1] <= 5:
+            self.nested.append((start, end))
 
     def _unicode(self, _: int) -> None:
         self._push_text(self._line().decode("raw-unicode-escape"))

@@ -89,5 +89,5 @@ UNKNOWN = Unknown.UNKNOWN
 NUMBER = Opaque(Kind.NUMBER)
 
 Value: TypeAlias = (
-    "None | bool | int | str | tuple[Value, ...] | Opaque | Box | Global | Made | Unknown"
+    "bool | int | str | tuple[Value, ...] | Opaque | Box | Global | Made | Unknown | None"
 )

@@ -72,7 +72,9 @@ class _Archive:
             yield from self._pickle(view, name, data, folder)
         elif _NOTES.match(inner):
             if not _NOTE.match(bytes(data[:65])):
-                yield view.finding("torch.malformed", "The note is none that torch writes.", None, name)
+                yield view.finding(
+                    "torch.malformed", "The note is none that torch writes.", None, name
+                )
         elif _WEIGHTS.match(inner):
             self.lengths[inner] = len(data)
             # Not a search: weights do not begin as a pickle, import something, and end as one.
@@ -82,9 +84,7 @@ class _Archive:
         else:
             yield from view.inside(name, data)
 
-    def _pickle(
-        self, view: View, name: str, data: memoryview, folder: str
-    ) -> Iterator[Finding]:
+    def _pickle(self, view: View, name: str, data: memoryview, folder: str) -> Iterator[Finding]:
         objects = self.objects.setdefault(folder, Objects())
         script = self.code.names if self.script else None
         yield from Look(view.nested(name, data), objects.take, script=script).findings()

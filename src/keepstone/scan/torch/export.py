@@ -23,7 +23,9 @@ from keepstone.scan.rules import printable
 from keepstone.scan.torch.script import operators
 from keepstone.scan.view import View
 
-_NOTES = re.compile(r"(archive_format|archive_version|version|byteorder|\.?data/(version|serialization_id))\Z")
+_NOTES = re.compile(
+    r"(archive_format|archive_version|version|byteorder|\.?data/(version|serialization_id))\Z"
+)
 _NOTE = re.compile(rb"[0-9a-z.\s]{0,64}\Z")
 _PROGRAM = re.compile(r"(models/[^/]+|serialized_exported_program)\.json\Z")
 _CONFIG = re.compile(r"data/(?:weights|constants)/[^/]+_config\.json\Z")
@@ -38,13 +40,69 @@ _ATTRIBUTE = re.compile(r"\.\s*[A-Za-z_]|__")
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*")
 _SYMBOL = re.compile(r"(?:s|u|z|f|zf|zuf|_)\d+\Z")
 _FUNCTIONS = frozenset(
-    (
-        "Symbol Integer Float Rational Max Min Mod PythonMod ModularIndexing FloorDiv CleanDiv CeilDiv"
-        " CeilToInt FloorToInt IntTrueDiv FloatTrueDiv ToFloat TruncToInt TruncToFloat RoundToInt"
-        " RoundDecimal Pow PowByNatural FloatPow Eq Ne Ge Gt Le Lt And Or Not Piecewise Where Add Mul"
-        " Abs sqrt floor ceiling True False positive integer nonnegative real oo int_oo zoo Identity"
-        " LShift RShift BitwiseFn_bitwise_and BitwiseFn_bitwise_or and or not log2 exp log"
-    ).split()
+    [
+        "Symbol",
+        "Integer",
+        "Float",
+        "Rational",
+        "Max",
+        "Min",
+        "Mod",
+        "PythonMod",
+        "ModularIndexing",
+        "FloorDiv",
+        "CleanDiv",
+        "CeilDiv",
+        "CeilToInt",
+        "FloorToInt",
+        "IntTrueDiv",
+        "FloatTrueDiv",
+        "ToFloat",
+        "TruncToInt",
+        "TruncToFloat",
+        "RoundToInt",
+        "RoundDecimal",
+        "Pow",
+        "PowByNatural",
+        "FloatPow",
+        "Eq",
+        "Ne",
+        "Ge",
+        "Gt",
+        "Le",
+        "Lt",
+        "And",
+        "Or",
+        "Not",
+        "Piecewise",
+        "Where",
+        "Add",
+        "Mul",
+        "Abs",
+        "sqrt",
+        "floor",
+        "ceiling",
+        "True",
+        "False",
+        "positive",
+        "integer",
+        "nonnegative",
+        "real",
+        "oo",
+        "int_oo",
+        "zoo",
+        "Identity",
+        "LShift",
+        "RShift",
+        "BitwiseFn_bitwise_and",
+        "BitwiseFn_bitwise_or",
+        "and",
+        "or",
+        "not",
+        "log2",
+        "exp",
+        "log",
+    ]
 )
 _PLAIN_TARGET = re.compile(
     r"math\.[a-z0-9_]+|torch\._?sym_\w+|_operator\."
@@ -52,12 +110,25 @@ _PLAIN_TARGET = re.compile(
 )
 _TARGET = re.compile(r"torch\.ops\.(\w+)\.(\w+)(?:\.(\w+))?\Z")
 _HIGHER = frozenset(
-    (
-        "cond while_loop map_impl scan associative_scan wrap wrap_with_set_grad_enabled"
-        " wrap_with_autocast flex_attention flex_attention_backward out_dtype with_effects"
-        " auto_functionalized auto_functionalized_v2 invoke_subgraph tag_activation_checkpoint"
-        " strict_mode"
-    ).split()
+    [
+        "cond",
+        "while_loop",
+        "map_impl",
+        "scan",
+        "associative_scan",
+        "wrap",
+        "wrap_with_set_grad_enabled",
+        "wrap_with_autocast",
+        "flex_attention",
+        "flex_attention_backward",
+        "out_dtype",
+        "with_effects",
+        "auto_functionalized",
+        "auto_functionalized_v2",
+        "invoke_subgraph",
+        "tag_activation_checkpoint",
+        "strict_mode",
+    ]
 )
 
 
@@ -86,10 +157,14 @@ class _Export:
 
     def member(self, view: View, name: str, data: memoryview) -> Iterator[Finding]:
         # Older archives have no folder around their members.
-        inner = name if "/" not in name or name.startswith("extra_files/") else name.partition("/")[2]
+        inner = (
+            name if "/" not in name or name.startswith("extra_files/") else name.partition("/")[2]
+        )
         if _NOTES.match(inner):
             if not _NOTE.match(bytes(data[:65])):
-                yield view.finding("torch.malformed", "The note is none that torch writes.", None, name)
+                yield view.finding(
+                    "torch.malformed", "The note is none that torch writes.", None, name
+                )
         elif _PROGRAM.match(inner):
             self.programs += 1
             yield from self._program(view.nested(name, data))

@@ -87,4 +87,3 @@ class Script:
     def ended(self, view: View) -> Iterator[Finding]:
         if not self.files:
             yield view.unseen("The archive is TorchScript without code.")
-
