@@ -528,9 +528,9 @@ class Machine:
         self._instantiate(items[0], tuple(items[1:]), begin)
 
     def _inst(self, begin: int) -> None:
-        module, name = self._names()
-        args = tuple(self._pop_mark())
-        self._instantiate(self._import(module, name, begin), args, begin)
+        # The loader in Python imports before it looks for the mark.
+        callee = self._import(*self._names(), begin)
+        self._instantiate(callee, tuple(self._pop_mark()), begin)
 
     def _instantiate(self, callee: Value, args: tuple[Value, ...], begin: int) -> None:
         # Without arguments both loaders make the object without its constructor, if it is a
