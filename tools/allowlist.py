@@ -73,6 +73,15 @@ REVIEWED: dict[str, dict[str, str]] = {
     },
     "re": {"_compile": "call:texts"},
     "_sre": {"compile": "value"},
+    "scipy.spatial._ckdtree": {"cKDTree": "new build"},
+    "scipy.spatial.ckdtree": {"cKDTree": "new build"},
+    "pyarrow.lib": dict.fromkeys(
+        (
+            *("_restore_array", "type_for_alias", "py_buffer", "chunked_array", "field", "schema"),
+            *("list_", "large_list", "timestamp", "duration", "decimal128", "dictionary", "struct"),
+        ),
+        "call",
+    ),
     "types": {"SimpleNamespace": "call:plain new build"},
     "zoneinfo": {"ZoneInfo._unpickle": "call:plain"},
     "pytz": {"_p": "call:plain", "_UTC": "call:plain", "UTC": "value"},
@@ -577,6 +586,7 @@ def _reviewed(module: str, name: str) -> str | None:
 
 _SHIPPED = (
     "numpy",
+    "pyarrow",
     "scipy",
     "pandas",
     "sklearn",

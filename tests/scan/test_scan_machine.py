@@ -98,8 +98,10 @@ class InPython(pickle._Unpickler):  # type: ignore[name-defined]  # the readable
 
 
 _LINES = st.sampled_from(
-    [b"os", b"system", b"0", b"1", b" 1", b"0x1", b"1\x00z", b"'os'", b'"os" ', b"", b"01", b"-1"]
-    + [b"1L", b"o\\x73", b"o\\u0073", b"00", b"1.5", b"1_0", b"+1", b"\xff"]
+    [
+        *(b"os", b"system", b"0", b"1", b" 1", b"0x1", b"1\x00z", b"'os'", b'"os" ', b"", b"01"),
+        *(b"-1", b"1L", b"o\\x73", b"o\\u0073", b"00", b"1.5", b"1_0", b"+1", b"\xff"),
+    ]
 )
 # These two allocate what they are told to, in the real loaders.
 _OPCODES = [

@@ -51,6 +51,9 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     if not data:
         return EMPTY
     head = bytes(data[:_HEAD])
+    # Before the mark of a pickle, which a length may look like; nothing goes on behind it then.
+    if _is_safetensors(head, len(data)):
+        return "safetensors"
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         return "pickle"
     for offset, mark, name in _SIGNATURES:
@@ -61,8 +64,6 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     # RFC 1950 2.2: deflate with a window of 32 KiB, and a check over the two bytes.
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
         return "zlib"
-    if _is_safetensors(head, len(data)):
-        return "safetensors"
     # Those without a signature come last, the strictest first.
     if resembles_onnx(head):
         return "onnx"

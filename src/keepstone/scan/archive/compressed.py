@@ -10,7 +10,7 @@ import bz2
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from keepstone.core.finding import Finding
@@ -18,7 +18,9 @@ from keepstone.scan.allowance import Allowance
 from keepstone.scan.view import View
 
 # What is unpacked is held in memory, up to here.
-MAX_UNPACKED = 512 << 20
+MAX_UNPACKED = 256 << 20
+# More than this, out of this many times fewer bytes, is a bomb: zeros alone pack so well.
+_BOMB, _RATIO = 64 << 20, 200
 _MEMORY = 256 << 20
 _STEP = 1 << 16
 # joblib's first compressed form: the mark, the unpacked length in 19 characters, then zlib.
@@ -107,25 +109,26 @@ KINDS = (*_MACHINES, "zstd")
 def scan_compressed(view: View, kind: str) -> Iterator[Finding]:
     """Unpack a stream of `kind` and judge what comes out."""
     try:
-        content, why = _unpacked(view, kind)
+        found = _unpacked(view, kind)
     except MissingError as error:
         reason = f"Unpacking {kind} needs the package {error}: install keepstone[compression]."
         yield view.unseen(reason)
         return
-    if why:
-        yield view.unseen(why)
-    if content:
-        yield from view.inside(f"({kind})", content)
-    elif not why:
+    if found.why:
+        yield view.finding(found.rule, found.why)
+    if found.content:
+        yield from view.inside(f"({kind})", found.content)
+    elif not found.why:
         yield view.unseen("Nothing comes out of the compressed stream.")
 
 
-def _unpacked(view: View, kind: str) -> tuple[memoryview, str]:
+def _unpacked(view: View, kind: str) -> Unpacked:
     allowance, data = view.allowance, view.data
     if kind == "zstd":
         out, why = _Zstandard().unpack(data, min(MAX_UNPACKED, allowance.unpacked))
         allowance.unpacked -= len(out)
-        return memoryview(out), why
+        bomb = bool(why) and len(out) > _BOMB and len(out) > _RATIO * len(data)
+        return Unpacked(memoryview(b"" if bomb else out), why, len(data), bomb)
     if kind == "zfile":
         data = data[_ZFILE_HEAD:]
     whole, mark = memoryview(b""), bytes(data[:2])
@@ -134,20 +137,25 @@ def _unpacked(view: View, kind: str) -> tuple[memoryview, str]:
         data = data[found.used :]
         whole = memoryview(bytes(whole) + found.content) if whole else found.content
         if found.why:
-            return whole, found.why
+            return replace(found, content=whole)
         if not data or (kind in _PADDED and not bytes(data).strip(b"\x00")):
-            return whole, ""
+            return Unpacked(whole, "", 0)
         if kind not in _IN_ROWS or bytes(data[:2]) != mark:
-            return whole, "Bytes follow the end of the compressed stream."
+            return Unpacked(whole, "Bytes follow the end of the compressed stream.", 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Unpacked:
-    """What came out, why it is not all, and how many bytes of the stream it took."""
+    """What came out, why it is not all, how many bytes of the stream it took; or a bomb."""
 
     content: memoryview
     why: str
     used: int
+    bomb: bool = False
+
+    @property
+    def rule(self) -> str:
+        return "archive.bomb" if self.bomb else "scan.not_evaluated"
 
 
 def unpack(machine: Decompressor, data: memoryview, allowance: Allowance) -> Unpacked:
@@ -160,6 +168,9 @@ def unpack(machine: Decompressor, data: memoryview, allowance: Allowance) -> Unp
             at += len(piece)
             # One more than may be kept, so that a stream that fits exactly can end.
             out += machine.decompress(piece, most + 1 - len(out))
+            if len(out) > _BOMB and len(out) > _RATIO * at:
+                allowance.unpacked -= len(out)
+                return Unpacked(memoryview(b""), "It is a bomb.", at, True)
             if machine.eof or len(out) > most:
                 why = "" if len(out) <= most else "It unpacks to more than the limit."
                 break

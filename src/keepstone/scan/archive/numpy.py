@@ -23,6 +23,7 @@ from keepstone.scan.view import View
 MAGIC = b"\x93NUMPY"
 # NumPy refuses longer headers unless it is told to trust the file.
 _MAX_HEADER = 10_000
+_BOMB, _RATIO = 1 << 30, 1000
 _TYPE = re.compile(
     r"[<>=|]?(?:[?bBhHiIlLqQefdgFDGpO]|[biufcSUVaOMm]\d{1,9})(?:\[\d{0,9}[A-Za-z]{1,2}\])?\Z"
 )
@@ -30,7 +31,11 @@ _LONG = re.compile(r"(\d)L\b")
 
 
 class _OddError(Exception):
-    """The header is none that NumPy writes."""
+    """The header is none that NumPy writes; as a bomb, one that costs its reader dearly."""
+
+    def __init__(self, reason: str, *, bomb: bool = False) -> None:
+        super().__init__(reason)
+        self.bomb = bomb
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +52,8 @@ def scan_numpy(view: View) -> Iterator[Finding]:
         try:
             array = _read(view.data[at:])
         except _OddError as error:
-            yield view.finding("numpy.malformed", f"{error}", at)
+            rule = "archive.bomb" if error.bomb else "numpy.malformed"
+            yield view.finding(rule, f"{error}", at)
             rest = view.data[at:]
             if _hides_pickle(view, rest):
                 yield from scan_pickle(view.nested("(object array)", _behind_header(rest)))
@@ -58,7 +64,10 @@ def scan_numpy(view: View) -> Iterator[Finding]:
             return
         at = start + array.size
         if at > len(view.data):
-            yield view.finding("numpy.malformed", "The array breaks off.", start)
+            # A loader allocates what the header says before it reads.
+            bomb = array.size > max(_BOMB, _RATIO * (len(view.data) - start))
+            rule = "archive.bomb" if bomb else "numpy.malformed"
+            yield view.finding(rule, "The array is longer than the file.", start)
         elif at < len(view.data) and bytes(view.data[at : at + 6]) != MAGIC:
             yield view.finding("numpy.malformed", "Bytes follow the array.", at)
             return
@@ -80,7 +89,7 @@ def _read(data: memoryview) -> _Array:
     start = 10 if version == b"\x01\x00" else 12
     length = int.from_bytes(bytes(data[8:start]), "little")
     if length > _MAX_HEADER or start + length > len(data):
-        raise _OddError("The header is longer than NumPy takes.")
+        raise _OddError("The header is longer than NumPy takes.", bomb=length > _MAX_HEADER)
     raw = bytes(data[start : start + length])
     try:
         text = raw.decode("utf-8" if version == b"\x03\x00" else "latin-1")

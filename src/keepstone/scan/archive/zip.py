@@ -51,6 +51,9 @@ def problems(view: View, listing: Listing) -> Iterator[Finding]:
 def members(view: View, listing: Listing, judge: OneMember) -> Iterator[Finding]:
     """Unpack every member in the file's order, check it, and hand it to `judge`."""
     for entry in sorted(listing.entries, key=lambda entry: entry.header):
+        if view.allowance.out_of_time():
+            yield view.unseen("The file takes longer than the limit allows.")
+            return
         if view.allowance.members <= 0:
             yield view.unseen("The file holds more members than the limit allows.")
             return
@@ -98,7 +101,7 @@ def _content(entry: Entry, packed: memoryview, allowance: Allowance) -> tuple[me
     found = unpack(machine, packed, allowance)
     if not found.why and found.used < len(packed):
         return found.content, "zip.ambiguous", "Bytes follow the end of the member's content."
-    return found.content, unseen, found.why
+    return found.content, found.rule, found.why
 
 
 def _raw_lzma(packed: memoryview) -> Decompressor | None:

@@ -4,6 +4,12 @@ from keepstone.scan.rules.rule import FLAGGED, HIGH, LOW, OPEN, Rule
 
 TABLE = (
     Rule(
+        "archive.bomb",
+        HIGH,
+        FLAGGED,
+        "A few bytes unpack to, or claim, far more than any honest file of their size.",
+    ),
+    Rule(
         "numpy.malformed",
         LOW,
         OPEN,

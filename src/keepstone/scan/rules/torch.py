@@ -12,7 +12,7 @@ TABLE = (
     Rule(
         "torch.custom_operator",
         MEDIUM,
-        OPEN,
+        FLAGGED,
         "The program needs operators or classes of another library, which are not in the file.",
     ),
     Rule(

@@ -29,7 +29,8 @@ _NOTES = re.compile(
 )
 _NOTE = re.compile(rb"[0-9a-z\s]{0,64}\Z")
 _WEIGHTS = re.compile(r"(data|constants|tensors|xl_model_weights)/[^/]+\Z")
-_SCRIPT_PICKLES = ("constants.pkl", "attributes.pkl", "bytecode.pkl", "mobile_debug_handles.pkl")
+# TorchScript's: the constants, traced inputs, byte code; each has its storages in a folder.
+_SCRIPT_PICKLE = re.compile(r"[^/]+\.pkl\Z")
 
 
 def scan_torch(view: View) -> Iterator[Finding]:
@@ -39,6 +40,7 @@ def scan_torch(view: View) -> Iterator[Finding]:
     names = [entry.name for entry in listing.entries]
     look = _Archive(names[0].partition("/")[0] if names else "")
     look.script = any(look.inner(name).casefold() == "constants.pkl" for name in names)
+    look.pickles = frozenset(look.inner(name).casefold() for name in names)
     yield from look.outside(view, listing)
     yield from members(view, listing, look.member)
     yield from look.ended(view)
@@ -48,6 +50,7 @@ def scan_torch(view: View) -> Iterator[Finding]:
 class _Archive:
     folder: str
     script: bool = False
+    pickles: frozenset[str] = frozenset()
     # What each pickle takes, by the folder in which its storages lie.
     objects: dict[str, Objects] = field(default_factory=dict)
     lengths: dict[str, int] = field(default_factory=dict)
@@ -67,7 +70,7 @@ class _Archive:
     def member(self, view: View, name: str, data: memoryview) -> Iterator[Finding]:
         inner = self.inner(name)
         lower = inner.casefold()
-        if lower == "data.pkl" or (self.script and lower in _SCRIPT_PICKLES):
+        if lower == "data.pkl" or (self.script and _SCRIPT_PICKLE.match(lower)):
             folder = lower.removesuffix(".pkl")
             yield from self._pickle(view, name, data, folder)
         elif _NOTES.match(inner):
@@ -75,7 +78,7 @@ class _Archive:
                 yield view.finding(
                     "torch.malformed", "The note is none that torch writes.", None, name
                 )
-        elif _WEIGHTS.match(inner):
+        elif _WEIGHTS.match(inner) or self._is_storage(lower):
             self.lengths[inner] = len(data)
             # Not a search: weights do not begin as a pickle, import something, and end as one.
             yield from Look(view.nested(name, data)).whole()
@@ -83,6 +86,10 @@ class _Archive:
             yield from self.code.member(view.nested(name, data), inner)
         else:
             yield from view.inside(name, data)
+
+    def _is_storage(self, lower: str) -> bool:
+        folder, _, key = lower.partition("/")
+        return self.script and f"{folder}.pkl" in self.pickles and key.isalnum()
 
     def _pickle(self, view: View, name: str, data: memoryview, folder: str) -> Iterator[Finding]:
         objects = self.objects.setdefault(folder, Objects())
@@ -93,6 +100,8 @@ class _Archive:
         short = [
             key
             for folder, objects in self.objects.items()
+            # Of these torch keeps the shapes alone.
+            if folder != "traced_inputs"
             for key, length in objects.storages.items()
             if length > max(self.lengths.get(f"{one}/{key}", -1) for one in (folder, "data"))
         ]

@@ -31,13 +31,18 @@ _CLASSES = re.compile(r"__torch__\s*\.\s*torch\s*\.\s*classes\s*\.\s*(\w+)\s*\.\
 # What the language itself knows.
 _BUILTIN_SPACES = ("aten", "prim", "prims", "quantized", "_quantized", "sparse")
 _BUILTIN_CLASSES = ("quantized", "sparse", "xnnpack", "rnn")
+# The one library that most exported detectors need; its operators on files are not among them.
+_TORCHVISION = frozenset(
+    f"torchvision::{name}"
+    for name in ("nms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d")
+)
 
 
 @cache
 def operators() -> frozenset[str]:
     """torch's own operators that only compute, as `space::name`."""
     text = resources.files("keepstone.scan.torch").joinpath("operators.json").read_text("utf-8")
-    return frozenset(json.loads(text)["operators"])
+    return frozenset(json.loads(text)["operators"]) | _TORCHVISION
 
 
 @dataclass(slots=True)
@@ -57,7 +62,8 @@ class Script:
             yield from Look(view).findings()
             return
         if not name.casefold().endswith(".py"):
-            yield view.unseen("What lies beside the code is not known.")
+            reason = "The member lies among the code and is none."
+            yield view.finding("torch.ambiguous", reason)
             return
         self.files += 1
         if len(view.data) > _MAX_CODE:
