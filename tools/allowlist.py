@@ -61,6 +61,24 @@ REVIEWED: dict[str, dict[str, str]] = {
         "float": "call:plain",
         "str": "call:plain",
         "bool": "call:plain",
+        **dict.fromkeys(
+            (
+                *("Exception", "ValueError", "TypeError", "KeyError", "IndexError", "OSError"),
+                *("RuntimeError", "AttributeError", "NotImplementedError", "StopIteration"),
+                *("UserWarning", "Warning", "RuntimeWarning", "FutureWarning"),
+            ),
+            "call:plain build",
+        ),
+    },
+    **{
+        module: dict.fromkeys(
+            (
+                *("PosixPath", "WindowsPath", "PurePosixPath", "PureWindowsPath", "Path"),
+                "PurePath",
+            ),
+            "call:plain",
+        )
+        for module in ("pathlib", "pathlib._local")
     },
     "_codecs": {"encode": "call:latin"},
     "copyreg": {"_reconstructor": "call:reconstructor build", "__newobj__": "call:class build"},
@@ -180,7 +198,7 @@ REVIEWED: dict[str, dict[str, str]] = {
             "call:storage build",
         ),
         "_rebuild_parameter": "call build",
-        "_rebuild_parameter_with_state": "call build",
+        "_rebuild_parameter_with_state": "call:parameter build",
         "_rebuild_sparse_tensor": "call build",
         "_rebuild_meta_tensor_no_storage": "call build",
         "_rebuild_nested_tensor": "call build",

@@ -377,7 +377,7 @@ def test_an_archive_in_an_archive_is_opened(judge: Judge) -> None:
 
 def test_containers_are_opened_to_a_depth(judge: Judge) -> None:
     data = EVIL
-    for _ in range(8):
+    for _ in range(14):
         data = gzip.compress(data)
     report = judge(data)
     assert report.outcome is Outcome.NOT_EVALUATED

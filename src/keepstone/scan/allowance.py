@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, field
 
 # Containers in containers: deeper than this nothing is opened.
-MAX_DEPTH = 6
+MAX_DEPTH = 12
 MAX_SECONDS = 120.0
 
 

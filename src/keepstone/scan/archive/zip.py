@@ -38,6 +38,10 @@ def scan_zip(view: View) -> Iterator[Finding]:
     """A plain archive: every member is a file of its own."""
     listing = read_zip(view.data)
     yield from problems(view, listing)
+    for entry in listing.entries:
+        if entry.name.replace("\\", "/").lstrip("./") == "__main__.py":
+            reason = "Python runs the archive as a program."
+            yield view.finding("zip.program", reason, None, entry.name)
     yield from members(view, listing, lambda whole, name, data: whole.inside(name, data))
 
 
@@ -87,7 +91,7 @@ def unpacked(view: View, entry: Entry) -> tuple[memoryview, str, str]:
 def _content(entry: Entry, packed: memoryview, allowance: Allowance) -> tuple[memoryview, str, str]:
     nothing, unseen = memoryview(b""), "scan.not_evaluated"
     if entry.flags & ENCRYPTED:
-        return nothing, unseen, "The member is encrypted."
+        return nothing, "zip.encrypted", "The member is encrypted."
     if entry.method == STORED:
         return packed, "", ""
     if entry.method == DEFLATED:

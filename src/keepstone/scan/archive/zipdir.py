@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-MAX_ENTRIES = 10_000
+MAX_ENTRIES = 100_000
 STORED, DEFLATED = 0, 8
 ENCRYPTED, STREAMED, UTF8 = 0x0001, 0x0008, 0x0800
 
@@ -28,6 +28,7 @@ _CENTRAL_FORM = struct.Struct("<4s6H3I5H2I")
 _LOCAL_FORM = struct.Struct("<4s5H3I2H")
 _EXTRA_FORM = struct.Struct("<2H")
 _ZIP64, _UNICODE_PATH = 0x0001, 0x7075
+_UNIX, _KIND, _LINK = 3, 0o170000, 0o120000
 _MOST16, _MOST32 = 0xFFFF, 0xFFFFFFFF
 _TAIL = _END_FORM.size + _MOST16
 _UNSAFE = re.compile(r"(^|/)\.\.(/|$)|^/|^[A-Za-z]:")
@@ -201,6 +202,9 @@ def _central(data: memoryview, directory: _Directory, listing: Listing) -> Itera
         extra = bytes(data[extra_at : extra_at + extra_length])
         entry = Entry(name, flags, method, crc, packed, size, fields[16], -1)
         yield _widened(entry, extra, at, listing)
+        if fields[1] >> 8 == _UNIX and (fields[15] >> 16) & _KIND == _LINK:
+            reason = "The member is a link: what it leads to is not in the archive."
+            listing.problems.append(Problem("zip.unsafe_path", reason, at, name))
         if _renamed(extra, raw) or "\x00" in name or "\ufffd" in name:
             listing.ambiguous("Readers differ in the name of this member.", at, name)
         at, found = after, found + 1

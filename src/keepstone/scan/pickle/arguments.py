@@ -21,6 +21,8 @@ class Bench(Protocol):
     def inner_file(self, content: Opaque) -> None: ...
 
 
+_PLAIN = (bool, int, str, tuple, Opaque, Box)
+_MOST = 10_000
 Check: TypeAlias = "Callable[[Bench, tuple[Value, ...]], str | None]"
 
 # Arrays: classes whose `__new__` is that of numpy's array, or comes down to it.
@@ -128,18 +130,18 @@ def _random_state(bench: Bench, args: tuple[Value, ...]) -> str | None:
 
 def _plain(_: Bench, args: tuple[Value, ...]) -> str | None:
     """Constants, lists and tuples of the file: nothing that could be asked for attributes."""
-    if all(_is_plain(item, 4) for item in args):
-        return None
-    return "it is given more than plain values"
-
-
-def _is_plain(value: Value, depth: int) -> bool:
-    if isinstance(value, tuple):
-        return depth > 0 and all(_is_plain(item, depth - 1) for item in value)
-    if isinstance(value, Box):
-        return depth > 0 and all(_is_plain(item, depth - 1) for item in value.items)
-    made = isinstance(value, Made) and str(value.maker) == "_codecs.encode"
-    return made or value is None or isinstance(value, (bool, int, str, Opaque))
+    waiting, looked = list(args[:_MOST]), 0
+    while waiting:
+        value, looked = waiting.pop(), looked + 1
+        if isinstance(value, (tuple, Box)):
+            # Shared parts may unfold without end: so much is looked at, and no more.
+            waiting += (value if isinstance(value, tuple) else value.items)[:_MOST]
+        made = isinstance(value, Made) and str(value.maker) == "_codecs.encode"
+        if not made and value is not None and not isinstance(value, _PLAIN):
+            return "it is given more than plain values"
+        if looked > _MOST:
+            return "it is given more values than are looked at"
+    return None
 
 
 def _factory(_: Bench, args: tuple[Value, ...]) -> str | None:
@@ -214,6 +216,14 @@ def _typed(bench: Bench, args: tuple[Value, ...]) -> str | None:
     return bench.why_not("REDUCE", args[0], args[2])
 
 
+def _parameter(_: Bench, args: tuple[Value, ...]) -> str | None:
+    state = args[3] if len(args) > 3 else None
+    boxes = [item for item in (state if isinstance(state, tuple) else (state,)) if item is not None]
+    if all(isinstance(box, Box) and not box.reaches and not box.computed for box in boxes):
+        return None
+    return "its attributes are computed"
+
+
 def _inner_file(bench: Bench, args: tuple[Value, ...]) -> str | None:
     first = args[0] if len(args) == 1 else None
     if isinstance(first, Opaque) and first.kind is Kind.BYTES:
@@ -254,6 +264,7 @@ CHECKS: Mapping[str, Check] = {
     "storage": _storage,
     "typed": _typed,
     "file": _inner_file,
+    "parameter": _parameter,
     "scipy": _scipy_state,
 }
 # These give an object of the class that is their first argument.

@@ -57,6 +57,8 @@ class Look:
     def findings(self) -> Iterator[Finding]:
         """Every pickle, until one breaks off: what they do, and what is left behind them."""
         data, first = self.data, True
+        if not data:
+            yield self.view.finding("pickle.broken", "There is no pickle here.")
         while self.end < len(data) and self.view.allowance.opcodes > 0:
             start = self.end
             cause, found = self.one(start)

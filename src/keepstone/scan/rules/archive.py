@@ -1,6 +1,6 @@
 """Rules for archives."""
 
-from keepstone.scan.rules.rule import FLAGGED, HIGH, LOW, OPEN, Rule
+from keepstone.scan.rules.rule import FLAGGED, HIGH, LOW, MEDIUM, OPEN, Rule
 
 TABLE = (
     Rule(
@@ -23,9 +23,21 @@ TABLE = (
         " different files.",
     ),
     Rule(
+        "zip.encrypted",
+        MEDIUM,
+        FLAGGED,
+        "A member is encrypted, which no loader of models reads, and no check sees into.",
+    ),
+    Rule(
+        "zip.program",
+        HIGH,
+        FLAGGED,
+        "The archive has a program that Python runs when it is given the archive.",
+    ),
+    Rule(
         "zip.unsafe_path",
         HIGH,
         FLAGGED,
-        "A member's name leads out of the folder that the archive is unpacked into.",
+        "A member's name, or a link, leads out of the folder that the archive is unpacked into.",
     ),
 )
