@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import zipfile
 from pathlib import Path
 
 import joblib
@@ -138,6 +139,12 @@ def test_a_bomb_is_called_one(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(compressed, "_BOMB", 1 << 16)
     assert "archive.bomb" in rules(gzip.compress(bytes(10**6)))
+    assert "archive.bomb" in rules(gzip.compress(bytes(30_000)) * 50)
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as file:
+        for name in range(20):
+            file.writestr(str(name), gzip.compress(bytes(40_000)))
+    assert "archive.bomb" in rules(out.getvalue())
     assert "archive.bomb" not in rules(gzip.compress(os.urandom(10**5)))
 
 

@@ -127,21 +127,33 @@ def _unpacked(view: View, kind: str) -> Unpacked:
     if kind == "zstd":
         out, why = _Zstandard().unpack(data, min(MAX_UNPACKED, allowance.unpacked))
         allowance.unpacked -= len(out)
-        bomb = bool(why) and len(out) > _BOMB and len(out) > _RATIO * len(data)
+        bomb = is_bomb(len(out), len(data))
         return Unpacked(memoryview(b"" if bomb else out), why, len(data), bomb)
     if kind == "zfile":
         data = data[_ZFILE_HEAD:]
-    whole, mark = memoryview(b""), bytes(data[:2])
+    whole, used, mark = bytearray(), 0, bytes(data[:2])
     while True:
         found = unpack(_MACHINES[kind](), data, allowance)
-        data = data[found.used :]
-        whole = memoryview(bytes(whole) + found.content) if whole else found.content
+        data, used = data[found.used :], used + found.used
+        if not whole and (found.why or not data):
+            return found
+        whole += found.content
+        if is_bomb(len(whole), used):
+            return Unpacked(memoryview(b""), "It is a bomb.", used, True)
         if found.why:
-            return replace(found, content=whole)
-        if not data or (kind in _PADDED and not bytes(data).strip(b"\x00")):
-            return Unpacked(whole, "", 0)
+            return replace(found, content=memoryview(whole))
+        if not data or (kind in _PADDED and not bytes(data[:_STEP]).strip(b"\x00")):
+            return Unpacked(memoryview(whole), "", used)
         if kind not in _IN_ROWS or bytes(data[:2]) != mark:
-            return Unpacked(whole, "Bytes follow the end of the compressed stream.", 0)
+            why = "Bytes follow the end of the compressed stream."
+            return Unpacked(memoryview(whole), why, used)
+        if len(whole) > MAX_UNPACKED or allowance.out_of_time():
+            return Unpacked(memoryview(whole), "It unpacks to more than the limit.", used)
+
+
+def is_bomb(unpacked: int, packed: int) -> bool:
+    """True where so much comes out of so little that no honest file is like it."""
+    return unpacked > _BOMB and unpacked > _RATIO * packed
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +180,7 @@ def unpack(machine: Decompressor, data: memoryview, allowance: Allowance) -> Unp
             at += len(piece)
             # One more than may be kept, so that a stream that fits exactly can end.
             out += machine.decompress(piece, most + 1 - len(out))
-            if len(out) > _BOMB and len(out) > _RATIO * at:
+            if is_bomb(len(out), at):
                 allowance.unpacked -= len(out)
                 return Unpacked(memoryview(b""), "It is a bomb.", at, True)
             if machine.eof or len(out) > most:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 
 from keepstone.core.finding import Finding
 from keepstone.scan.allowance import Allowance
-from keepstone.scan.archive.compressed import Decompressor, unpack
+from keepstone.scan.archive.compressed import Decompressor, is_bomb, unpack
 from keepstone.scan.archive.zipdir import (
     DEFLATED,
     ENCRYPTED,
@@ -42,7 +42,11 @@ def scan_zip(view: View) -> Iterator[Finding]:
         if entry.name.replace("\\", "/").lstrip("./") == "__main__.py":
             reason = "Python runs the archive as a program."
             yield view.finding("zip.program", reason, None, entry.name)
+    before = view.allowance.unpacked
     yield from members(view, listing, lambda whole, name, data: whole.inside(name, data))
+    # Archives in archives: each is modest, all of them together are not.
+    if is_bomb(before - view.allowance.unpacked, len(view.data)):
+        yield view.finding("archive.bomb", "All that is in the archive is a bomb.")
 
 
 def problems(view: View, listing: Listing) -> Iterator[Finding]:
