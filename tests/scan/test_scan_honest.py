@@ -222,3 +222,17 @@ def test_code_by_value_is_flagged() -> None:
     view = View("f", memoryview(cloudpickle.dumps(lambda x: x)), Allowance(), judge)
     assert verdict(judge(view)) is Outcome.FLAGGED
     assert problems(cloudpickle.dumps({"a": np.ones(3)})) == []
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_data_by_dill_is_clean(protocol: int) -> None:
+    dill = pytest.importorskip("dill", reason="dill is not installed")
+    for thing in (
+        np.arange(3),
+        np.array([1, None], object),
+        collections.defaultdict(list, a=[1]),
+        {1, 2},
+        [int, type(None), slice(1, 2), bytearray(b"a"), complex(1)],
+    ):
+        assert problems(dill.dumps(thing, protocol)) == [], thing
+    assert problems(dill.dumps(lambda x: x, protocol)) != []

@@ -48,10 +48,8 @@ _BIT_GENERATORS = ("MT19937", "PCG64", "PCG64DXSM", "Philox", "SFC64")
 _PLAIN_BASES = ("object", "dict", "list", "tuple", "int", "float", "str", "bytes", "set", "complex")
 _LATIN = ("latin1", "latin-1")
 # What dill calls by these names are types of values, not of code.
-_DILL_TYPES = re.compile(
-    r"(NoneType|Bool|Int|Long|Float|Complex|String|Unicode|Bytes|ByteArray|Tuple|List|Dict|Dictionary"
-    r"|Set|FrozenSet|Slice|Ellipsis|NotImplemented|Object|Type|Array|NumpyArray|Dtype)Type\Z"
-    r"|NoneType\Z|(bool|int|float|complex|str|bytes|tuple|list|dict|set|frozenset|object|type)\Z"
+_DILL_TYPES = frozenset(
+    (*_PLAIN_BASES, *("bool", "bytearray", "frozenset", "range", "slice", "type", "NoneType"))
 )
 # The only thing that scipy ever fills its template with: names of shapes, loc and scale.
 _SHAPES = r"(?:[A-Za-z_]\w*, )*"
@@ -185,7 +183,7 @@ def _type_of(_: Bench, args: tuple[Value, ...]) -> str | None:
 
 
 def _dill_type(_: Bench, args: tuple[Value, ...]) -> str | None:
-    plain = len(args) == 1 and isinstance(args[0], str) and _DILL_TYPES.match(args[0])
+    plain = len(args) == 1 and args[0] in _DILL_TYPES
     return None if plain else "it names a type of code"
 
 

@@ -126,6 +126,11 @@ class Ruling:
             if isinstance(first, Made):
                 return Made(first.maker, _VALUE, args)
             return self.imported(str(first), str(name), at)
+        if check == "dill_type":
+            # dill's name of a type is as good as the type's own.
+            plain = args[0] != "NoneType"
+            named = self.imported("builtins", str(args[0]), at) if plain else None
+            return named or Made(callee, _VALUE, args)
         if check in OF_FIRST and isinstance(args[0], Global):
             return Made(args[0], args[0].entry, args)
         return Made(callee, callee.entry, args)
