@@ -17,7 +17,7 @@ WORKSPACE := .keepstone
 HOST := 127.0.0.1
 PORT := 8443
 # The bench's servers run in their peers' environments, whose packages ours lacks.
-TYPED_BENCH := $(wildcard bench/*.py)
+TYPED_BENCH := $(wildcard bench/*.py bench/corpus/*.py bench/corpus/families/*.py)
 LINTED := src tests tools bench examples docs
 
 .PHONY: help
@@ -36,8 +36,7 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/pip
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing Keepstone and its tools" >&2
-	@$(PY) -m pip install -qq --editable '.[digits,docs,dev]' $$($(PY) -c 'import tomllib; \
-	  print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"])') editables
+	@$(PY) -m tools.extras | xargs $(PY) -m pip install -qq --editable
 	@touch $@ $(VENV)/.run
 
 .PHONY: dev
@@ -65,7 +64,7 @@ demo: $(VENV)/.run ## Attack the endpoint in every way it promises to withstand;
 # --- quality -------------------------------------------------------------------------------------
 
 .PHONY: check
-check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README and help texts
+check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README, help texts, a little fuzzing
 	@ruff format --check $(LINTED)
 	@ruff check $(LINTED)
 	@mypy
@@ -75,6 +74,7 @@ check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README and help 
 	@$(PY) -m tools.docs_cli --check
 	@$(PY) -m tools.docs_errors --check
 	@$(PY) -m tools.readme
+	@$(PY) -m tools.fuzz 5
 	@$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
 
 .PHONY: format
@@ -111,7 +111,7 @@ docs: $(VENV)/.dev ## Build the documentation into build/docs
 
 .PHONY: programs
 programs:
-	@tools/programs.sh cc:gcc cc:libc6-dev wrk:wrk curl:curl
+	@tools/programs.sh cc:gcc cc:libc6-dev wrk:wrk curl:curl softhsm2-util:softhsm2
 
 .PHONY: clean
 clean: ## Remove what was built; the environment and workspaces stay

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from hypothesis import HealthCheck, settings
 from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
+
+from tests.keystores import Kms, SoftHsm, kms_server
 
 # Deadlines measure the machine, not the code: speed has its own tests and the bench.
 _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
@@ -33,6 +37,16 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         disable_socket(allow_unix_socket=True)
 
 
+def _find(program: str, purpose: str) -> str:
+    path = shutil.which(program)
+    if path is None:
+        reason = f"{program} is not installed: needed to {purpose}"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return path
+
+
 @pytest.fixture
 def need() -> Callable[[str, str], str]:
     """`need("cc", "compile the shim")` returns the program's path.
@@ -40,15 +54,43 @@ def need() -> Callable[[str, str], str]:
     Where the program is missing the test fails under CI and is skipped, with the reason,
     elsewhere.
     """
+    return _find
 
-    def find(program: str, purpose: str) -> str:
-        path = shutil.which(program)
-        if path is None:
-            reason = f"{program} is not installed: needed to {purpose}"
+
+@pytest.fixture(scope="session")
+def hsm(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
+    """SoftHSM with the token `keepstone`, and two more that share the label `twin`.
+
+    One for the whole run: its library reads its settings once in a process.
+    """
+    util = _find("softhsm2-util", "keep keys in a PKCS#11 token")
+    return SoftHsm.make(util, tmp_path_factory.mktemp("softhsm"))
+
+
+@pytest.fixture(scope="session")
+def _kms_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with kms_server() as address:
+        yield address
+
+
+@pytest.fixture
+def kms(_kms_server: str, monkeypatch: pytest.MonkeyPatch) -> Kms:
+    """AWS KMS as moto plays it, on loopback; AWS's own settings name it."""
+    return Kms.at(_kms_server, monkeypatch)
+
+
+@pytest.fixture
+def need_module() -> Callable[[str], ModuleType]:
+    """`need_module("torch")` returns the module of an extra, as `need` does for programs."""
+
+    def find(name: str) -> ModuleType:
+        try:
+            return importlib.import_module(name)
+        except ImportError:
+            reason = f"{name} is not installed: see the extras in pyproject.toml"
             if os.environ.get("CI"):
                 pytest.fail(reason)
             pytest.skip(reason)
-        return path
 
     return find
 

@@ -15,8 +15,9 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tools.extras import extras
+
 PROJECT = "keepstone"
-EXTRAS = ("digits", "docs", "dev")
 # What builds the package itself, without an environment apart.
 BUILD = ("hatchling", "editables")
 CONSTRAINTS = Path(__file__).parent.parent / "constraints.txt"
@@ -45,11 +46,16 @@ def closure(roots: list[tuple[str, frozenset[str]]]) -> set[str]:
     return {name for name, _ in seen}
 
 
+def _public_version(name: str) -> str:
+    """The installed version without its local part: `2.13.0+cpu` is what one index calls 2.13.0."""
+    return metadata.version(name).partition("+")[0]
+
+
 def sections() -> dict[str, list[str]]:
     """Return `name==version` lines by extra, each package under the first that needs it."""
     groups: dict[str, list[tuple[str, frozenset[str]]]] = {
         "core": [(PROJECT, frozenset())],
-        **{extra: [(PROJECT, frozenset({extra}))] for extra in EXTRAS},
+        **{extra: [(PROJECT, frozenset({extra}))] for extra in extras()},
         "build": [(name, frozenset()) for name in BUILD],
     }
     known = {PROJECT}
@@ -57,7 +63,7 @@ def sections() -> dict[str, list[str]]:
     for group, roots in groups.items():
         names = closure(roots) - known
         known |= names
-        result[group] = sorted(f"{name}=={metadata.version(name)}" for name in names)
+        result[group] = sorted(f"{name}=={_public_version(name)}" for name in names)
     return result
 
 

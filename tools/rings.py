@@ -33,6 +33,7 @@ RINGS: tuple[tuple[str, ...], ...] = (
     ("evidence",),
     ("policy",),
     ("vault",),
+    ("trust",),
     ("scan", "data", "pipeline", "lab", "monitor"),
     ("gateway", "governance", "deploy"),
     ("workspace",),
@@ -52,7 +53,15 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "kfp": ("integrations",),
     "ray": ("lab", "integrations"),
     "sklearn": ("vault/load", "lab"),
+    "safetensors": ("lab",),
+    "skops": ("vault/load",),
+    "xgboost": ("vault/load", "lab"),
+    "lightgbm": ("vault/load", "lab"),
     "onnx": (),
+    "pkcs11": ("identity/keystores", "vault/keks"),
+    "boto3": ("identity/keystores", "vault/keks"),
+    "botocore": ("identity/keystores", "vault/keks"),
+    "sigstore": ("evidence",),
 }
 
 # These rings hold the words every other one trusts: the standard library, nothing else.

@@ -17,9 +17,11 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from act import Act, Outcome  # noqa: E402
+from acts_artifacts import ARTIFACTS  # noqa: E402
 from acts_ledger import LEDGER  # noqa: E402
 from acts_models import MODELS  # noqa: E402
 from acts_requests import REQUESTS  # noqa: E402
+from acts_signing import SIGNING  # noqa: E402
 from place import Place  # noqa: E402
 
 
@@ -65,7 +67,7 @@ def main() -> int:
                 for act in REQUESTS:
                     results.append(play(act, place))
                     show(len(results), act, results[-1])
-            for act in MODELS + LEDGER:
+            for act in MODELS + ARTIFACTS + SIGNING + LEDGER:
                 results.append(play(act, place))
                 show(len(results), act, results[-1])
         finally:

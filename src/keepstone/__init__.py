@@ -10,6 +10,7 @@ imported when it is first asked for, so that `import keepstone` costs nothing.
     site = keepstone.Site(keepstone.Layout(Path(".keepstone").absolute()), Path("checkpoints"))
     with keepstone.read_workspace(site) as view:
         print(view.policy.profile, len(view.evidence.statements))
+    model = keepstone.load("digits", workspace=".keepstone")
 """
 
 from __future__ import annotations
@@ -22,12 +23,15 @@ if TYPE_CHECKING:
     from keepstone.evidence.modelsign import sign_model as sign_model
     from keepstone.evidence.modelsign import verify_model as verify_model
     from keepstone.scan.scanner import scan_paths as scan_paths
+    from keepstone.trust.opening import open_bundle as open_bundle
     from keepstone.workspace.admit import Submission as Submission
     from keepstone.workspace.admit import submit as submit
     from keepstone.workspace.backup import back_up as back_up
     from keepstone.workspace.backup import restore as restore
     from keepstone.workspace.create import create_workspace as create_workspace
     from keepstone.workspace.layout import Layout as Layout
+    from keepstone.workspace.loading import Model as Model
+    from keepstone.workspace.loading import load as load
     from keepstone.workspace.opened import open_workspace as open_workspace
     from keepstone.workspace.proving import prove_entry as prove_entry
     from keepstone.workspace.proving import verify_proof_file as verify_proof_file
@@ -42,11 +46,14 @@ __version__ = "0.1.0"
 _PUBLIC = {
     "KeepstoneError": "errors",
     "Layout": "workspace.layout",
+    "Model": "workspace.loading",
     "ServeOptions": "workspace.serve",
     "Site": "workspace.site",
     "Submission": "workspace.admit",
     "back_up": "workspace.backup",
     "create_workspace": "workspace.create",
+    "load": "workspace.loading",
+    "open_bundle": "trust.opening",
     "open_workspace": "workspace.opened",
     "prove_entry": "workspace.proving",
     "read_workspace": "workspace.reading",

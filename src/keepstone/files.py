@@ -6,6 +6,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +53,38 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise storage_error(error, path) from error
+
+
+def read_private(path: Path, limit: int) -> bytes | None:
+    """The content of a file that only this user can read and write, None where there is none.
+
+    Raises OperationalError `file.not_private` for a file of others, open to others, larger than
+    `limit` bytes, or that cannot be read: none of these is a file that was never written.
+    """
+    try:
+        # Non-blocking: a pipe in its place must not hang us before it is refused.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+        descriptor = os.open(path, flags)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise _not_private(path, f"it cannot be opened ({error.strerror})") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode) or status.st_uid != os.geteuid():
+            raise _not_private(path, "it is not a file of this user")
+        if status.st_mode & 0o077:
+            raise _not_private(path, "others may read or write it")
+        data = file.read(limit + 1)
+    if len(data) > limit:
+        raise _not_private(path, f"it is larger than {limit} bytes")
+    return data
+
+
+def _not_private(path: Path, why: str) -> OperationalError:
+    return OperationalError(
+        "file.not_private", f"{path} is not used: {why}.", "Look at who wrote it, and remove it."
+    )
 
 
 def make_private_directory(path: Path) -> None:

@@ -127,6 +127,7 @@ NEEDS = [
     ("ledger", "checkpoint"),
     ("ledger", "forget", "2026-11", "--yes"),
     ("backup", "x.tar"),
+    ("trust", "export", "--out", "x.trust"),
 ]
 
 
@@ -171,10 +172,50 @@ def test_scan_answers_by_what_it_found_whatever_the_format(shell: Shell) -> None
         assert shell.refused("scan", shell.root / "none", "--format", style) == "scan.missing/2"
     (found,) = shell.json("scan", evil, status=1)["files"]
     assert found["verdict"] == "flagged"
-    assert found.keys() == {"path", "sha256", "format", "verdict", "findings"}
+    assert found.keys() == {"path", "sha256", "format", "verdict", "findings", "smells"}
 
 
 # sign and verify
+
+
+def test_incremental_answers_are_documents_of_their_own(shell: Shell) -> None:
+    model = shell.root / "model"
+    model.mkdir()
+    (model / "a").write_bytes(b"weights")
+    key = shell.signer("alice")
+    public, sig = key.with_suffix(".pub.pem"), shell.root / "model.sig"
+    signed = shell.json("sign", model, "--private-key", key, "--incremental")
+    assert (signed["schema"], signed["unchanged_by_metadata"]) == ("keepstone.sign/v1", [])
+    check = ("verify", model, "--public-key", public, "--signature", sig, "--incremental")
+    found = shell.json(*check)
+    assert found["schema"] == "keepstone.verify-incremental/v1"
+    # Nothing in it reads like the answer of a full verification, and a fresh file was read.
+    assert "verified" not in found
+    assert (found["unchanged_by_metadata"], len(found["files"])) == (0, 1)
+    assert "unchanged by metadata" in shell(*check)[2]
+    (model / "a").write_bytes(b"weightz")
+    for style in ("text", "json"):
+        assert shell.refused(*check, "--format", style) == "model.mismatch/1"
+    (cache,) = (shell.root / "outside" / "hashes").glob("*.cache")
+    cache.write_bytes(cache.read_bytes() + b" ")
+    assert shell.refused(*check) == "hashcache.tampered/1"
+    both = ("sign", model, "--private-key", key, "--shards", "--incremental")
+    assert shell(*both)[0] == 2
+
+
+def test_a_sharded_signature_verifies(shell: Shell) -> None:
+    model = shell.root / "model"
+    model.mkdir()
+    (model / "a").write_bytes(bytes(5 << 20))
+    (model / "b").touch()
+    key = shell.signer("alice")
+    public, sig = key.with_suffix(".pub.pem"), shell.root / "model.sig"
+    signed = shell.json("sign", model, "--private-key", key, "--shards")
+    assert signed.keys() == {"schema", "signature", "key_id"}
+    found = shell.json("verify", model, "--public-key", public, "--signature", sig)
+    assert found["unsigned"] == ["b"]
+    assert sorted(found["files"][0]) == ["path", "sha256-sharded-4194304", "size"]
+    assert found["files"][1] == {"path": "b", "size": 0}
 
 
 def test_sign_and_verify_hold_each_other(shell: Shell) -> None:

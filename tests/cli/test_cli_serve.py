@@ -14,8 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
+from keepstone.core.digest import Digest
 from keepstone.ledger import LedgerReader
 from keepstone.workspace.history import find_entry
 
@@ -34,6 +36,7 @@ def _ask(
     path: str | None = None,
     method: str = "POST",
     connection: http.client.HTTPSConnection | None = None,
+    body: bytes = BODY,
 ) -> tuple[int, str, bytes]:
     """Status, the entry's id, and the body."""
     used = connection or _connect(ready)
@@ -41,8 +44,8 @@ def _ask(
         "Authorization": f"Bearer {ready['api_key']}",
         "Content-Type": "application/json",
     }
-    body = BODY if method == "POST" else None
-    used.request(method, path or f"/v2/models/{ready['model']}/infer", body, headers)
+    sent = body if method == "POST" else None
+    used.request(method, path or f"/v2/models/{ready['model']}/infer", sent, headers)
     response = used.getresponse()
     answer = (response.status, response.getheader("keepstone-entry", ""), response.read())
     if connection is None:
@@ -57,7 +60,7 @@ def _code(answer: tuple[int, str, bytes]) -> tuple[int, str]:
 def test_the_minted_key_predicts_with_this_model_and_nothing_else(place: Any) -> None:
     ready = place.up()
     assert _ask(ready)[0] == 200
-    assert _ask(ready, "/predict")[0] == 200
+    assert _ask(ready, "/predict", body=b'{"instances":[[1,2,3]]}')[0] == 200
     for path in ("/metrics", "/openapi.json", "/v2/models/scale", "/v2/models/scale/ready"):
         assert _code(_ask(ready, path, "GET")) == (403, "policy.denied"), path
     # Another model is not told apart from none.
@@ -242,14 +245,10 @@ def test_a_revocation_at_any_moment_of_a_start_is_never_served(place: Any) -> No
     place.must("init")
     key = place.signer("carol", "responder")
     for delay in (0.0, 0.3, 0.6, 0.9, 1.2, 1.5):
-        from onnx import load, save
-
-        model = load(place.model)
+        model = onnx.load(place.model)
         model.doc_string = f"after {delay}"
         path = place.root / f"m{int(delay * 10)}.onnx"
-        save(model, path)
-        from keepstone.core.digest import Digest
-
+        onnx.save(model, path)
         digest = str(Digest.of(path.read_bytes()))
         revoking = subprocess.Popen(
             [

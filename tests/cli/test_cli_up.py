@@ -300,7 +300,7 @@ def _bad_models(root: Path) -> dict[str, tuple[bytes | None, int, str]]:
         "empty": (b"", 2, "model.empty"),
         "truncated": (whole[:-20], 1, "gate.denied"),
         "text": (b"hello, I am no model\n" * 9, 3, "runtime.missing"),
-        "safetensors": (b"\x02\0\0\0\0\0\0\0{}", 3, "runtime.missing"),
+        "safetensors": (b"\x02\0\0\0\0\0\0\0{}", 3, "scan.not_evaluated"),
         "pickle": (b"cos\nsystem\n(S'true'\ntR.", 1, "gate.denied"),
     }
 
@@ -317,3 +317,25 @@ def test_a_bad_model_ends_with_its_code(
 
     assert (done.returncode, error_code(done)) == (status, code), done.stderr
     assert place.json("ledger", "verify")["status"] == "verified"
+
+
+def test_a_contract_beside_the_model_is_served_and_held_to(place: Any) -> None:
+    """The real scanner, the real gate: ranges that lie in a file of the artifact."""
+    ends = {"datatype": "FP32", "shape": [-1, 3]}
+    said = {
+        "schema": "keepstone.contract/v1",
+        "inputs": [{"name": "x", **ends, "low": 0, "high": 2}],
+        "outputs": [{"name": "y", **ends}],
+    }
+    (place.root / "contract.json").write_text(json.dumps(said))
+    ready = place.up("--contract", "contract.json")
+    status, _, answer = Caller(ready).send()
+    assert (status, json.loads(answer)["code"]) == (400, "request.out_of_range")
+    assert "ranges: not declared" not in (place.root / "up.log").read_text()
+
+
+def test_an_architecture_for_a_model_that_brings_its_own_ends_it(
+    place: Any, error_code: Callable[[Any], str]
+) -> None:
+    done = place.run("up", place.model, "--port", 0, "--architecture", "os:system")
+    assert (done.returncode, error_code(done)) == (2, "model.no_architecture"), done.stderr

@@ -28,6 +28,7 @@ from keepstone.evidence.predicates import (
     Reinstatement,
     Revocation,
     Scan,
+    Sealing,
     Signature,
     Target,
     Tool,
@@ -62,6 +63,7 @@ EXAMPLES: dict[str, Predicate] = {
     "scan": Scan(MADE, Outcome.FLAGGED, "onnx", (FINDING,), 3, B, "2026.1"),
     "signature": Signature(MADE, B, KEY.key_id),
     "approval": Approval(SHORT, "Reviewed.", "edge-1"),
+    "sealing": Sealing(MADE, 3),
     "revocation": Revocation(MADE, Target("artifact", A), "Poisoned."),
     "reinstatement": Reinstatement(MADE, B, "A false alarm."),
     "admission": Admission(

@@ -6,7 +6,6 @@ import asyncio
 import inspect
 import json
 import re
-import time
 from pathlib import Path
 
 import numpy as np
@@ -337,14 +336,13 @@ def test_what_is_withdrawn_while_it_computes_is_not_answered(make, run):
 def test_a_slow_model_does_not_hold_up_others(make, run):
     world = make()
     world.endpoint.typical_us = 1e6
-    world.runtime.wait = 0.2
+    world.runtime.wait = 1
 
     async def test():
         asked = asyncio.ensure_future(world.ask())
         await asyncio.sleep(0.02)
-        began = time.monotonic()
         assert (await world.ask("/v2/health/live", method="GET", key=None)).status == 200
-        assert time.monotonic() - began < 0.1
+        assert not asked.done()
         assert (await asked).status == 200
 
     run(world, test)

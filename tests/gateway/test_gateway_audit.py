@@ -234,6 +234,38 @@ def test_group_waits_a_moment_for_room(make, run, fake_log):
     run(world, test)
 
 
+def test_group_answers_of_one_turn_leave_together(make, run):
+    world = make(audit=group())
+
+    async def test():
+        lone = world.gateway.audit.leave()
+        await turns(2)
+        assert lone.done()
+        first = world.gateway.audit.leave()
+        world.gateway.audit.leave()
+        await asyncio.sleep(0)
+        second = world.gateway.audit.leave()
+        assert second is first
+        assert not first.done()
+        await turns(2)
+        assert first.done()
+
+    run(world, test)
+
+
+def test_group_answers_do_not_wait_for_others_for_long(make, run):
+    world = make(audit=group(together_s=0))
+
+    async def test():
+        for _ in range(3):
+            held = world.gateway.audit.leave()
+            world.gateway.audit.leave()
+            await turns(2)
+            assert held.done()
+
+    run(world, test)
+
+
 def test_group_a_stopped_ledger_refuses(make, run, fake_log):
     log = fake_log(auto=False)
     world = make(log=log, audit=group(patience_s=0.05))

@@ -321,7 +321,7 @@ def test_trust_joins_the_files_signers_and_the_workspaces_keys() -> None:
     policy = parse_policy(add_signer(LOCAL, "alice", ("publisher", "approver"), KEY))
     trust = Trust.of(policy, observer=observer, gate=gate)
     assert trust.rights[KEY.key_id] == {"state.training", "state.approval"}
-    assert trust.rights[observer.key_id] == {"state.scan", "state.signature"}
+    assert trust.rights[observer.key_id] == {"state.scan", "state.signature", "state.sealing"}
     assert trust.rights[gate.key_id] == {"state.admission"}
     assert trust.signers[KEY.key_id].role == "approver+publisher"
     assert trust.person(KEY.key_id) == "alice"
@@ -339,7 +339,7 @@ def test_a_key_of_the_workspace_cannot_also_be_a_signer() -> None:
         assert caught.value.code == "policy.invalid"
 
 
-def test_a_policy_without_an_observer_gives_it_no_rights() -> None:
+def test_a_policy_without_an_observer_leaves_it_the_vault_alone() -> None:
     start, end = LOCAL.index(b"[roles.observer]"), LOCAL.index(b"[roles.publisher]")
     data = (LOCAL[:start] + LOCAL[end:]).replace(
         b'evidence = "scan"\nrole = "observer"\nresult = "clean"',
@@ -347,7 +347,7 @@ def test_a_policy_without_an_observer_gives_it_no_rights() -> None:
     )
     observer, gate = SigningKey.generate().verifying, SigningKey.generate().verifying
     trust = Trust.of(parse_policy(data), observer=observer, gate=gate)
-    assert trust.rights[observer.key_id] == frozenset()
+    assert trust.rights[observer.key_id] == {"state.sealing"}
 
 
 # Fuzz.

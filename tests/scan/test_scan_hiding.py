@@ -267,7 +267,7 @@ def test_any_bytes_have_a_format(data: bytes) -> None:
 
 def outside() -> TensorProto:
     tensor = TensorProto(name="w", data_type=1, dims=[1], data_location=TensorProto.EXTERNAL)
-    tensor.external_data.add(key="location", value="weights.bin")
+    tensor.external_data.add(key="location", value="../weights.bin")
     return tensor
 
 

@@ -26,7 +26,7 @@ from keepstone.scan.onnx import structure as scan_onnx_module
 from keepstone.scan.onnx.checker import Checked, CheckLimits, check_with_runtime
 from keepstone.scan.onnx.structure import MAX_EXPANDED_NODES, expanded_nodes
 from keepstone.scan.report import FileReport
-from keepstone.scan.scanner import scan_file
+from keepstone.scan.scanner import scan_file, scan_paths
 
 Judge = Callable[[onnx.ModelProto | bytes], FileReport]
 
@@ -233,6 +233,107 @@ def test_a_checker_without_an_answer_leaves_it_open(
     report = judge(model())
     assert report.outcome is Outcome.NOT_EVALUATED
     assert rules(report) == {"scan.not_evaluated"}
+
+
+# Weights in files beside the model ---------------------------------------------------------------
+
+
+def beside(folder: Path, location: str = "weights", **numbers: str) -> Path:
+    """A model whose weights lie in the file `weights` of its folder, or where `location` says."""
+    weights = numpy_helper.from_array(np.ones((3, 3), np.float32), "w")
+    found = model(helper.make_node("MatMul", ["x", "w"], ["z"]), initializer=[weights])
+    (folder / "weights").write_bytes(weights.raw_data)
+    tensor = found.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    entries = {"location": location, "offset": "0", "length": "36", **numbers}
+    for key, text in entries.items():
+        tensor.external_data.add(key=key, value=text)
+    (folder / "model").write_bytes(found.SerializeToString())
+    return folder / "model"
+
+
+def test_weights_beside_the_model_are_judged_with_it(tmp_path: Path) -> None:
+    assert scan_file(beside(tmp_path)).findings == ()
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "weights").write_bytes(bytes(36))
+    assert scan_file(beside(tmp_path, "below/weights")).findings == ()
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        "/etc/passwd",
+        "../weights",
+        "a/../../weights",
+        "C:\\weights",
+        "~/x",
+        "file:///etc/passwd",
+        "",
+    ],
+)
+def test_weights_outside_of_the_folder_are_flagged(
+    tmp_path: Path, no_child: list[int], location: str
+) -> None:
+    assert rules(scan_file(beside(tmp_path, location))) == {"onnx.external_data"}
+    assert no_child == []
+
+
+def test_no_link_is_followed_to_weights(tmp_path: Path, no_child: list[int]) -> None:
+    (tmp_path / "link").symlink_to("/etc/passwd")
+    (tmp_path / "way").symlink_to("/etc")
+    os.mkfifo(tmp_path / "pipe")
+    for location in ("link", "way/passwd", "pipe"):
+        report = scan_file(beside(tmp_path, location))
+        assert report.outcome is not Outcome.CLEAN
+    assert no_child == []
+
+
+def test_weights_beyond_the_end_of_their_file_are_flagged(
+    tmp_path: Path, no_child: list[int]
+) -> None:
+    for numbers in ({"length": "37"}, {"offset": "1"}, {"offset": "-1"}, {"length": "0x10"}):
+        assert rules(scan_file(beside(tmp_path, **numbers))) == {"onnx.external_data"}
+    assert no_child == []
+
+
+def test_weights_that_are_not_there_are_flagged(tmp_path: Path, no_child: list[int]) -> None:
+    for location in ("missing", "missing/weights", "model"):
+        assert rules(scan_file(beside(tmp_path, location))) == {"onnx.external_data"}
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("model", beside(tmp_path).read_bytes())
+    (tmp_path / "packed").write_bytes(packed.getvalue())
+    assert scan_file(tmp_path / "packed").outcome is not Outcome.CLEAN
+    assert no_child == []
+
+
+def test_weights_are_data_beside_a_clean_model(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    beside(tmp_path / "folder")
+    (tmp_path / "folder" / "weights").write_bytes(bytes(range(100, 136)))
+    files = scan_paths([tmp_path / "folder"]).files
+    assert [(file.format, file.outcome) for file in files] == [
+        ("onnx", Outcome.CLEAN),
+        ("data", Outcome.CLEAN),
+    ]
+
+
+@pytest.mark.parametrize("operator", ["ConstantOfShape", "Expand", "Tile"])
+def test_a_bomb_out_of_constants_is_flagged(
+    judge: Judge, no_child: list[int], operator: str
+) -> None:
+    for lengths, found in (([1 << 20, 1 << 20], {"onnx.constant_bomb"}), ([3, 3], set())):
+        shape = numpy_helper.from_array(np.array(lengths, np.int64), "s")
+        inputs = ["s"] if operator == "ConstantOfShape" else ["x", "s"]
+        node = helper.make_node(operator, inputs, ["z"])
+        assert rules(judge(model(node, initializer=[shape]))) == found
+
+
+def test_metadata_that_holds_a_program_is_flagged(judge: Judge, no_child: list[int]) -> None:
+    found = model()
+    found.metadata_props.add(key="note", value="__import__('os').system('id')")
+    assert rules(judge(found)) == {"metadata.program"}
 
 
 # Functions that unfold ------------------------------------------------------------------------

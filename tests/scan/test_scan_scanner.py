@@ -16,7 +16,7 @@ from keepstone.errors import InputError
 from keepstone.scan import scanner, view
 from keepstone.scan.formats import identify
 from keepstone.scan.report import ScanReport, to_json, to_sarif, to_text
-from keepstone.scan.rules import RULES, finding, printable, verdict
+from keepstone.scan.rules import RULES, SMELLS, finding, printable, verdict
 from keepstone.scan.scanner import scan_file, scan_paths, scan_staged
 from keepstone.vault.staging import Staged, stage
 
@@ -173,7 +173,8 @@ def test_large_files_are_mapped_and_watched(
         (b"\x1c\x00\x00\x00TFL3", "tflite"),
         (b"\x1c\x00\x00\x00ORTM", "ort"),
         (b"\x02\x00\x00\x00\x00\x00\x00\x00{}", "safetensors"),
-        (b"\xff\x00\x00\x00\x00\x00\x00\x00{}", "unknown"),
+        (b"\xff\x00\x00\x00\x00\x00\x00\x00{}", "safetensors"),
+        (b"longtext{}", "unknown"),
         (b"7z\xbc\xaf\x27\x1c", "7z"),
         (bytes(257) + b"ustar", "tar"),
         (b"PK\x05\x06" + bytes(18), "zip"),
@@ -222,7 +223,7 @@ def test_the_json_contract(folder: Path) -> None:
     document = json.loads(json.dumps(to_json(scan_paths([folder]))))
     assert document["schema"] == "keepstone.scan/v1"
     for file in document["files"]:
-        assert set(file) == {"path", "sha256", "format", "verdict", "findings"}
+        assert set(file) == {"path", "sha256", "format", "verdict", "findings", "smells"}
         assert file["verdict"] in ("clean", "flagged", "not_evaluated")
         assert (file["verdict"] == "clean") == (file["findings"] == [])
         for item in file["findings"]:
@@ -288,7 +289,7 @@ def test_docs_and_code_name_the_same_rules() -> None:
     assert rows == {
         rule.id: (str(rule.severity), str(rule.outcome).replace("_", " "), rule.meaning)
         for rule in RULES.values()
-    }
+    } | {smell.id: ("info", "none", smell.meaning) for smell in SMELLS.values()}
 
 
 def test_no_limit_or_unknown_reads_as_clean() -> None:
@@ -300,3 +301,22 @@ def test_no_limit_or_unknown_reads_as_clean() -> None:
 def test_printable_is_short_and_quiet() -> None:
     assert printable("a\x1b\n\u202eb") == "a???b"
     assert printable("x" * 200, 10) == "x" * 10 + "..."
+
+
+def test_a_contract_is_clean_where_it_is_one(tmp_path: Path) -> None:
+    ends = {"datatype": "FP32", "shape": [-1, 3]}
+    said = {
+        "schema": "keepstone.contract/v1",
+        "inputs": [{"name": "x", **ends}],
+        "outputs": [{"name": "y", **ends}],
+    }
+    path = tmp_path / "any-name"
+    for text, outcome in (
+        (json.dumps(said), Outcome.CLEAN),
+        (json.dumps(said | {"more": 1}), Outcome.NOT_EVALUATED),
+        (json.dumps(said)[:-1], Outcome.NOT_EVALUATED),
+        (json.dumps(said) + "cos\nsystem\n.", Outcome.NOT_EVALUATED),
+    ):
+        path.write_text(text)
+        report = scan_file(path)
+        assert (report.format, report.outcome) == ("contract", outcome)

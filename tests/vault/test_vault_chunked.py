@@ -201,4 +201,5 @@ def test_memory_is_flat() -> None:
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    assert peak < 4 << 20
+    # Four buffers travel between the two threads.
+    assert peak < 8 << 20

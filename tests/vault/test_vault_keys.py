@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
-from keepstone.vault import keys
-from keepstone.vault.keys import (
-    KeyEncryptionKey,
+from keepstone.vault.keks import file as keys
+from keepstone.vault.keks.file import (
+    FileKek,
     create_kek,
     is_encrypted,
     load_kek,
@@ -48,8 +48,8 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
 
 def test_no_key_shows_in_a_repr(tmp_path: Path) -> None:
     raw = bytes(range(32))
-    assert repr(KeyEncryptionKey.of(raw)).find(repr(raw)[2:10]) < 0
-    assert "_raw" not in repr(KeyEncryptionKey.of(raw))
+    assert repr(FileKek.of(raw)).find(repr(raw)[2:10]) < 0
+    assert "_raw" not in repr(FileKek.of(raw))
 
 
 def test_under_a_passphrase_the_file_does_not_hold_the_key(tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_under_a_passphrase_the_file_does_not_hold_the_key(tmp_path: Path) -> No
 
 
 def test_wrapping_binds_key_and_context() -> None:
-    key, other = KeyEncryptionKey.of(bytes(32)), KeyEncryptionKey.of(b"1" * 32)
+    key, other = FileKek.of(bytes(32)), FileKek.of(b"1" * 32)
     wrapped = key.wrap(b"data", b"context")
     for opener, blob, context in [
         (other, wrapped, b"context"),

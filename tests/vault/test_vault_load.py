@@ -14,58 +14,23 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from keepstone.contract.onnx import derive_contract, read_onnx
 from keepstone.core.digest import Digest
-from keepstone.core.subject import Subject
 from keepstone.errors import DeniedError, KeepstoneError, OperationalError, VerificationError
-from keepstone.evidence import predicates
-from keepstone.evidence.made import Made, Tool
-from keepstone.evidence.predicates import LedgerHead
-from keepstone.evidence.statement import make_statement
-from keepstone.identity.signing import SigningKey
-from keepstone.policy.admission import Admission, verify_admission
+from keepstone.policy.admission import Admission
 from keepstone.vault.files import FileStore
-from keepstone.vault.keys import KeyEncryptionKey
-from keepstone.vault.load import LOADERS, loader_for
-from keepstone.vault.load.onnx import (
-    CONFIGURATION,
-    _runtime_errors,
-    load_onnx,
-    open_session,
-)
+from keepstone.vault.keks.file import FileKek
+from keepstone.vault.load import LOADERS, load_files, load_sealed, load_verified, loader_for
+from keepstone.vault.load.onnx import CONFIGURATION, _runtime_errors, open_session
 from keepstone.vault.seal import seal
 from keepstone.vault.staging import Staged, stage
+from keepstone.vault.verified import VerifiedFiles, verify_files
+from tests.vault.permits import NOW, permit, permit_staged
 
-NOW = 1_000_000
-GATE = SigningKey.generate()
 Write = Callable[..., Path]
 
 
-def admit(staged: Staged, contract: Digest | None = None, name: str = "scale") -> Admission:
-    """An admission as the gate signs one."""
-    if contract is None:
-        contract = derive_contract(read_onnx(staged.path.read_bytes())).digest
-    policy = Digest.of(b"policy")
-    said = predicates.Admission(
-        made=Made(Tool("keepstone", "0.1"), created=NOW, expires=NOW + 1000),
-        name=name,
-        endpoint="local",
-        artifact=staged.digest,
-        contract=contract,
-        policy=policy,
-        ledger=LedgerHead(0, Digest.of(b"")),
-        evidence=(),
-    )
-    envelope = make_statement(Subject(name, staged.digest), said, GATE).to_json()
-    return verify_admission(
-        envelope,
-        GATE.verifying,
-        now=NOW,
-        digest=staged.digest,
-        name=name,
-        endpoint="local",
-        policy_digest=policy,
-    )
+def admit(staged: Staged, contract: Digest | None = None) -> Admission:
+    return permit_staged(staged) if contract is None else permit(staged.digest, contract)
 
 
 @pytest.fixture
@@ -79,15 +44,15 @@ def predict(loaded: Any) -> list[float]:
 
 
 def test_an_admitted_model_is_loaded_and_predicts(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, "scale")
-    loaded = load_onnx(store, kek, admit(staged), now=NOW)
+    loaded = load_sealed(store, kek, admit(staged), now=NOW)
     assert predict(loaded) == [2.0, 2.0, 2.0]
     assert loaded.contract.inputs[0].shape == (-1, 3)
 
 
-def test_no_admission_no_model(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+def test_no_admission_no_model(store: FileStore, kek: FileKek, staged: Staged) -> None:
     @dataclasses.dataclass
     class Lookalike:
         name: str
@@ -100,31 +65,31 @@ def test_no_admission_no_model(store: FileStore, kek: KeyEncryptionKey, staged: 
     seal(staged, store, kek, "scale")
     fake = Lookalike("scale", staged.digest, Digest.of(b""))
     with pytest.raises(VerificationError) as caught:
-        load_onnx(store, kek, fake, now=NOW)  # type: ignore[arg-type]
-    assert caught.value.code == "admission.unverified"
+        load_sealed(store, kek, fake, now=NOW)  # type: ignore[arg-type]
+    assert caught.value.code == "permission.unverified"
 
 
 @pytest.mark.parametrize("now", [NOW - 1, NOW + 1000])
 def test_an_admission_out_of_its_time_loads_nothing(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged, now: int
+    store: FileStore, kek: FileKek, staged: Staged, now: int
 ) -> None:
     seal(staged, store, kek, "scale")
     with pytest.raises(DeniedError) as caught:
-        load_onnx(store, kek, admit(staged), now=now)
-    assert caught.value.code == "admission.expired"
+        load_sealed(store, kek, admit(staged), now=now)
+    assert caught.value.code == "permission.expired"
 
 
 def test_another_contract_than_the_admitted_one_loads_nothing(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, "scale")
     with pytest.raises(VerificationError) as caught:
-        load_onnx(store, kek, admit(staged, Digest.of(b"other")), now=NOW)
+        load_sealed(store, kek, admit(staged, Digest.of(b"other")), now=NOW)
     assert caught.value.code == "admission.wrong_contract"
 
 
 def test_a_model_put_in_the_place_of_an_admitted_one_is_not_loaded(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+    tmp_path: Path, store: FileStore, kek: FileKek, onnx_file: Write
 ) -> None:
     good = stage(onnx_file(), tmp_path / "staging")
     evil = stage(onnx_file("evil.onnx", 666.0), tmp_path / "staging")
@@ -132,12 +97,12 @@ def test_a_model_put_in_the_place_of_an_admitted_one_is_not_loaded(
         seal(staged, store, kek, "scale")
     store.path(good.digest, "scale").write_bytes(store.path(evil.digest, "scale").read_bytes())
     with pytest.raises(VerificationError) as caught:
-        load_onnx(store, kek, admit(good), now=NOW)
+        load_sealed(store, kek, admit(good), now=NOW)
     assert caught.value.code == "seal.wrong_key"
 
 
 def test_swapping_between_stage_and_load_never_wins(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+    tmp_path: Path, store: FileStore, kek: FileKek, onnx_file: Write
 ) -> None:
     """The race: source and blob are swapped all the time; the admitted model answers, or none."""
     source = onnx_file()
@@ -166,7 +131,7 @@ def test_swapping_between_stage_and_load_never_wins(
     try:
         for _ in range(150):
             try:
-                assert predict(load_onnx(store, kek, admission, now=NOW)) == [2.0, 2.0, 2.0]
+                assert predict(load_sealed(store, kek, admission, now=NOW)) == [2.0, 2.0, 2.0]
                 loads += 1
             except VerificationError as error:
                 assert error.code.startswith("seal.")  # noqa: PT017
@@ -195,13 +160,13 @@ def with_external_data(path: Path, folder: Path) -> bytes:
 
 
 def test_external_data_is_refused(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+    tmp_path: Path, store: FileStore, kek: FileKek, onnx_file: Write
 ) -> None:
     (tmp_path / "outside.onnx").write_bytes(with_external_data(onnx_file(), tmp_path))
     staged = stage(tmp_path / "outside.onnx", tmp_path / "staging")
     seal(staged, store, kek, "scale")
     with pytest.raises(VerificationError) as caught:
-        load_onnx(store, kek, admit(staged), now=NOW)
+        load_sealed(store, kek, admit(staged, Digest.of(b"any")), now=NOW)
     assert caught.value.code == "model.external_data"
 
 
@@ -246,7 +211,7 @@ def test_a_model_may_not_set_up_its_own_session(
 
 
 def test_what_the_runtime_refuses_is_said(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
+    tmp_path: Path, store: FileStore, kek: FileKek, onnx_file: Write
 ) -> None:
     model = onnx.ModelProto.FromString(onnx_file().read_bytes())
     model.graph.node[0].op_type = "NoSuchOperator"
@@ -254,47 +219,89 @@ def test_what_the_runtime_refuses_is_said(
     staged = stage(tmp_path / "bad.onnx", tmp_path / "staging")
     seal(staged, store, kek, "scale")
     with pytest.raises(OperationalError) as caught:
-        load_onnx(store, kek, admit(staged), now=NOW)
+        load_sealed(store, kek, admit(staged), now=NOW)
     assert caught.value.code == "runtime.refused"
 
 
 def test_an_input_that_the_model_fails_on_is_said(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, "scale")
-    loaded = load_onnx(store, kek, admit(staged), now=NOW, threads=2)
+    loaded = load_sealed(store, kek, admit(staged), now=NOW)
     for wrong in ({"x": np.ones((1, 4), np.float32)}, {"x": np.ones((1, 3), np.int64)}, {}):
         with pytest.raises(OperationalError) as caught:
             loaded.runtime.predict(wrong)
         assert caught.value.code == "runtime.failed"
 
 
-def test_a_folder_has_no_runtime_yet(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, onnx_file: Write
-) -> None:
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    onnx_file().rename(folder / "model.onnx")
-    staged = stage(folder, tmp_path / "staging")
-    seal(staged, store, kek, "scale")
-    with pytest.raises(OperationalError) as caught:
-        load_onnx(store, kek, admit(staged, Digest.of(b"any")), now=NOW)
-    assert caught.value.code == "runtime.missing"
-
-
 def test_formats_without_a_runtime_are_named() -> None:
     assert loader_for("onnx") is LOADERS["onnx"]
     with pytest.raises(OperationalError) as caught:
-        loader_for("safetensors")
+        loader_for("pickle")
     assert caught.value.code == "runtime.missing"
-    assert "safetensors" in caught.value.cause
+    assert "pickle" in caught.value.cause
 
 
-def test_threads_may_predict_together(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+# Plain files, and permissions of every kind ---------------------------------------------------
+
+
+def test_plain_files_are_loaded_for_a_permission(tmp_path: Path, staged: Staged) -> None:
+    loaded = load_files(tmp_path / "model.onnx", admit(staged), now=NOW)
+    assert predict(loaded) == [2.0, 2.0, 2.0]
+    assert loaded.format == "onnx"
+
+
+def test_plain_files_without_a_permission_are_not_even_read(staged: Staged) -> None:
+    """The path is never opened: this fails if the permission is asked for afterwards."""
+    with pytest.raises(DeniedError) as caught:
+        load_files(Path("/nowhere"), admit(staged), now=NOW + 1000)
+    assert caught.value.code == "permission.expired"
+
+
+def test_other_files_than_the_permitted_ones_are_refused(
+    tmp_path: Path, onnx_file: Write, staged: Staged
 ) -> None:
+    admission = admit(staged)
+    evil = onnx_file("evil.onnx", 666.0)
+    with pytest.raises(VerificationError) as caught:
+        load_files(evil, admission, now=NOW)
+    assert caught.value.code == "model.wrong_digest"
+    other = stage(evil, tmp_path / "staging")
+    with (
+        verify_files(evil, other.digest) as files,
+        pytest.raises(VerificationError) as again,
+    ):
+        load_verified(files, admission, now=NOW)
+    assert again.value.code == "model.wrong_digest"
+
+
+def test_verified_files_cannot_be_made_by_hand(staged: Staged) -> None:
+    with pytest.raises(VerificationError) as caught:
+        VerifiedFiles(staged.digest, {}, object())
+    assert caught.value.code == "model.unverified"
+    with pytest.raises(VerificationError) as again:
+        load_verified(staged, admit(staged), now=NOW)  # type: ignore[arg-type]
+    assert again.value.code == "model.unverified"
+
+
+def test_a_subclass_of_an_admission_is_no_permission(staged: Staged) -> None:
+    """It could leave out the check that an admission makes when it is made."""
+    real = admit(staged)
+
+    class Forged(Admission):
+        def __post_init__(self) -> None:
+            return
+
+    names = [item.name for item in dataclasses.fields(real)]
+    forged = Forged(*(getattr(real, name) for name in names))
+    with pytest.raises(VerificationError) as caught:
+        load_verified(staged, forged, now=NOW)  # type: ignore[arg-type]
+    assert caught.value.code == "permission.unverified"
+
+
+def test_threads_may_predict_together(store: FileStore, kek: FileKek, staged: Staged) -> None:
     seal(staged, store, kek, "scale")
-    loaded = load_onnx(store, kek, admit(staged), now=NOW)
+    loaded = load_sealed(store, kek, admit(staged), now=NOW)
     wrong: list[object] = []
 
     def work(factor: int) -> None:
@@ -311,13 +318,11 @@ def test_threads_may_predict_together(
     assert not wrong
 
 
-def test_errors_hold_no_bytes_of_the_model(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
-) -> None:
+def test_errors_hold_no_bytes_of_the_model(tmp_path: Path, store: FileStore, kek: FileKek) -> None:
     (tmp_path / "text").write_bytes(b"\x08\x0a private notes")
     staged = stage(tmp_path / "text", tmp_path / "staging")
     seal(staged, store, kek, "scale")
     with pytest.raises(KeepstoneError) as caught:
-        load_onnx(store, kek, admit(staged, Digest.of(b"any")), now=NOW)
+        load_sealed(store, kek, admit(staged, Digest.of(b"any")), now=NOW)
     assert "private" not in str(caught.value)
     assert os.fspath(tmp_path) not in str(caught.value)

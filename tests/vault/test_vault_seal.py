@@ -18,9 +18,11 @@ from keepstone.errors import InputError, KeepstoneError, OperationalError, Verif
 from keepstone.vault import chunked
 from keepstone.vault import seal as seal_module
 from keepstone.vault.files import FileStore
-from keepstone.vault.keys import KeyEncryptionKey
-from keepstone.vault.seal import Sealed, check_sealed, seal, unseal
+from keepstone.vault.keks.file import FileKek
+from keepstone.vault.seal import Sealed, check_sealed, seal, seal_context
+from keepstone.vault.seal import unseal as unseal_for
 from keepstone.vault.staging import Staged, stage
+from tests.vault.permits import NOW, permit
 
 NAME = "digits"
 
@@ -31,19 +33,29 @@ def staged(tmp_path: Path) -> Staged:
     return stage(tmp_path / "model", tmp_path / "staging")
 
 
-def refusal(store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str = NAME) -> str:
+def unseal(
+    store: FileStore, kek: FileKek, digest: Digest, name: str, version: int = 1
+) -> dict[str, bytes]:
+    permission = permit(digest, name=name)
+    with unseal_for(store, kek, permission, now=NOW, version=version) as files:
+        return {path: bytes(files.view(path)) for path in files.paths}
+
+
+def refusal(
+    store: FileStore, kek: FileKek, digest: Digest, name: str = NAME, version: int = 1
+) -> str:
     with pytest.raises(KeepstoneError) as caught:
-        unseal(store, kek, digest, name)
+        unseal(store, kek, digest, name, version)
     with pytest.raises(KeepstoneError) as checked:
-        check_sealed(store, kek, digest, name)
+        check_sealed(store, kek, digest, name, version)
     assert checked.value.code == caught.value.code
     return caught.value.code
 
 
-def test_a_file_comes_back(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+def test_a_file_comes_back(store: FileStore, kek: FileKek, staged: Staged) -> None:
     sealed = seal(staged, store, kek, NAME)
     path = store.path(staged.digest, NAME)
-    assert sealed == Sealed(staged.digest, NAME, path.stat().st_size, False)
+    assert sealed == Sealed(staged.digest, NAME, 1, path.stat().st_size)
     assert unseal(store, kek, staged.digest, NAME) == {".": b"weights of the model"}
     check_sealed(store, kek, staged.digest, NAME)
     assert b"weights" not in path.read_bytes()
@@ -52,7 +64,7 @@ def test_a_file_comes_back(store: FileStore, kek: KeyEncryptionKey, staged: Stag
     assert list(store.addresses()) == [(staged.digest, NAME)]
 
 
-def test_a_folder_comes_back(tmp_path: Path, store: FileStore, kek: KeyEncryptionKey) -> None:
+def test_a_folder_comes_back(tmp_path: Path, store: FileStore, kek: FileKek) -> None:
     folder = tmp_path / "folder"
     (folder / "sub").mkdir(parents=True)
     content = {"a": b"", "b": os.urandom(3 << 20), "sub/c": b"", "sub/d": b"d", "z": b""}
@@ -63,31 +75,16 @@ def test_a_folder_comes_back(tmp_path: Path, store: FileStore, kek: KeyEncryptio
     assert unseal(store, kek, staged.digest, NAME) == content
 
 
-def test_sealing_again_reuses_a_sound_blob(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
-) -> None:
-    seal(staged, store, kek, NAME)
-    before = store.path(staged.digest, NAME).read_bytes()
-    assert seal(staged, store, kek, NAME).reused
-    assert store.path(staged.digest, NAME).read_bytes() == before
-
-
-def test_sealing_again_mends_a_damaged_blob(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
-) -> None:
-    seal(staged, store, kek, NAME)
-    store.path(staged.digest, NAME).write_bytes(b"damage")
-    assert not seal(staged, store, kek, NAME).reused
-    assert unseal(store, kek, staged.digest, NAME)
-
-
 def test_every_truncation_and_every_bit_flip_is_refused(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, NAME)
     path = store.path(staged.digest, NAME)
     blob = path.read_bytes()
-    allowed = {"seal.truncated", "seal.corrupt", "seal.wrong_key", "seal.newer_version"}
+    allowed = {
+        *("seal.truncated", "seal.corrupt", "seal.wrong_key", "seal.newer_version"),
+        "seal.rolled_back",
+    }
     for length in range(len(blob)):
         path.write_bytes(blob[:length])
         assert refusal(store, kek, staged.digest) in allowed
@@ -103,7 +100,7 @@ def test_every_truncation_and_every_bit_flip_is_refused(
 
 
 def test_flips_in_a_blob_of_many_chunks_are_refused(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
+    tmp_path: Path, store: FileStore, kek: FileKek
 ) -> None:
     (tmp_path / "large").write_bytes(os.urandom(5 << 14))
     staged = stage(tmp_path / "large", tmp_path / "staging")
@@ -118,7 +115,34 @@ def test_flips_in_a_blob_of_many_chunks_are_refused(
         refusal(store, kek, staged.digest)
 
 
-def two_versions(tmp_path: Path, store: FileStore, kek: KeyEncryptionKey) -> tuple[Staged, Staged]:
+def test_ten_thousand_flips_at_random_are_refused(
+    tmp_path: Path, store: FileStore, kek: FileKek
+) -> None:
+    """Over header, key, listing, chunks and tags of a blob of several files."""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for name in "abc":
+        (folder / name).write_bytes(os.urandom(300))
+    staged = stage(folder, tmp_path / "staging")
+    seal(staged, store, kek, NAME)
+    path = store.path(staged.digest, NAME)
+    blob = path.read_bytes()
+    chosen = random.Random(3)
+    for _ in range(10_000):
+        at, bit = chosen.randrange(len(blob)), chosen.randrange(8)
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(bytes([blob[at] ^ 1 << bit]))
+        with pytest.raises(KeepstoneError) as caught:
+            check_sealed(store, kek, staged.digest, NAME)
+        assert caught.value.code.startswith("seal.")
+        with path.open("r+b") as file:
+            file.seek(at)
+            file.write(blob[at : at + 1])
+    check_sealed(store, kek, staged.digest, NAME)
+
+
+def two_versions(tmp_path: Path, store: FileStore, kek: FileKek) -> tuple[Staged, Staged]:
     found = []
     for version in ("old", "new"):
         (tmp_path / version).write_bytes(version.encode())
@@ -128,16 +152,65 @@ def two_versions(tmp_path: Path, store: FileStore, kek: KeyEncryptionKey) -> tup
     return found[0], found[1]
 
 
-def test_a_rolled_back_blob_is_refused(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
-) -> None:
+def test_a_rolled_back_blob_is_refused(tmp_path: Path, store: FileStore, kek: FileKek) -> None:
     old, new = two_versions(tmp_path, store, kek)
     store.path(new.digest, NAME).write_bytes(store.path(old.digest, NAME).read_bytes())
     assert refusal(store, kek, new.digest) == "seal.wrong_key"
 
 
+def test_an_older_sealing_of_the_same_artifact_is_refused(
+    store: FileStore, kek: FileKek, staged: Staged
+) -> None:
+    """Same digest, same name, same key: only the number that the ledger knows tells them apart.
+
+    This fails if the version is left out of the context, or only compared in the clear.
+    """
+    seal(staged, store, kek, NAME, 1)
+    path = store.path(staged.digest, NAME)
+    old = path.read_bytes()
+    seal(staged, store, kek, NAME, 2)
+    assert unseal(store, kek, staged.digest, NAME, 2)
+    path.write_bytes(old)
+    assert refusal(store, kek, staged.digest, version=2) == "seal.rolled_back"
+    lying = old.replace(b'"version":1', b'"version":2')
+    assert lying != old
+    path.write_bytes(lying)
+    assert refusal(store, kek, staged.digest, version=2) == "seal.wrong_key"
+
+
+def test_no_permission_releases_a_key(store: FileStore, kek: FileKek, staged: Staged) -> None:
+    """Not even the key-encryption key is asked: this fails if the check comes after it."""
+
+    class Watched:
+        key_id = kek.key_id
+
+        def unwrap(self, wrapped: bytes, context: bytes) -> bytes:
+            raise AssertionError("a key was released")
+
+    class Lookalike:
+        artifact, name, contract = staged.digest, NAME, Digest.of(b"")
+
+        def holds(self, now: int) -> bool:
+            return True
+
+    seal(staged, store, kek, NAME)
+    for permission, now, code in (
+        (Lookalike(), NOW, "permission.unverified"),
+        (permit(staged.digest, name=NAME), NOW + 1000, "permission.expired"),
+        (permit(staged.digest, name=NAME), NOW - 1, "permission.expired"),
+    ):
+        with pytest.raises(KeepstoneError) as caught:
+            unseal_for(store, Watched(), permission, now=now)  # type: ignore[arg-type]
+        assert caught.value.code == code
+
+
+def test_checking_a_blob_hands_out_nothing(store: FileStore, kek: FileKek, staged: Staged) -> None:
+    seal(staged, store, kek, NAME)
+    assert check_sealed(store, kek, staged.digest, NAME) is None  # type: ignore[func-returns-value]
+
+
 def test_a_blob_under_another_name_is_refused(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     seal(staged, store, kek, NAME)
     other = store.path(staged.digest, "other")
@@ -145,15 +218,13 @@ def test_a_blob_under_another_name_is_refused(
     assert refusal(store, kek, staged.digest, "other") == "seal.wrong_key"
 
 
-def test_another_workspace_cannot_open_it(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
-) -> None:
+def test_another_workspace_cannot_open_it(store: FileStore, kek: FileKek, staged: Staged) -> None:
     seal(staged, store, kek, NAME)
-    assert refusal(store, KeyEncryptionKey.of(bytes(32)), staged.digest) == "seal.wrong_key"
+    assert refusal(store, FileKek.of(bytes(32)), staged.digest) == "seal.wrong_key"
 
 
 def test_a_header_grafted_onto_another_body_is_refused(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey
+    tmp_path: Path, store: FileStore, kek: FileKek
 ) -> None:
     old, new = two_versions(tmp_path, store, kek)
     blobs = [store.path(s.digest, NAME).read_bytes() for s in (old, new)]
@@ -164,7 +235,7 @@ def test_a_header_grafted_onto_another_body_is_refused(
 
 
 def test_what_the_key_holder_forges_is_still_hashed(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged, monkeypatch: pytest.MonkeyPatch
+    store: FileStore, kek: FileKek, staged: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The last line: a blob made with the right key and context, but other contents.
 
@@ -198,22 +269,22 @@ def test_what_the_key_holder_forges_is_still_hashed(
     ],
 )
 def test_authentic_bodies_that_are_not_one_are_refused(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged, body: bytes, monkeypatch: object
+    store: FileStore, kek: FileKek, staged: Staged, body: bytes, monkeypatch: object
 ) -> None:
     forge(store, kek, staged.digest, body)
     assert refusal(store, kek, staged.digest) == "seal.corrupt"
 
 
-def forge(store: FileStore, kek: KeyEncryptionKey, digest: Digest, body: bytes) -> None:
+def forge(store: FileStore, kek: FileKek, digest: Digest, body: bytes) -> None:
     import base64
     import io
 
     from keepstone.core.canonical import canonical
     from keepstone.core.ports import SystemRandomness
 
-    context = seal_module._context(digest, NAME)
+    context = seal_context(digest, NAME, 1)
     wrapped = base64.b64encode(kek.wrap(bytes(32), context)).decode()
-    header = canonical({"kek": kek.key_id, "wrapped": wrapped})
+    header = canonical({"kek": kek.key_id, "version": 1, "wrapped": wrapped})
 
     def fill(sink: object) -> None:
         sink(memoryview(seal_module.MAGIC + len(header).to_bytes(4, "big") + header))  # type: ignore[operator]
@@ -223,7 +294,7 @@ def forge(store: FileStore, kek: KeyEncryptionKey, digest: Digest, body: bytes) 
 
 
 def test_a_whole_other_artifact_under_this_digest_is_refused(
-    store: FileStore, kek: KeyEncryptionKey
+    store: FileStore, kek: FileKek
 ) -> None:
     """A blob that is sound in itself, sealed by a key holder under another artifact's address.
 
@@ -239,10 +310,19 @@ def test_a_whole_other_artifact_under_this_digest_is_refused(
 
 @pytest.mark.parametrize(
     "header",
-    [b'{"kek":"id"}', b'{"kek":"id","wrapped":"%"}', b'{"wrapped":"","kek":"id"}', b"[]", b"{"],
+    [
+        b'{"kek":"id"}',
+        b'{"kek":"id","version":1,"wrapped":"%"}',
+        b'{"kek":"id","wrapped":""}',
+        b'{"kek":"id","version":true,"wrapped":""}',
+        b'{"kek":"id","version":0,"wrapped":""}',
+        b'{"wrapped":"","kek":"id"}',
+        b"[]",
+        b"{",
+    ],
 )
 def test_headers_that_are_not_one_are_refused(
-    store: FileStore, kek: KeyEncryptionKey, header: bytes
+    store: FileStore, kek: FileKek, header: bytes
 ) -> None:
     blob = seal_module.MAGIC + len(header).to_bytes(4, "big") + header
     store.write(Digest.of(b""), NAME, lambda sink: sink(memoryview(blob)))
@@ -250,7 +330,7 @@ def test_headers_that_are_not_one_are_refused(
 
 
 def test_a_list_of_files_that_is_too_long_is_refused(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged, monkeypatch: pytest.MonkeyPatch
+    store: FileStore, kek: FileKek, staged: Staged, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(seal_module, "_MAX_LISTING", 10)
     with pytest.raises(InputError) as caught:
@@ -260,7 +340,7 @@ def test_a_list_of_files_that_is_too_long_is_refused(
 
 @pytest.mark.parametrize("extra", [b"more", b""])
 def test_more_or_less_than_the_listing_says_is_refused(
-    store: FileStore, kek: KeyEncryptionKey, extra: bytes
+    store: FileStore, kek: FileKek, extra: bytes
 ) -> None:
     from keepstone.core.canonical import canonical
 
@@ -272,7 +352,7 @@ def test_more_or_less_than_the_listing_says_is_refused(
 
 
 def test_a_copy_that_changed_after_it_was_judged_is_not_sealed(
-    store: FileStore, kek: KeyEncryptionKey, staged: Staged
+    store: FileStore, kek: FileKek, staged: Staged
 ) -> None:
     staged.path.write_bytes(b"WEIGHTS of the model")
     with pytest.raises(VerificationError) as caught:
@@ -282,7 +362,7 @@ def test_a_copy_that_changed_after_it_was_judged_is_not_sealed(
     assert list(store.path(staged.digest, NAME).parent.iterdir()) == []
 
 
-def test_a_newer_seal_is_named(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+def test_a_newer_seal_is_named(store: FileStore, kek: FileKek, staged: Staged) -> None:
     seal(staged, store, kek, NAME)
     path = store.path(staged.digest, NAME)
     path.write_bytes(path.read_bytes().replace(b"seal/v1", b"seal/v2"))
@@ -293,8 +373,8 @@ def test_a_newer_seal_is_named(store: FileStore, kek: KeyEncryptionKey, staged: 
 def test_any_header_ends_in_a_coded_error(
     tmp_path_factory: pytest.TempPathFactory, data: bytes
 ) -> None:
-    store = FileStore(tmp_path_factory.mktemp("any"))
-    kek, digest = KeyEncryptionKey.of(bytes(32)), Digest.of(b"")
+    store = FileStore(tmp_path_factory.getbasetemp() / "any")
+    kek, digest = FileKek.of(bytes(32)), Digest.of(b"")
     size = len(data).to_bytes(4, "big")
     store.write(digest, NAME, lambda sink: sink(memoryview(seal_module.MAGIC + size + data)))
     assert refusal(store, kek, digest).startswith("seal.")
@@ -303,7 +383,7 @@ def test_any_header_ends_in_a_coded_error(
 # The store ----------------------------------------------------------------------------------
 
 
-def test_what_is_not_there_is_said(store: FileStore, kek: KeyEncryptionKey) -> None:
+def test_what_is_not_there_is_said(store: FileStore, kek: FileKek) -> None:
     digest = Digest.of(b"nothing")
     assert refusal(store, kek, digest) == "blob.missing"
     assert not store.has(digest, NAME)
@@ -312,7 +392,7 @@ def test_what_is_not_there_is_said(store: FileStore, kek: KeyEncryptionKey) -> N
         store.path(digest, "../escape")
 
 
-def test_deleting_removes_the_blob(store: FileStore, kek: KeyEncryptionKey, staged: Staged) -> None:
+def test_deleting_removes_the_blob(store: FileStore, kek: FileKek, staged: Staged) -> None:
     seal(staged, store, kek, NAME)
     store.delete(staged.digest, NAME)
     assert refusal(store, kek, staged.digest) == "blob.missing"
@@ -320,7 +400,7 @@ def test_deleting_removes_the_blob(store: FileStore, kek: KeyEncryptionKey, stag
 
 @pytest.mark.parametrize("kind", ["symlink", "fifo", "folder"])
 def test_only_regular_files_are_blobs(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, staged: Staged, kind: str
+    tmp_path: Path, store: FileStore, kek: FileKek, staged: Staged, kind: str
 ) -> None:
     seal(staged, store, kek, NAME)
     path = store.path(staged.digest, NAME)
@@ -343,7 +423,7 @@ def small_files() -> Iterator[None]:
 
 
 def test_a_full_disk_keeps_the_old_blob_and_leaves_no_half(
-    tmp_path: Path, store: FileStore, kek: KeyEncryptionKey, request: pytest.FixtureRequest
+    tmp_path: Path, store: FileStore, kek: FileKek, request: pytest.FixtureRequest
 ) -> None:
     (tmp_path / "large").write_bytes(bytes(2 << 20))
     staged = stage(tmp_path / "large", tmp_path / "staging")

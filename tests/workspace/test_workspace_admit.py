@@ -13,12 +13,15 @@ import pytest
 
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
-from keepstone.errors import DeniedError, OperationalError
+from keepstone.errors import DeniedError, OperationalError, VerificationError
+from keepstone.evidence.incremental import sign_incrementally
 from keepstone.evidence.made import Input
+from keepstone.evidence.memory import Memory, Remembered, Stamp
 from keepstone.evidence.modelsign import sign_model
 from keepstone.evidence.predicates import Admission, Scan, Signature, Training
 from keepstone.evidence.statement import make_statement
 from keepstone.workspace import admit as room
+from keepstone.workspace import sealing
 from keepstone.workspace.admit import Submission, name_of
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.reading import find_subject, read_workspace
@@ -40,7 +43,7 @@ def test_every_step_is_taken_told_and_recorded(home: Any) -> None:
         answer = admitted.loaded.runtime.predict({"x": np.array([[1, 2, 3]], dtype=np.float32)})
     assert home.heard.steps == ["stage", "scan", "origin", "gate", "seal", "load"]
     assert len(home.heard.told) == len(home.heard.steps)
-    assert _kinds(home) == ["scan", "admission"]
+    assert _kinds(home) == ["scan", "admission", "sealing"]
     assert answer["y"].tolist() == [[2.0, 4.0, 6.0]]
     assert admitted.verdict.not_proven == ("origin", "robustness")
     assert list(home.layout.staging.iterdir()) == []
@@ -73,7 +76,7 @@ def test_a_scan_that_still_counts_is_not_made_again(
     with served.open() as workspace:
         assert served.submit(workspace).verdict.allowed
     assert served.heard.told[1] == "clean, by a scan that still counts"
-    assert _kinds(served) == ["scan", "admission", "admission"]
+    assert _kinds(served) == ["scan", "admission", "sealing", "admission"]
 
 
 def test_other_rules_or_an_age_that_the_policy_refuses_ask_for_a_new_scan(
@@ -124,7 +127,7 @@ def test_a_blob_that_was_changed_in_the_vault_is_never_loaded(
     served: Any, monkeypatch: pytest.MonkeyPatch, how: str, code: Callable[..., str]
 ) -> None:
     """Changed between seal and load: by whoever can write to the artifact store."""
-    seal = room.seal
+    seal = sealing.seal
 
     def change(staged: Any, store: Any, *rest: Any) -> Any:
         sealed = seal(staged, store, *rest)
@@ -143,7 +146,9 @@ def test_a_blob_that_was_changed_in_the_vault_is_never_loaded(
 
     with served.open() as workspace:
         served.submit(workspace, served.model("other.onnx", scale=3.0))
-        monkeypatch.setattr(room, "seal", change)
+        subject = Subject("scale", served.submit(workspace).verdict.subject.digest)
+        workspace.store.delete(subject.digest, "scale")
+        monkeypatch.setattr(sealing, "seal", change)
         assert code(served.submit, workspace, served.model()).endswith("/1")
         monkeypatch.undo()
         # What is submitted again is sealed again; a blob that is no good is not reused.
@@ -175,7 +180,7 @@ def _bad(root: Path) -> dict[str, bytes]:
         ("empty", "model.empty/2"),
         ("truncated", "gate.denied/1"),
         ("text", "runtime.missing/3"),
-        ("safetensors", "runtime.missing/3"),
+        ("safetensors", "scan.not_evaluated/3"),
         ("pickle", "gate.denied/1"),
         ("data", "runtime.missing/3"),
         ("zeros", "runtime.missing/3"),
@@ -277,6 +282,31 @@ def test_a_signature_states_what_was_observed_and_by_whom(home: Any) -> None:
         assert item.signers == (workspace.keys.observer.key_id,)
 
 
+@pytest.mark.parametrize("shards", [False, True])
+def test_a_signature_over_shards_is_observed_on_the_staged_copy(home: Any, shards: bool) -> None:
+    model = home.model()
+    bundle = sign_model(model, home.keys["alice"], shards=shards)
+    model.with_name("scale.onnx.sig").write_bytes(bundle)
+    with home.open() as workspace:
+        assert "origin" not in home.submit(workspace, model).verdict.not_proven
+    other = sign_model(home.model("other.onnx", 3.0), home.keys["alice"], shards=shards)
+    model.with_name("scale.onnx.sig").write_bytes(other)
+    with home.open() as workspace, pytest.raises(VerificationError, match=r"model\.mismatch"):
+        home.submit(workspace, model)
+
+
+def test_a_digest_that_was_only_remembered_proves_no_origin(home: Any) -> None:
+    """A publisher who signs by stale metadata signs other bytes than those that are staged."""
+    model = home.model()
+    stamp = Stamp.of(model.stat())
+    stale = Memory(str(model), {".": Remembered(stamp, Digest.of(b"as it was"))})
+    bundle, found = sign_incrementally(model, home.keys["alice"], stale)
+    assert found.files[0].unchanged_by_metadata
+    model.with_name("scale.onnx.sig").write_bytes(bundle)
+    with home.open() as workspace, pytest.raises(VerificationError, match=r"model\.mismatch"):
+        home.submit(workspace, model)
+
+
 def test_a_strangers_signature_and_statement_count_for_nothing(home: Any) -> None:
     model = home.model()
     model.with_name("scale.onnx.sig").write_bytes(sign_model(model, home.keys["stranger"]))
@@ -288,7 +318,7 @@ def test_a_strangers_signature_and_statement_count_for_nothing(home: Any) -> Non
         admitted = home.submit(workspace, model)
     assert "origin" in admitted.verdict.not_proven
     assert len(home.heard.warnings) == 3
-    assert set(_kinds(home)) == {"scan", "admission"}
+    assert set(_kinds(home)) == {"scan", "admission", "sealing"}
 
 
 def test_a_signature_of_something_else_refuses_the_model(

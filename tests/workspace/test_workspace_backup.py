@@ -86,7 +86,7 @@ def test_what_was_backed_up_comes_back_whole(served: Any, kept: Path) -> None:
             assert (site.layout.root / name).read_bytes() == path.read_bytes(), name
     with again.open() as workspace:
         assert again.submit(workspace, served.model()).verdict.allowed
-        assert "sealed before" in again.heard.told
+        assert "sealed before, as number 1" in again.heard.told
     assert done.ledger_size == len(served.entries())
 
 

@@ -117,7 +117,7 @@ def test_a_refused_wish_leaves_nothing(
 
 
 # Each is a step of making one; all of what came before it must go again.
-STEPS = ["create_keys", "create_kek", "create_pepper", "create_authority", "write_atomic"]
+STEPS = ["create_keys", "make_kek", "create_pepper", "create_authority", "write_atomic"]
 
 
 @pytest.mark.parametrize("step", STEPS)

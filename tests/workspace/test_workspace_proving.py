@@ -182,8 +182,8 @@ def test_entries_are_shown_newest_last_and_without_what_opens_them(
     served: Any, prediction: Callable[..., str]
 ) -> None:
     prediction(served, b"question", b"answer")
-    entries = newest(served.site, 3)
-    assert [entry["kind"] for entry in entries] == ["statement", "statement", "prediction"]
+    entries = newest(served.site, 4)
+    assert [entry["kind"] for entry in entries] == [*["statement"] * 3, "prediction"]
     assert entries[0]["predicate"] == "scan"
     assert entries[0]["subject"] == "scale"
     assert not {"nonce", "in", "out", "period"} & entries[-1].keys()
@@ -273,7 +273,7 @@ def test_a_statement_and_a_key_are_revoked_by_what_names_them(
     with served.open() as workspace:
         assert bob in workspace.evidence.revoked_keys
         live = workspace.evidence.about(subject.digest, "scale", served.clock.now).live
-    assert {item.kind for item in live} == {"scan", "admission"}
+    assert {item.kind for item in live} == {"scan", "sealing", "admission"}
 
 
 # Why

@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepstone.gateway.commitment import entry_key
-from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.keks.file import FileKek
 from keepstone.workspace.operations import perform
 from keepstone.workspace.proving import prove_entry
 from keepstone.workspace.reading import verify_ledger_of
 from keepstone.workspace.secrets import AuditPeriods, _month, _month_end, load_pepper
 
-KEK = KeyEncryptionKey.of(bytes(range(32)))
+KEK = FileKek.of(bytes(range(32)))
 
 
 def _ms(year: int, month: int, day: int = 1) -> int:
@@ -36,7 +36,7 @@ def periods(tmp_path: Path) -> AuditPeriods:
     return AuditPeriods(tmp_path / "periods.json", KEK)
 
 
-def _again(periods: AuditPeriods, kek: KeyEncryptionKey = KEK) -> AuditPeriods:
+def _again(periods: AuditPeriods, kek: FileKek = KEK) -> AuditPeriods:
     return AuditPeriods(periods._path, kek)
 
 
@@ -74,7 +74,7 @@ def test_a_key_opens_under_its_own_name_and_kek_only(
 ) -> None:
     periods.current(NOVEMBER)
     periods.current(_ms(2026, 12))
-    stranger = _again(periods, KeyEncryptionKey.of(bytes(32)))
+    stranger = _again(periods, FileKek.of(bytes(32)))
     assert code(stranger.find, "2026-11") == "seal.wrong_key/1"
     document = json.loads(periods._path.read_bytes())
     one, two = document["periods"]

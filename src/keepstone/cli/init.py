@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from keepstone.cli.options import site_at, workspace_option
+from keepstone.cli.options import KEY, site_at, workspace_option
 from keepstone.cli.output import say
+
+if TYPE_CHECKING:
+    from keepstone.identity.keystores.reference import KeyReference
 
 
 @click.command("init")
@@ -25,8 +29,14 @@ from keepstone.cli.output import say
     help="A host name or address, beyond this machine's loopback, that the local CA may"
     " certify; may be given again.",
 )
+@click.option(
+    "--kek",
+    type=KEY,
+    help="Key-encryption key of the vault: pkcs11:URI or awskms:///KEY."
+    "  [default: a new one, in a file]",
+)
 @workspace_option
-def command(profile: str, hosts: tuple[str, ...], root: Path) -> None:
+def command(profile: str, hosts: tuple[str, ...], kek: KeyReference | None, root: Path) -> None:
     """Make a workspace: keys, policy, ledger, vault and a local certificate authority.
 
     The keys are encrypted when KEEPSTONE_PASSPHRASE is set. `keepstone up` does this too where
@@ -35,7 +45,7 @@ def command(profile: str, hosts: tuple[str, ...], root: Path) -> None:
     from keepstone.workspace.create import create_workspace
 
     site = site_at(root)
-    identity = create_workspace(site, profile=profile, hosts=hosts)
+    identity = create_workspace(site, profile=profile, hosts=hosts, kek=kek)
     say(f"workspace {identity.workspace_id} at {site.layout.root}, profile {profile}", mark="ok")
     say(f"Its policy is {site.layout.policy}: read it, it is short.")
     if site.passphrase is None:

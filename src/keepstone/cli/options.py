@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -10,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
+    from keepstone.identity.keystores.reference import KeyReference, TokenAccess
+    from keepstone.identity.signing import Signatory
     from keepstone.workspace.site import Site
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -42,23 +45,96 @@ def format_option(*formats: str) -> Callable[[F], F]:
     )
 
 
+class KeyType(click.ParamType["KeyReference"]):
+    """A key wherever it is: a path, a `pkcs11:` URI, or `awskms:///KEY`."""
+
+    name = "key"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> KeyReference:
+        from keepstone.identity.keystores.reference import parse_key_reference
+
+        return parse_key_reference(value)
+
+
+KEY = KeyType()
+_PLACES = "a file (PEM, mode 0600), pkcs11:URI, or awskms:///KEY"
+
+
 def signer_option(function: F) -> F:
     """`--as KEY`: the private key of the person or system who signs this."""
     return click.option(
         "--as",
         "key",
         required=True,
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Private key (PEM, mode 0600) of the signer; it is read here and never stored.",
+        type=KEY,
+        help=f"Private key of the signer: {_PLACES}. It is used here and never stored.",
     )(function)
+
+
+def signing_key(reference: KeyReference) -> Signatory:
+    """Open a key to sign with; what unlocks it comes from the environment."""
+    from keepstone.identity.keystores import open_signing_key
+
+    return open_signing_key(reference, passphrase=passphrase(), access=token_access())
+
+
+def token_access() -> TokenAccess:
+    """What opens a PKCS#11 token, as the environment says."""
+    from keepstone.workspace.site import token_access
+
+    return token_access(os.environ)
+
+
+def read_option_file(path: Path, limit: int = 4 << 20) -> bytes:
+    """A file that an option names. Raises InputError `file.unreadable`, `file.too_large`."""
+    from keepstone.errors import InputError
+
+    try:
+        with path.open("rb") as file:
+            data = file.read(limit + 1)
+    except OSError as error:
+        raise InputError("file.unreadable", f"Cannot read {path}: {error.strerror}.") from error
+    if len(data) > limit:
+        raise InputError("file.too_large", f"{path} is larger than {limit} bytes.")
+    return data
+
+
+def incremental_option(function: F) -> F:
+    """`--incremental`: do not read files whose metadata is as it was."""
+    return click.option(
+        "--incremental",
+        is_flag=True,
+        help="Do not read files whose device, inode, size, mtime and ctime are as they were the"
+        " last time. For a look at a large folder; never good enough for a gate or a load.",
+    )(function)
+
+
+def trust_key_option(function: F) -> F:
+    """`--trust-key`, a key's id or a file with the public key, read into the id."""
+    return click.option(
+        "--trust-key",
+        metavar="ID|FILE",
+        callback=_key_id,
+        help="The workspace's gate key: its id, or a file with the public key (PEM). Needed the"
+        " first time a bundle of its workspace is used here; the same key is asked for afterwards.",
+    )(function)
+
+
+def _key_id(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
+    from keepstone.identity.signing import load_public_key
+
+    if value is None or re.fullmatch(r"[0-9a-f]{64}", value):
+        return value
+    return load_public_key(Path(value)).key_id
 
 
 def site_at(root: Path) -> Site:
     """The workspace at `root`, with what the environment says about it."""
-    from keepstone.workspace.layout import Layout
     from keepstone.workspace.site import Site
 
-    return Site(Layout(root.absolute()), outside_folder(), passphrase())
+    return Site.at(root, os.environ)
 
 
 def passphrase() -> bytes | None:
@@ -68,11 +144,7 @@ def passphrase() -> bytes | None:
 
 
 def outside_folder() -> Path:
-    """Where checkpoints are kept outside every workspace.
+    """Where checkpoints are kept outside every workspace, by this process's environment."""
+    from keepstone.workspace.site import outside_folder as find
 
-    KEEPSTONE_OUTSIDE, else the user's state folder (XDG_STATE_HOME, `~/.local/state`).
-    """
-    if chosen := os.environ.get("KEEPSTONE_OUTSIDE"):
-        return Path(chosen)
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(state) / "keepstone" / "checkpoints"
+    return find(os.environ)

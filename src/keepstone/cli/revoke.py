@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from keepstone.cli.options import passphrase, signer_option, site_at, workspace_option
+from keepstone.cli.options import signer_option, signing_key, site_at, workspace_option
 from keepstone.cli.output import say
+
+if TYPE_CHECKING:
+    from keepstone.identity.keystores.reference import KeyReference
 
 
 @click.command("revoke")
@@ -22,14 +26,16 @@ from keepstone.cli.output import say
     help="What TARGET names.",
 )
 @workspace_option
-def command(target: str, key: Path, reason: str, kind: str, root: Path) -> None:
+def command(target: str, key: KeyReference, reason: str, kind: str, root: Path) -> None:
     """Revoke TARGET: a model (name or digest), a statement (entry id or digest) or a key (id).
+
+    A digest is the artifact's, or the SHA-256 of a model that is one file, as `sha256sum` prints
+    it; either is denied also before it was ever seen here.
 
     Serving stops first, then it is recorded. A revoked digest stays denied whatever evidence
     comes later; only `keepstone reinstate`, by another signer, lifts it.
     """
-    from keepstone.identity.signing import load_private_key
     from keepstone.workspace.statements import revoke
 
-    done = revoke(site_at(root), kind, target, load_private_key(key, passphrase()), reason)
+    done = revoke(site_at(root), kind, target, signing_key(key), reason)
     say(f"revoked {done.subject} as entry {done.entry}", mark="ok")

@@ -59,6 +59,18 @@ _UNPROVEN = {
     help="Signed statements, one a line.  [default: MODEL.statements.jsonl if it exists]",
 )
 @click.option(
+    "--contract",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="What the model accepts and returns (JSON), for formats that do not say it; it becomes"
+    " a part of the artifact, and of its digest.",
+)
+@click.option(
+    "--architecture",
+    metavar="MODULE:CLASS",
+    help="Your code that weights (torch, safetensors) are loaded into. Naming it is consent to"
+    " import and run it; it is recorded, and bound in the admission.",
+)
+@click.option(
     "--sample",
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="A request body for the printed curl.  [default: sample.json beside MODEL, else made]",
@@ -83,6 +95,8 @@ def command(
     audit: str | None,
     signature: Path | None,
     statements: Path | None,
+    contract: Path | None,
+    architecture: str | None,
     sample: Path | None,
     ready_file: Path | None,
     unsafe_plain_http: str | None,
@@ -101,7 +115,9 @@ def command(
     from keepstone.workspace.serve import ServeOptions, up
 
     site = site_at(root)
-    submission = Submission.of(model, name=name)
+    submission = replace(
+        Submission.of(model, name=name), contract=contract, architecture=architecture
+    )
     if signature is not None:
         submission = replace(submission, signature=signature)
     if statements is not None:

@@ -11,8 +11,6 @@ Raises InputError: `onnx.malformed`, `onnx.ambiguous`, `onnx.too_large`, `onnx.t
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from keepstone.contract.onnx_model import (
     ExternalTensor,
     OnnxFunction,
@@ -22,6 +20,7 @@ from keepstone.contract.onnx_model import (
 )
 from keepstone.contract.onnx_walk import MODEL, Walk
 from keepstone.contract.schema import ANY, DType, ModelContract, TensorSpec, parse_contract
+from keepstone.contract.settle import settle
 from keepstone.contract.wire import Reader
 from keepstone.errors import InputError
 
@@ -107,19 +106,9 @@ def derive_contract(model: OnnxModel) -> ModelContract:
     text = model.metadata.get(CONTRACT_KEY)
     if text is None:
         return drawn
-    declared = replace(parse_contract(text), source="declared")
-    ranks = {value.name: value.shape is not None for value in (*model.inputs, *model.outputs)}
-    by_name = {spec.name: spec for spec in declared.inputs}
-    if set(by_name) != {spec.name for spec in drawn.inputs}:
-        raise _mismatch("it does not name the inputs of the graph")
-    for spec in drawn.inputs:
-        _check_agrees(by_name[spec.name], spec, ranks[spec.name])
-    outputs = {spec.name: spec for spec in drawn.outputs}
-    for spec in declared.outputs:
-        if spec.name not in outputs:
-            raise _mismatch(f"the graph has no tensor output {spec.name!r}")
-        _check_agrees(spec, outputs[spec.name], ranks[spec.name])
-    return declared
+    values = (*model.inputs, *model.outputs)
+    open_ranks = frozenset(value.name for value in values if value.shape is None)
+    return settle(drawn, parse_contract(text), open_ranks)
 
 
 def _tensor_spec(value: ValueInfo, side: str) -> TensorSpec:
@@ -137,26 +126,4 @@ def _tensor_spec(value: ValueInfo, side: str) -> TensorSpec:
     shape = (None,) if value.shape is None else value.shape
     return TensorSpec(
         value.name, datatype, tuple(d if d is not None and d > 0 else ANY for d in shape)
-    )
-
-
-def _check_agrees(declared: TensorSpec, drawn: TensorSpec, rank_known: bool) -> None:
-    if declared.datatype != drawn.datatype:
-        raise _mismatch(f"{drawn.name!r} is {drawn.datatype}, not {declared.datatype}")
-    if not rank_known:
-        return
-    if len(declared.shape) != len(drawn.shape) or any(
-        fixed not in (ANY, stated)
-        for fixed, stated in zip(drawn.shape, declared.shape, strict=True)
-    ):
-        raise _mismatch(
-            f"{drawn.name!r} has the shape {list(drawn.shape)}, not {list(declared.shape)}"
-        )
-
-
-def _mismatch(why: str) -> InputError:
-    return InputError(
-        "contract.mismatch",
-        f"The contract in the model's metadata does not fit its graph: {why}.",
-        "Export the model again with a contract that matches it.",
     )

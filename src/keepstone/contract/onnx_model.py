@@ -20,6 +20,7 @@ class OnnxLimits:
     max_metadata: int = 4 << 20  # all keys and values together
     max_values: int = 65_536  # inputs and outputs of the main graph
     max_operators: int = 65_536  # distinct (domain, operator) pairs
+    max_external_files: int = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +87,13 @@ class OnnxModel:
     has_training: bool
     metadata: Mapping[str, str]
     unknown_fields: tuple[str, ...]
+    # How far into each external file any tensor says that it reaches; -1 where it says nonsense.
+    external_reach: Mapping[str, int]
+
+    @property
+    def external_files(self) -> frozenset[str]:
+        """Every file that a tensor names for its data."""
+        return frozenset(self.external_reach)
 
     @property
     def node_domains(self) -> frozenset[str]:

@@ -89,6 +89,7 @@ class Walk:
     functions: list[OnnxFunction] = field(default_factory=list)
     external: list[ExternalTensor] = field(default_factory=list)
     external_count: int = 0
+    external_reach: dict[str, int] = field(default_factory=dict)
     place: list[str] = field(default_factory=list)
     level: int = 0
     depth: int = 0
@@ -145,6 +146,7 @@ class Walk:
             functions=tuple(self.functions),
             external_tensors=tuple(self.external),
             external_count=self.external_count,
+            external_reach=self.external_reach,
             depth=self.depth,
             nodes=self.nodes,
             tensors=self.tensors,
@@ -258,6 +260,7 @@ class Walk:
             raise self.reader.error("too_large", "There are more tensors than the limit allows.")
         self.tensor_bytes += item.end - item.start
         name, target, external = "", "", False
+        numbers = {"offset": "0", "length": "0"}
         for part in self.reader.fields(_TENSOR, item.start, item.end):
             if part.number == 8:
                 name = self.name(part)
@@ -266,15 +269,28 @@ class Walk:
                 external = True
                 key, value = self.entry(part, 1 << 16)
                 target = value if key == "location" else target
+                if key in numbers:
+                    numbers[key] = value
             elif part.number == 14 and part.value:
                 # Any value but DEFAULT: readers cut the number to 32 bits before they compare.
                 external = True
         if external:
             self.external_count += 1
+            self.reach(target, numbers)
             if len(self.external) < _EXTERNAL_KEPT:
                 place = ".".join([*self.place, word])
                 self.external.append(ExternalTensor(name, place, target[:256], item.start))
         return name
+
+    def reach(self, target: str, numbers: dict[str, str]) -> None:
+        if len(self.external_reach) >= self.limits.max_external_files:
+            raise self.reader.error("too_large", "The weights lie in too many files.")
+        known = self.external_reach.get(target, 0)
+        # onnx.proto: both are written as decimal texts.
+        if known < 0 or not all(text.isdecimal() and len(text) < 20 for text in numbers.values()):
+            self.external_reach[target] = -1
+        else:
+            self.external_reach[target] = max(known, sum(map(int, numbers.values())))
 
     def sparse(self, item: Field, word: str) -> str:
         """Tally one SparseTensorProto and return the name that its values carry."""

@@ -2,7 +2,8 @@
 
 A contract is *declared* (its author wrote it, with ranges and feature names) or *derived* (read
 off the graph: names, types and shapes, no ranges). It has one canonical byte string and so one
-digest, which an admission binds.
+digest, which an admission binds. Where weights alone say nothing of what computes with them, it
+names that too: the architecture.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ MAX_FEATURES = 65_536
 MAX_NAME = 256
 MAX_DIMENSION = 2**31 - 1
 
+_ARCHITECTURE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*\Z", re.ASCII)
 _DECIMAL = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][-+]?[0-9]+)?\Z")
 
 Bound = float | tuple[float, ...] | None
@@ -190,13 +192,20 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class ModelContract:
-    """Every input and output of a model. `source` says who stated it. Compared by value."""
+    """Every input and output of a model. `source` says who stated it. Compared by value.
+
+    `architecture` is `package.module:Class`, the code that the weights are loaded into, where
+    the format is weights alone; else None.
+    """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     source: Source = "declared"
+    architecture: str | None = None
 
     def __post_init__(self) -> None:
+        if self.architecture is not None:
+            check_architecture(self.architecture)
         if self.source not in ("declared", "derived"):
             raise _bad(f"{self.source!r} is neither declared nor derived.")
         for side, specs in (("input", self.inputs), ("output", self.outputs)):
@@ -212,14 +221,15 @@ class ModelContract:
 
     def to_json(self) -> bytes:
         """The canonical bytes, which the digest covers."""
-        return canonical(
-            {
-                "schema": SCHEMA,
-                "source": self.source,
-                "inputs": [spec.to_dict() for spec in self.inputs],
-                "outputs": [spec.to_dict() for spec in self.outputs],
-            }
-        )
+        plain: dict[str, Any] = {
+            "schema": SCHEMA,
+            "source": self.source,
+            "inputs": [spec.to_dict() for spec in self.inputs],
+            "outputs": [spec.to_dict() for spec in self.outputs],
+        }
+        if self.architecture is not None:
+            plain["architecture"] = self.architecture
+        return canonical(plain)
 
     @property
     def digest(self) -> Digest:
@@ -241,13 +251,22 @@ def parse_contract(data: bytes | str) -> ModelContract:
                 "Upgrade Keepstone.",
             )
         raise _bad(f"The document is not a {SCHEMA}.")
-    _only(plain, {"schema", "source", "inputs", "outputs"})
+    _only(plain, {"schema", "source", "inputs", "outputs", "architecture"})
     source = _text(plain.get("source", "declared"), "source")
+    architecture = plain.get("architecture")
     return ModelContract(
         inputs=tuple(TensorSpec.from_dict(t) for t in _list(plain.get("inputs"), "inputs")),
         outputs=tuple(TensorSpec.from_dict(t) for t in _list(plain.get("outputs"), "outputs")),
         source=cast("Source", source),
+        architecture=None if architecture is None else _text(architecture, "architecture"),
     )
+
+
+def check_architecture(text: str) -> str:
+    """Return `text` if it is `package.module:Class`, else raise InputError `contract.malformed`."""
+    if len(text) > MAX_NAME or not _ARCHITECTURE.match(text):
+        raise _bad(f"{text[:60]!r} is not an architecture: write package.module:Class.")
+    return text
 
 
 def _check_name(name: str, what: str) -> None:

@@ -81,10 +81,15 @@ def _above(path: str) -> set[str]:
 def artifact_digest(files: Iterable[FileDigest]) -> Digest:
     """Return the digest over every path, size and content, independent of listing order.
 
-    Raises InputError: `artifact.empty`, `artifact.duplicate_path`, `path.unsafe`, and
-    `artifact.path_conflict` where one path is a file and a folder of another.
+    Raises InputError: `artifact.empty`, `artifact.duplicate_path`, `path.unsafe`,
+    `artifact.path_conflict` where one path is a file and a folder of another, and
+    `artifact.not_hashed` for anything but a `FileDigest`.
     """
-    ordered = sorted(files)
+    given = tuple(files)
+    # A remembered digest is none of these: only what was hashed has a digest as a whole.
+    if not all(isinstance(file, FileDigest) for file in given):
+        raise InputError("artifact.not_hashed", "An artifact's digest needs every file hashed.")
+    ordered = sorted(given)
     paths = [check_relative_path(file.path) for file in ordered]
     if not ordered:
         raise InputError("artifact.empty", "An artifact needs at least one file.")

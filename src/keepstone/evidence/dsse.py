@@ -19,7 +19,7 @@ from keepstone.core.canonical import canonical, parse_json
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, VerificationError
 from keepstone.evidence.fields import Fields
-from keepstone.identity.signing import SigningKey, VerifyingKey
+from keepstone.identity.signing import Signatory, VerifyingKey
 
 MAX_ENVELOPE = 1 << 20
 MAX_SIGNATURES = 16
@@ -119,14 +119,14 @@ def _signed(fields: Fields) -> Signed:
     return value
 
 
-def sign_envelope(payload_type: str, payload: bytes, key: SigningKey) -> Envelope:
+def sign_envelope(payload_type: str, payload: bytes, key: Signatory) -> Envelope:
     """Sign `payload` as `payload_type` with one key."""
     return Envelope(
         payload_type, payload, (Signed(key.key_id, key.sign(pae(payload_type, payload))),)
     )
 
 
-def add_signature(envelope: Envelope, key: SigningKey) -> Envelope:
+def add_signature(envelope: Envelope, key: Signatory) -> Envelope:
     """Return the envelope with one more signature over the same bytes.
 
     Raises InputError `envelope.malformed` if that key already signed, or past 16 signatures.

@@ -13,18 +13,25 @@ import os
 import stat
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from io import FileIO
+from itertools import chain, islice
 from pathlib import Path
+from typing import TypeVar
 
 from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, check_relative_path
 from keepstone.errors import InputError, OperationalError
 
-_BLOCK = 1 << 20
+BLOCK = 1 << 20
 _MAX_DEPTH = 64
-# Open files waiting for a hashing thread: keeps descriptors and memory flat.
-_WAITING = 16
+# Some more than there are cores: one that waits for the disk leaves its core to another.
+_THREADS = min(32, (os.cpu_count() or 1) + 4)
+# Open files waiting for a hashing thread: keeps descriptors and memory flat, and is enough that
+# one slow file at the head of the line leaves no thread without work.
+_WAITING = 64
 _FILE = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _FOLDER = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_DIRECTORY
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def hash_model(path: Path, left_out: Callable[[str], bool]) -> tuple[FileDigest, ...]:
@@ -34,29 +41,60 @@ def hash_model(path: Path, left_out: Callable[[str], bool]) -> tuple[FileDigest,
     InputError `model.missing`, `model.symlink`, `model.special_file`, `model.too_deep`,
     `path.unsafe`; OperationalError `model.unreadable`.
     """
+    return tuple(sorted(in_threads(open_files(path, left_out), hash_open)))
+
+
+def open_files(
+    path: Path,
+    left_out: Callable[[str], bool] = lambda _: False,
+    known: Callable[[str, os.stat_result], bool] = lambda _, __: False,
+) -> Iterator[tuple[str, int]]:
+    """Each file of a model: its path and an open descriptor, which is the caller's to close.
+
+    A file of which `known(relative path, status)` says yes is passed over unopened. Else as
+    `hash_model`.
+    """
     try:
-        kind = path.lstat().st_mode
+        status = path.lstat()
     except OSError as error:
-        raise _refusal(error, path.name) from error
-    if not stat.S_ISDIR(kind):
-        return (_hash_open(_open(path, _FILE, None, path.name), SINGLE_FILE),)
-    descriptor = _open(path, _FOLDER, None, path.name)
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return tuple(sorted(_hash_all(_walk(descriptor, "", left_out, 0), pool)))
+        raise read_error(error, path.name) from error
+    if stat.S_ISDIR(status.st_mode):
+        yield from _walk(_open(path, _FOLDER, None, path.name), "", left_out, known, 0)
+    elif not (stat.S_ISREG(status.st_mode) and known(SINGLE_FILE, status)):
+        yield SINGLE_FILE, _open(path, _FILE, None, path.name)
 
 
-def _hash_all(files: Iterator[tuple[str, int]], pool: ThreadPoolExecutor) -> Iterator[FileDigest]:
-    waiting: deque[Future[FileDigest]] = deque()
-    for relative, descriptor in files:
-        waiting.append(pool.submit(_hash_open, descriptor, relative))
-        if len(waiting) > _WAITING:
+def in_threads(items: Iterator[Item], work: Callable[[Item], Result]) -> Iterator[Result]:
+    """`work(item)` for each item on every core, in order, with few items waiting."""
+    begun = list(islice(items, 1))
+    try:
+        begun += islice(items, 1)
+    except BaseException:
+        # The first one may hold an open file, which only its work lets go.
+        list(map(work, begun))
+        raise
+    if len(begun) < 2:
+        # One file needs no threads, nor the time to import them.
+        yield from map(work, begun)
+        return
+    from concurrent.futures import Future, ThreadPoolExecutor
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        waiting: deque[Future[Result]] = deque()
+        for item in chain(begun, items):
+            waiting.append(pool.submit(work, item))
+            if len(waiting) > _WAITING:
+                yield waiting.popleft().result()
+        while waiting:
             yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def _walk(
-    folder: int, prefix: str, left_out: Callable[[str], bool], depth: int
+    folder: int,
+    prefix: str,
+    left_out: Callable[[str], bool],
+    known: Callable[[str, os.stat_result], bool],
+    depth: int,
 ) -> Iterator[tuple[str, int]]:
     """Each file under an open folder, which is closed at the end: its path and a descriptor."""
     try:
@@ -66,14 +104,14 @@ def _walk(
             relative = _plain(prefix + name)
             if left_out(relative):
                 continue
-            kind = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
-            if stat.S_ISDIR(kind):
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+            if stat.S_ISDIR(status.st_mode):
                 inner = _open(name, _FOLDER, folder, relative)
-                yield from _walk(inner, relative + "/", left_out, depth + 1)
-            else:
+                yield from _walk(inner, relative + "/", left_out, known, depth + 1)
+            elif not (stat.S_ISREG(status.st_mode) and known(relative, status)):
                 yield relative, _open(name, _FILE, folder, relative)
     except OSError as error:
-        raise _refusal(error, prefix or ".") from error
+        raise read_error(error, prefix or ".") from error
     finally:
         os.close(folder)
 
@@ -90,14 +128,14 @@ def _open(path: Path | str, flags: int, folder: int | None, shown: str) -> int:
     try:
         descriptor = os.open(path, flags, dir_fd=folder)
     except OSError as error:
-        raise _refusal(error, shown) from error
+        raise read_error(error, shown) from error
     if flags == _FILE and not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise InputError("model.special_file", f"{shown!r} is neither a regular file nor a folder.")
     return descriptor
 
 
-def _refusal(error: OSError, shown: str) -> InputError | OperationalError:
+def read_error(error: OSError, shown: str) -> InputError | OperationalError:
     # ELOOP is what O_NOFOLLOW says to a link, ENOTDIR what it says where a folder was asked for.
     if error.errno in (errno.ELOOP, errno.ENOTDIR):
         return InputError(
@@ -112,17 +150,23 @@ def _refusal(error: OSError, shown: str) -> InputError | OperationalError:
     return OperationalError("model.unreadable", f"Cannot read {shown!r}: {error.strerror}.")
 
 
-def _hash_open(descriptor: int, relative: str) -> FileDigest:
-    """Hash and close an open file. The size is what was read, so it fits the digest."""
+def hash_open(opened: tuple[str, int]) -> FileDigest:
+    """Hash and close an open file, given as `open_files` gives it."""
+    relative, descriptor = opened
+    with FileIO(descriptor) as file:
+        return hash_file(file, relative)
+
+
+def hash_file(file: FileIO, relative: str) -> FileDigest:
+    """Hash an open file from where it stands. The size is what was read, so it fits the digest."""
     state = hashlib.sha256()
-    block = bytearray(_BLOCK)
+    block = bytearray(BLOCK)
     view = memoryview(block)
     size = 0
-    with open(descriptor, "rb", buffering=0) as file:
-        try:
-            while count := file.readinto(block):
-                state.update(view[:count])
-                size += count
-        except OSError as error:
-            raise _refusal(error, relative) from error
+    try:
+        while count := file.readinto(block):
+            state.update(view[:count])
+            size += count
+    except OSError as error:
+        raise read_error(error, relative) from error
     return FileDigest(relative, size, Digest(state.hexdigest()))

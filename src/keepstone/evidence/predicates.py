@@ -185,6 +185,25 @@ class Approval:
         return cls(made, fields.line("reason"), endpoint)
 
 
+@dataclass(frozen=True, slots=True)
+class Sealing:
+    """An observer says: this artifact went into the vault as this sealing under its name.
+
+    Sealings under one name are numbered from 1. Only the newest of an artifact is loaded.
+    """
+
+    kind: ClassVar[str] = "sealing"
+    made: Made
+    version: int
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.made.to_dict() | {"version": self.version}
+
+    @classmethod
+    def read(cls, made: Made, fields: Fields) -> Self:
+        return cls(made, fields.integer("version", low=1))
+
+
 TARGETS = frozenset({"artifact", "statement", "key"})
 
 
@@ -306,12 +325,17 @@ class Admission:
         )
 
 
-Predicate = Training | Scan | Signature | Approval | Revocation | Reinstatement | Admission
+Predicate = (
+    Training | Scan | Signature | Approval | Sealing | Revocation | Reinstatement | Admission
+)
 
 KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
     {
         cls.kind: cls
-        for cls in (Training, Scan, Signature, Approval, Revocation, Reinstatement, Admission)
+        for cls in (
+            *(Training, Scan, Signature, Approval, Sealing),
+            *(Revocation, Reinstatement, Admission),
+        )
     }
 )
 
@@ -364,6 +388,7 @@ __all__ = [
     "Reinstatement",
     "Revocation",
     "Scan",
+    "Sealing",
     "Signature",
     "Target",
     "Tool",

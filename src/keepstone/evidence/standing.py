@@ -8,9 +8,11 @@ The rules, which `docs/explain/evidence.md` explains:
 2. A revoked key ends every other statement it signed, whenever that was made or logged.
 3. A revoked statement ends by its payload, so signing it again or wrapping it anew is no way
    back, and with it ends whatever names it, through any number of steps.
-4. A revoked artifact is a standing denial. It is lifted only by a later reinstatement that
-   names that revocation, by a signer with the right `state.reinstatement` who did not sign the
-   revocation - neither by key nor by name - and for as long as that reinstatement holds.
+4. A revoked artifact is a standing denial, and so is one whose only file has the revoked
+   SHA-256: what people compute with `sha256sum` must not miss. It is lifted only by a later
+   reinstatement that names that revocation, by a signer with the right `state.reinstatement`
+   who did not sign the revocation - neither by key nor by name - and for as long as that
+   reinstatement holds.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from keepstone.core.digest import Digest
-from keepstone.evidence.predicates import Reinstatement, Revocation, rests_on
+from keepstone.evidence.predicates import Reinstatement, Revocation, Scan, rests_on
 from keepstone.evidence.verified import (
     Rights,
     Signers,
@@ -80,6 +82,7 @@ class Standing:
         self._reinstatements = [
             item for item in self.statements if isinstance(item.predicate, Reinstatement)
         ]
+        self._file_of, self._artifacts_of = self._single_files()
         self.revoked_keys: dict[str, VerifiedStatement] = {}
         self._revoked: dict[Digest, VerifiedStatement] = {}
         self._denials: dict[Digest, list[tuple[VerifiedStatement, Revocation]]] = {}
@@ -88,6 +91,18 @@ class Standing:
         self._apply_revocations()
         self._mentions = self._who_rests_on_what()
         self._ended = self._end_for_good()
+
+    def _single_files(self) -> tuple[dict[Digest, Digest], dict[Digest, set[Digest]]]:
+        """Which artifacts are one file and which file that is, as who scanned them saw it."""
+        file_of: dict[Digest, Digest] = {}
+        artifacts_of: dict[Digest, set[Digest]] = defaultdict(set)
+        for item in self.statements:
+            file = item.statement.file_sha256
+            seen = isinstance(item.predicate, Scan) and with_right(item, self._rights)
+            if file is not None and seen:
+                file_of[item.subject.digest] = file
+                artifacts_of[file].add(item.subject.digest)
+        return file_of, artifacts_of
 
     def name_of(self, digest: Digest) -> Digest:
         """The payload digest of the statement that `digest` names, or `digest` itself."""
@@ -173,7 +188,8 @@ class Standing:
         """What has ended, by payload digest, with all that rests on artifacts denied now."""
         denied = {
             digest: Ended(Why.INPUT_ENDED, "The artifact is revoked.")
-            for digest in self._denials
+            for named in self._denials
+            for digest in (named, *self._artifacts_of.get(named, ()))
             if digest in self._mentions and self.denied(digest, now) is not None
         }
         return self._spread(denied, self._ended) if denied else self._ended
@@ -224,8 +240,16 @@ class Standing:
         """Every revocation of this artifact that counts, oldest first, lifted or not."""
         return tuple(
             Denial(item, revocation, self._lifted_by(item, now))
-            for item, revocation in self._denials.get(digest, ())
+            for item, revocation in self._revocations_of(digest)
         )
+
+    def _revocations_of(self, digest: Digest) -> list[tuple[VerifiedStatement, Revocation]]:
+        """Those that name the artifact, and those that name its one file."""
+        found = list(self._denials.get(digest, ()))
+        file = self._file_of.get(digest)
+        if file is not None and file in self._denials:
+            found = sorted((*found, *self._denials[file]), key=lambda pair: pair[0].place)
+        return found
 
     def denied(self, digest: Digest, now: int) -> Denial | None:
         """The newest revocation of this artifact that nothing lifts at `now`."""
@@ -244,7 +268,7 @@ class Standing:
         """Why the reinstatement `item` lifts no revocation of its subject, or None if it does."""
         reasons = [
             self._cannot_lift(item, revocation)
-            for revocation, _ in self._denials.get(item.subject.digest, ())
+            for revocation, _ in self._revocations_of(item.subject.digest)
         ]
         if None in reasons:
             return None

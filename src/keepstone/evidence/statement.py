@@ -17,11 +17,11 @@ from keepstone.core.subject import Subject
 from keepstone.errors import InputError
 from keepstone.evidence.dsse import Envelope, sign_envelope
 from keepstone.evidence.fields import MALFORMED, Fields
+from keepstone.evidence.intoto import PAYLOAD_TYPE as PAYLOAD_TYPE
+from keepstone.evidence.intoto import STATEMENT_TYPE as STATEMENT_TYPE
 from keepstone.evidence.predicates import Predicate, Revocation, parse_predicate, type_of
-from keepstone.identity.signing import SigningKey
+from keepstone.identity.signing import Signatory
 
-STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
-PAYLOAD_TYPE = "application/vnd.in-toto+json"
 ARTIFACT = "keepstoneArtifact"
 MAX_STATEMENT = 48 * 1024
 
@@ -99,7 +99,7 @@ def _check_about(subject: Subject, predicate: Predicate) -> None:
 
 
 def make_statement(
-    subject: Subject, predicate: Predicate, key: SigningKey, *, file_sha256: Digest | None = None
+    subject: Subject, predicate: Predicate, key: Signatory, *, file_sha256: Digest | None = None
 ) -> Envelope:
     """State `predicate` about `subject`, signed by `key`. Raises InputError as `to_bytes`."""
     payload = Statement(subject, predicate, file_sha256).to_bytes()

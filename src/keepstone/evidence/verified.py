@@ -177,7 +177,9 @@ def read_entry(
     """Read one statement entry of the ledger; never raises for what it holds.
 
     What cannot be parsed is unreadable, and so is what a known signer signed but this build
-    does not understand, or a revocation whose signature is broken: each may be a denial.
+    does not understand, or a revocation that cannot be verified: each may be a denial. Nobody
+    unknown gets a statement into a ledger, so a revocation by an unknown signer is by one that
+    the policy no longer names.
     """
     try:
         entry = parse_statement_entry(body)
@@ -191,8 +193,11 @@ def read_entry(
     except VerificationError as error:
         unknown = error.code == "signature.unknown_key"
         claimed = _claimed(envelope)
-        if not unknown and (claimed is None or isinstance(claimed.predicate, Revocation)):
+        if claimed is None and not unknown:
             return Unreadable(index, error.code, error.cause)
+        if claimed is not None and isinstance(claimed.predicate, Revocation):
+            cause = "It is a revocation, and the policy does not name its signer."
+            return Unreadable(index, error.code, cause if unknown else error.cause)
         return Refused(
             envelope.digest,
             Why.UNKNOWN_SIGNER if unknown else Why.SIGNATURE_INVALID,

@@ -93,6 +93,11 @@ class EvidenceBase:
         return self._standing.statements
 
     @property
+    def verified(self) -> tuple[VerifiedStatement, ...]:
+        """As `statements`, and every copy of one that adds nothing."""
+        return tuple(item for item in self._found if isinstance(item, VerifiedStatement))
+
+    @property
     def unreadable(self) -> tuple[Unreadable, ...]:
         """The entries that could not be understood: while there is one, nothing is admitted."""
         return tuple(item for item in self._found if isinstance(item, Unreadable))
@@ -117,7 +122,7 @@ class EvidenceBase:
 
     def denied(self, digest: Digest, now: int) -> Denial | None:
         """The newest standing revocation of this artifact. Raises `evidence.unreadable`."""
-        self._require_readable()
+        self.require_readable()
         return self._standing.denied(digest, now)
 
     def ended(self, digest: Digest, now: int) -> Refused | None:
@@ -126,7 +131,7 @@ class EvidenceBase:
         Raises OperationalError `evidence.unreadable`, and `evidence.unknown_statement` for a
         statement that is not in the ledger: not knowing it never reads as holding.
         """
-        self._require_readable()
+        self.require_readable()
         item = self.statement(digest)
         if item is None:
             raise OperationalError(
@@ -142,7 +147,7 @@ class EvidenceBase:
         Denials go by digest alone: a new name shakes nothing off. Raises OperationalError
         `evidence.unreadable` if any statement entry cannot be understood.
         """
-        self._require_readable()
+        self.require_readable()
         live: list[VerifiedStatement] = []
         refused = [item for item in self._unverified() if _is_about(item, digest)]
         gone = self._standing.ended_at(now)
@@ -191,14 +196,16 @@ class EvidenceBase:
             if item.place in reasons
         ]
 
-    def _require_readable(self) -> None:
+    def require_readable(self) -> None:
+        """Return if every entry could be understood, else raise `evidence.unreadable`."""
         if self.unreadable:
             first = self.unreadable[0]
             raise OperationalError(
                 "evidence.unreadable",
-                f"Statement entry {first.entry_index} cannot be read ({first.code}), "
-                "and it may be a revocation.",
-                "Run `keepstone ledger verify`; upgrade Keepstone if a newer one wrote it.",
+                f"Statement entry {first.entry_index} cannot be read, and it may be a revocation "
+                f"({first.code}: {first.cause})",
+                "Run `keepstone ledger verify`; upgrade Keepstone if a newer one wrote it; name "
+                "the signer in the policy again if it was taken out.",
             )
 
 

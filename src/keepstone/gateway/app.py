@@ -185,6 +185,8 @@ class Gateway:
                 durable = audit.durable(pending)
                 if durable is not None:
                     await durable
+            else:
+                await audit.leave()
         except OperationalError:
             return await self._refuse(exchange, PROBLEMS["audit.unavailable"])
         self.metrics.served(endpoint.name, (perf_counter_ns() - exchange.started) // 1000)

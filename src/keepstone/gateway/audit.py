@@ -3,6 +3,7 @@
 strict  no answer to a verified principal leaves before its entry is durable.
 group   an answer may leave before, while at most 1,000 entries are outstanding and the oldest
         of them for at most 10 ms; beyond that, requests wait a moment and are then refused.
+        Answers that are ready while more requests come in leave together.
 
 A refusal of a principal that got past its own limit is an entry like a prediction's. All other
 refusals are counted (see refusals.py) and never wait for the disk. Only this file knows what an
@@ -65,13 +66,15 @@ class AuditLog(Protocol):
 @dataclass(frozen=True, slots=True)
 class AuditOptions:
     """`max_wait_s` bounds how long an answer waits for its entry, `patience_s` how long a request
-    in group mode waits for room in the backlog before it is refused, and `gather_s` how long an
-    entry in group mode waits for others to share its commit."""
+    in group mode waits for room in the backlog before it is refused, `gather_s` how long an entry
+    in group mode waits for others to share its commit, and `together_s` how long an answer does
+    to leave with others."""
 
     mode: Mode = "strict"
     max_outstanding: int = 1000
     max_age_s: float = 0.010
-    gather_s: float = 0.008
+    gather_s: float = 0.006
+    together_s: float = 0.001
     patience_s: float = 0.25
     max_wait_s: float = 5.0
 
@@ -120,6 +123,8 @@ class AuditTrail:
         self._error: KeepstoneError | None = None
         self._waiters: deque[tuple[int, float, asyncio.Future[None]]] = deque()
         self._room: asyncio.Future[None] | None = None
+        self._leaving: asyncio.Future[None] | None = None
+        self._came = 0
         # When each outstanding entry was appended, to the millisecond, oldest first.
         self._marks: deque[tuple[int, float]] = deque()
 
@@ -243,6 +248,29 @@ class AuditTrail:
                 self._loop.call_later(self.options.patience_s, _settle, room)
             await room
         return True
+
+    def leave(self) -> asyncio.Future[None]:
+        """What an answer that does not wait for the disk awaits before it leaves.
+
+        Answers sent one by one wake their clients one by one, and each of those comes back
+        alone: that costs both sides more than a prediction does. So answers leave together, as
+        soon as a turn of the loop brings no further one; a lone one leaves in the next turn.
+        """
+        self._came += 1
+        if self._leaving is None:
+            assert self._loop is not None
+            self._leaving = self._loop.create_future()
+            self._loop.call_soon(self._let_go, self._came, monotonic() + self.options.together_s)
+        return self._leaving
+
+    def _let_go(self, came: int, latest: float) -> None:
+        assert self._loop is not None
+        if self._came > came and monotonic() < latest:
+            self._loop.call_soon(self._let_go, self._came, latest)
+            return
+        leaving, self._leaving = self._leaving, None
+        if leaving is not None:
+            _settle(leaving)
 
     @property
     def outstanding(self) -> int:

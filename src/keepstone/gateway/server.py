@@ -14,6 +14,7 @@ import os
 import signal
 import socket
 import ssl
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,8 @@ from keepstone.gateway.connections import ConnectionLimits, Connections
 from keepstone.gateway.http import HttpConnection
 
 BACKLOG = 512
+# How long a thread may keep the interpreter from another that asks for it, in seconds.
+SWITCH_S = 0.0005
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -217,6 +220,9 @@ class Server(uvicorn.Server):
         # What was loaded by now stays: collecting it over and over would cost each request.
         gc.collect()
         gc.freeze()
+        # The thread that commits holds the interpreter for moments only, but waits for it this
+        # long each time, and every answer or the next commit waits for that thread.
+        sys.setswitchinterval(SWITCH_S)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self.serve())
 

@@ -1,5 +1,8 @@
 """Signing keys: EC P-256 for statements and models, Ed25519 for checkpoints and tokens.
 
+`Signatory` is whatever can sign; a `SigningKey` is one whose private half is here, and
+`keystores` has those whose private half is somewhere else.
+
 A key's id is the SHA-256 of its public key in SubjectPublicKeyInfo DER, so an id can be
 recomputed by anyone who has the public key. A private key file is refused unless only its
 owner can read it.
@@ -13,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
@@ -29,6 +33,11 @@ class Algorithm(StrEnum):
     P384 = "ecdsa-p384-sha384"
     P521 = "ecdsa-p521-sha512"
     ED25519 = "ed25519"
+
+    @property
+    def hash_name(self) -> str:
+        """What an EC signature hashes its message with: `sha256`, `sha384` or `sha512`."""
+        return self.value.rpartition("-")[2]
 
 
 _CURVES: dict[str, tuple[Algorithm, hashes.HashAlgorithm]] = {
@@ -93,6 +102,20 @@ class VerifyingKey:
             raise VerificationError(
                 "signature.invalid", f"The signature is not by key {self.key_id[:16]}."
             ) from error
+
+
+class Signatory(Protocol):
+    """Whatever can sign: a key in a file, in a token, or in a key management service."""
+
+    @property
+    def verifying(self) -> VerifyingKey: ...
+
+    @property
+    def key_id(self) -> str: ...
+
+    def sign(self, message: bytes) -> bytes:
+        """The signature over `message`, as `VerifyingKey.verify` takes it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

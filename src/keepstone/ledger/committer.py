@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from time import monotonic
 
 from keepstone.errors import KeepstoneError, OperationalError
-from keepstone.ledger.entry import INDEXED, EntryHead, EntryId, read_head
+from keepstone.ledger.entry import INDEXED, EntryHead, entry_id, read_head
 from keepstone.ledger.rows import write_error
 from keepstone.ledger.sqlite import Batch, SqliteStore
 from keepstone.ledger.tiles import Tail
@@ -47,7 +47,7 @@ class Pending:
 
     @property
     def entry_id(self) -> str:
-        return str(EntryId.of(self.index, self.leaf))
+        return entry_id(self.index, self.leaf)
 
     @property
     def durable(self) -> bool:

@@ -92,6 +92,11 @@ def parse_entry(body: bytes) -> dict[str, Any]:
     return value
 
 
+def entry_id(index: int, leaf: bytes) -> str:
+    """The text of an entry's id, from its index and its leaf hash."""
+    return f"ks-{index}-{leaf[:8].hex()}"
+
+
 @dataclass(frozen=True, slots=True)
 class EntryId:
     """`ks-<index>-<first 16 hex digits of the leaf hash>`: where an entry is, and which it is."""

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from keepstone.core.digest import Digest
+from keepstone.evidence.signedby import ByKey, Expected
 from keepstone.identity.principal import Grant, Principal
 from keepstone.identity.signing import VerifyingKey
+from keepstone.policy.certified import CertifiedSigner
 
 SCHEMA = "keepstone.policy/v1"
 PROFILES = ("local", "production")
@@ -35,11 +37,31 @@ PUBLISHER = "publisher"
 
 @dataclass(frozen=True, slots=True)
 class PolicySigner:
-    """A key whose statements count, and the roles that say for what. One name, one person."""
+    """Whose statements count, and the roles that say for what. One name, one person.
+
+    Either a key, whose holder may sign models and statements, or an identity that an authority
+    certifies, whose holder signs models.
+    """
 
     name: str
     roles: frozenset[str]
-    key: VerifyingKey
+    key: VerifyingKey | None
+    certified: CertifiedSigner | None = None
+
+    @property
+    def signer_id(self) -> str:
+        """The key's id, or that of the certified identity: what revocations name."""
+        if self.key is not None:
+            return self.key.key_id
+        assert self.certified is not None
+        return self.certified.signer_id
+
+    def expected(self, now: int) -> Expected:
+        """What a model signature of theirs must show at `now` (ms)."""
+        if self.key is not None:
+            return ByKey(self.key)
+        assert self.certified is not None
+        return self.certified.expected(now)
 
 
 @dataclass(frozen=True, slots=True)

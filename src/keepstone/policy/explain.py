@@ -107,12 +107,17 @@ def warnings(policy: Policy) -> tuple[str, ...]:
 
 def _unfulfillable(policy: Policy) -> Iterable[str]:
     held: dict[str, set[str]] = {role: set() for role in policy.roles}
+    # A certified signer signs models and states nothing.
+    stating: dict[str, set[str]] = {role: set() for role in policy.roles}
     for signer in policy.signers:
         for role in signer.roles:
             held[role].add(signer.name)
-    held.setdefault("observer", set()).add("observer")
+            if signer.key is not None:
+                stating[role].add(signer.name)
+    for by_role in (held, stating):
+        by_role.setdefault("observer", set()).add("observer")
     for asked in policy.requirements:
-        have = len(held[asked.role])
+        have = len((held if asked.evidence == "signature" else stating)[asked.role])
         if have < asked.count:
             yield (
                 f"require.{asked.id} needs {asked.count} with the role {asked.role} and the policy "
@@ -120,13 +125,14 @@ def _unfulfillable(policy: Policy) -> Iterable[str]:
             )
     if policy.admission.origin_must_be_proven and not held.get("publisher"):
         yield "The origin must be proven and no signer is a publisher: nothing can be admitted."
-    if not any("state.revocation" in policy.roles[role] for role, who in held.items() if who):
+    if not any("state.revocation" in policy.roles[role] for role, who in stating.items() if who):
         yield "No signer may revoke: add one with a role that has state.revocation."
 
 
 def _unused(policy: Policy) -> Iterable[str]:
+    asked = {requirement.role for requirement in policy.requirements}
     for signer in policy.signers:
-        if not any(policy.roles[role] for role in signer.roles):
+        if not any(policy.roles[role] or role in asked for role in signer.roles):
             yield f"The signer {signer.name} holds no role that grants anything."
     if not policy.methods:
         yield "No method of authentication is allowed: every request is refused."

@@ -12,6 +12,9 @@ from keepstone.errors import InputError
 
 _DURATION = re.compile(r"([1-9][0-9]{0,5})(s|m|h|d)\Z")
 _UNIT_MS = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+# No quote and no backslash: it is written into the file as it is. Nothing that turns text around.
+_ODD = r"\x00-\x1f\"\\\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+_LINE = re.compile(rf"[^ {_ODD}][^{_ODD}]{{0,1023}}\Z")
 MAX_ITEMS = 256
 
 
@@ -58,6 +61,13 @@ class Table:
         value = self.raw(key)
         if not isinstance(value, str):
             raise self.fault(f"`{key}` is not a string")
+        return value
+
+    def line(self, key: str) -> str:
+        """One line that is not empty, and that a TOML string holds as it is."""
+        value = self.string(key)
+        if not _LINE.match(value):
+            raise self.fault(f"`{key}` is empty, too long, or holds what is no plain text")
         return value
 
     def name(self, key: str) -> str:

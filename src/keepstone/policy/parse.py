@@ -16,6 +16,7 @@ from keepstone.core.digest import Digest
 from keepstone.errors import InputError
 from keepstone.identity.principal import Grant, check_principal_id
 from keepstone.identity.signing import VerifyingKey, parse_public_pem
+from keepstone.policy.certified import CertifiedSigner, read_authority, read_issuer, to_toml
 from keepstone.policy.document import (
     ACTIONS,
     EVIDENCE,
@@ -95,17 +96,24 @@ def parse_policy(data: bytes) -> Policy:
     return policy
 
 
-def add_signer(data: bytes, name: str, roles: tuple[str, ...], key: VerifyingKey) -> bytes:
+def add_signer(
+    data: bytes, name: str, roles: tuple[str, ...], who: VerifyingKey | CertifiedSigner
+) -> bytes:
     """Return the policy file with one more signer at its end, read back to be sure.
 
     Raises as `parse_policy`, and so refuses a role or key that cannot be.
     """
     listed = ", ".join(f'"{role}"' for role in roles)
-    pem = key.pem.decode("ascii").strip()
-    block = f'\n[[signers]]\nname = "{name}"\nroles = [{listed}]\npublic_key = """\n{pem}\n"""\n'
+    if isinstance(who, VerifyingKey):
+        wanted = PolicySigner(name, frozenset(roles), who)
+        told = f'public_key = """\n{who.pem.decode("ascii").strip()}\n"""\n'
+    else:
+        wanted = PolicySigner(name, frozenset(roles), None, who)
+        told = to_toml(who)
+    block = f'\n[[signers]]\nname = "{name}"\nroles = [{listed}]\n{told}'
     result = data.rstrip() + b"\n" + block.encode("utf-8", "replace")
     added = parse_policy(result).signers[-1]
-    if (added.name, added.roles, added.key) != (name, frozenset(roles), key):
+    if (added.name, added.roles, added.signer_id) != (name, wanted.roles, wanted.signer_id):
         raise InputError("policy.invalid", "The signer's name or roles cannot be written down.")
     return result
 
@@ -153,8 +161,14 @@ def _known(table: Table, role: str, roles: Mapping[str, frozenset[str]]) -> str:
 def _signers(top: Table, roles: Mapping[str, frozenset[str]]) -> tuple[PolicySigner, ...]:
     signers = [_signer(table, roles) for table in top.tables("signers")]
     # One key under two names would let one person count as two.
-    if len({signer.key.key_id for signer in signers}) != len(signers):
-        raise top.fault("two [[signers]] have the same public key")
+    if len({signer.signer_id for signer in signers}) != len(signers):
+        raise top.fault("two [[signers]] have the same public key, or the same certificate")
+    people: dict[tuple[str, str], str] = {}
+    for signer in signers:
+        if signer.certified is not None:
+            name = people.setdefault(signer.certified.who, signer.name)
+            if name != signer.name:
+                raise top.fault(f"{name} and {signer.name} are the same certified identity")
     return tuple(signers)
 
 
@@ -165,13 +179,28 @@ def _signer(table: Table, roles: Mapping[str, frozenset[str]]) -> PolicySigner:
     held = frozenset(_known(table, role, roles) for role in table.names("roles"))
     if OBSERVER in held:
         raise table.fault("the role `observer` is kept for the workspace's own key")
-    pem = table.string("public_key")
-    table.done()
+    given = [one for one in ("public_key", "certificate", "keyless") if table.has(one)]
+    if len(given) > 1:
+        raise table.fault(f"{name} has both `{given[0]}` and `{given[1]}`", "Make them two.")
     try:
-        key = parse_public_pem(pem.encode("utf-8"))
+        signer = _known_by(table, name, held)
     except InputError as error:
-        raise table.fault(f"the public key of {name} cannot be used: {error.cause}") from error
-    return PolicySigner(name, held, key)
+        if error.code == "policy.invalid":
+            raise
+        what = "public key" if not given or given == ["public_key"] else "certificate"
+        raise table.fault(f"the {what} of {name} cannot be used: {error.cause}") from error
+    table.done()
+    return signer
+
+
+def _known_by(table: Table, name: str, roles: frozenset[str]) -> PolicySigner:
+    """The signer by what names them: a key, an authority's certificate, or an issuer."""
+    if table.has("certificate"):
+        return PolicySigner(name, roles, None, read_authority(table.table("certificate")))
+    if table.has("keyless"):
+        return PolicySigner(name, roles, None, read_issuer(table.table("keyless")))
+    key = parse_public_pem(table.string("public_key").encode("utf-8"))
+    return PolicySigner(name, roles, key)
 
 
 def _binding(table: Table, roles: Mapping[str, frozenset[str]]) -> Binding:
@@ -273,8 +302,11 @@ def _check_profile(policy: Policy) -> None:
     asked = {requirement.evidence for requirement in policy.requirements}
     missing = [f"[[require]] evidence = {kind!r}" for kind in EVIDENCE if kind not in asked]
     approvals = [one for one in policy.requirements if one.evidence == "approval"]
-    if approvals and not any(PUBLISHER in one.distinct_from for one in approvals):
-        missing.append("distinct_from = ['publisher'] for the approval")
+    # Whoever made it, by whatever role the policy knows its makers.
+    makers = {one.role for one in policy.requirements if one.evidence in ("signature", "training")}
+    makers |= {PUBLISHER}
+    if approvals and not any(makers <= set(one.distinct_from) for one in approvals):
+        missing.append(f"distinct_from = {sorted(makers)} for the approval")
     if not policy.admission.origin_must_be_proven:
         missing.append("origin = 'proven' under [admission]")
     if missing:

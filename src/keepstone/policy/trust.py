@@ -17,12 +17,17 @@ _NOBODY: frozenset[str] = frozenset()
 @dataclass(frozen=True, slots=True)
 class Trust:
     """Signers, their roles and their rights, all by key id. `signers` and `rights` are what
-    `EvidenceBase.build` takes."""
+    `EvidenceBase.build` takes.
+
+    `names` and `roles` know the certified signers too, by their ids; `signers` does not, for
+    they sign no statements.
+    """
 
     policy: Policy
     signers: Mapping[str, Signer]
     roles: Mapping[str, frozenset[str]]
     rights: Mapping[str, frozenset[str]]
+    names: Mapping[str, str]
 
     @classmethod
     def of(cls, policy: Policy, *, observer: VerifyingKey, gate: VerifyingKey) -> Trust:
@@ -31,8 +36,9 @@ class Trust:
         Raises InputError `policy.invalid` when the policy lists a key of the workspace: whoever
         can run the endpoint could then approve in somebody's name.
         """
-        held = {signer.key.key_id: signer.roles for signer in policy.signers}
-        named = {signer.key.key_id: (signer.name, signer.key) for signer in policy.signers}
+        held = {signer.signer_id: signer.roles for signer in policy.signers}
+        names = {signer.signer_id: signer.name for signer in policy.signers}
+        keys = {one.key.key_id: one.key for one in policy.signers if one.key is not None}
         if observer.key_id in held or gate.key_id in held or observer == gate:
             raise InputError(
                 "policy.invalid",
@@ -40,23 +46,31 @@ class Trust:
                 "Give each signer a key of its own, kept outside the workspace.",
             )
         held |= {observer.key_id: frozenset({OBSERVER}), gate.key_id: frozenset({GATE})}
-        named |= {observer.key_id: (OBSERVER, observer), gate.key_id: (GATE, gate)}
+        names |= {observer.key_id: OBSERVER, gate.key_id: GATE}
+        keys |= {observer.key_id: observer, gate.key_id: gate}
         rights = {
-            key_id: frozenset().union(*(policy.roles.get(role, _NOBODY) for role in roles)) & RIGHTS
-            for key_id, roles in held.items()
+            key_id: frozenset().union(*(policy.roles.get(role, _NOBODY) for role in held[key_id]))
+            & RIGHTS
+            for key_id in keys
         }
+        # What only the workspace itself does, no file can grant or withhold.
+        rights[observer.key_id] |= {"state.sealing"}
         rights[gate.key_id] = frozenset({"state.admission"})
         signers = {
-            key_id: Signer(name, "+".join(sorted(held[key_id])), key)
-            for key_id, (name, key) in named.items()
+            key_id: Signer(names[key_id], "+".join(sorted(held[key_id])), key)
+            for key_id, key in keys.items()
         }
         return cls(
-            policy, MappingProxyType(signers), MappingProxyType(held), MappingProxyType(rights)
+            policy,
+            MappingProxyType(signers),
+            MappingProxyType(held),
+            MappingProxyType(rights),
+            MappingProxyType(names),
         )
 
     def has_role(self, key_id: str, role: str) -> bool:
         return role in self.roles.get(key_id, _NOBODY)
 
     def person(self, key_id: str) -> str:
-        """The name behind a known key: two keys of one name are one person."""
-        return self.signers[key_id].name
+        """The name behind a known id: two keys of one name are one person."""
+        return self.names[key_id]

@@ -7,12 +7,17 @@ import re
 from keepstone.contract.onnx import resembles_onnx
 from keepstone.scan.allowance import Allowance
 from keepstone.scan.archive.zipdir import read_zip
+from keepstone.scan.contract import resembles_contract
 from keepstone.scan.pickle.opcodes import resembles_pickle
+from keepstone.scan.tensorflow.schema import identify_graph
 
 UNKNOWN = "unknown"
 EMPTY = "empty"
 # A zip archive is called by what its members make of it.
 ZIPS = ("zip", "torch", "pt2", "keras", "npz")
+
+# What Keras writes beside an archive's configuration.
+_BESIDE_CONFIG = frozenset({"metadata.json", "model.weights.h5", "model.weights.npz"})
 
 # Formats that say what they are at a fixed place: (offset, bytes, name).
 _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
@@ -51,8 +56,8 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     if not data:
         return EMPTY
     head = bytes(data[:_HEAD])
-    # Before the mark of a pickle, which a length may look like; nothing goes on behind it then.
-    if _is_safetensors(head, len(data)):
+    # First, since its length may spell the mark of a pickle or of a compressed stream.
+    if _is_safetensors(head, data):
         return "safetensors"
     if head[:1] == b"\x80" and len(head) > 1 and head[1] <= 5:
         return "pickle"
@@ -64,7 +69,11 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     # RFC 1950 2.2: deflate with a window of 32 KiB, and a check over the two bytes.
     if head[:1] == b"\x78" and len(head) > 1 and int.from_bytes(head[:2], "big") % 31 == 0:
         return "zlib"
+    if resembles_contract(data):
+        return "contract"
     # Those without a signature come last, the strictest first.
+    if kind := identify_graph(data):
+        return kind
     if resembles_onnx(head):
         return "onnx"
     if resembles_pickle(data, allowance or Allowance()):
@@ -72,9 +81,20 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     return UNKNOWN
 
 
-def _is_safetensors(head: bytes, size: int) -> bool:
+_OBJECT = re.compile(rb"\{[ \t\r\n]*[\"}]")
+_SAFETENSORS = re.compile(rb"\s*[\[{].{0,4000}?\"(data_offsets|__metadata__)\"", re.DOTALL)
+
+
+def _is_safetensors(head: bytes, data: memoryview) -> bool:
+    """A length that ends where a JSON text does; or such a text behind a length that lies."""
     length = int.from_bytes(head[:8], "little")
-    return len(head) > 9 and 2 <= length <= size - 8 and head[8:9] == b"{"
+    fits, opens = 2 <= length <= len(data) - 8, _OBJECT.match(head, 8) is not None
+    if fits and not opens and head[8:9] in (b"{", b"["):
+        return bytes(data[7 + length : 8 + length]) in (b"}", b"]", b" ", b"\n", b"\t", b"\r")
+    # The beginning of a text is no length.
+    if opens and (fits or not all(32 <= byte < 127 for byte in head[:8])):
+        return True
+    return _SAFETENSORS.match(head, 8) is not None
 
 
 def _zip_of(data: memoryview) -> str:
@@ -86,7 +106,7 @@ def _zip_of(data: memoryview) -> str:
         return "torch"
     if {"archive_format", "serialized_exported_program.json"} & (tails | lasts):
         return "pt2"
-    if {"config.json", "model.weights.h5"} <= lasts:
+    if "config.json" in lasts and _BESIDE_CONFIG & lasts:
         return "keras"
     if names and all(name.endswith(".npy") for name in names):
         return "npz"

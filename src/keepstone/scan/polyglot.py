@@ -15,8 +15,8 @@ from keepstone.scan.formats import ZIPS
 from keepstone.scan.pickle.opcodes import resembles_importing_pickle
 from keepstone.scan.view import View
 
-# These may well end with an archive as their last member.
-_ENDS_FREELY = frozenset({*ZIPS, "tar", "7z", "empty"})
+# These may well end with an archive: as their last member, or as TFLite keeps its labels.
+_ENDS_FREELY = frozenset({*ZIPS, "tar", "7z", "empty", "tflite"})
 
 _TARS = frozenset({"tar", "empty"})
 # A tar header, and where its checksum stands (POSIX.1-1988 ustar; older tars have no mark).

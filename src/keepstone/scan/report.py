@@ -16,7 +16,7 @@ from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding, Outcome, Severity, worst
 from keepstone.scan.pickle.allowlist import Added
-from keepstone.scan.rules import RULES, RULES_VERSION, printable
+from keepstone.scan.rules import RULES, RULES_VERSION, SMELLS, printable
 
 SCHEMA = "keepstone.scan/v1"
 _SARIF_SCHEMA = (
@@ -40,7 +40,9 @@ _WORDS = {
 class FileReport:
     """The verdict on one file. `sha256` is None where it could not be read.
 
-    `leaned` are the names in it that only a site's own list allows.
+    `smells` are what is odd about it without being wrong: they have no part in the verdict.
+    `reads` are the files of data that it reads beside it. `leaned` are the names in it that only
+    a site's own list allows.
     """
 
     path: str
@@ -49,6 +51,8 @@ class FileReport:
     format: str
     outcome: Outcome
     findings: tuple[Finding, ...]
+    smells: tuple[Finding, ...] = ()
+    reads: tuple[str, ...] = ()
     leaned: tuple[str, ...] = ()
 
     @property
@@ -73,9 +77,14 @@ class ScanReport:
     def findings(self) -> tuple[Finding, ...]:
         return tuple(item for report in self.files for item in report.findings)
 
+    @property
+    def smells(self) -> tuple[Finding, ...]:
+        """What is odd about the files. None of it is in `findings` or `outcome`."""
+        return tuple(item for report in self.files for item in report.smells)
+
 
 def to_json(report: ScanReport) -> dict[str, Any]:
-    """`{"schema", "files": [{"path", "sha256", "format", "verdict", "findings"}]}`.
+    """`{"schema", "files": [{"path", "sha256", "format", "verdict", "findings", "smells"}]}`.
 
     With a site's own lists: `allowed`, and in each file that needed one, the names.
     """
@@ -102,6 +111,7 @@ def _file(report: FileReport) -> dict[str, Any]:
         "format": report.format,
         "verdict": str(report.outcome),
         "findings": [_finding(item) for item in report.findings],
+        "smells": [_finding(item) for item in report.smells],
     }
     if report.leaned:
         document["allowed"] = list(report.leaned)
@@ -122,8 +132,8 @@ def _finding(item: Finding) -> dict[str, Any]:
 
 
 def to_sarif(report: ScanReport) -> dict[str, Any]:
-    """SARIF 2.1.0: one run, every file an artifact, every finding a result."""
-    order = sorted({item.rule for item in report.findings})
+    """SARIF 2.1.0: one run, every file an artifact, every finding and every smell a result."""
+    order = sorted({item.rule for item in (*report.findings, *report.smells)})
     return {
         "$schema": _SARIF_SCHEMA,
         "version": "2.1.0",
@@ -141,7 +151,7 @@ def to_sarif(report: ScanReport) -> dict[str, Any]:
                 "results": [
                     _sarif_result(item, index, order)
                     for index, file in enumerate(report.files)
-                    for item in file.findings
+                    for item in (*file.findings, *file.smells)
                 ],
                 "columnKind": "unicodeCodePoints",
             }
@@ -150,6 +160,9 @@ def to_sarif(report: ScanReport) -> dict[str, Any]:
 
 
 def _sarif_rule(rule: str) -> dict[str, Any]:
+    if rule in SMELLS:
+        text = {"text": SMELLS[rule].meaning}
+        return {"id": rule, "shortDescription": text, "defaultConfiguration": {"level": "none"}}
     known = RULES[rule]
     return {
         "id": rule,
@@ -172,7 +185,8 @@ def _sarif_artifact(report: FileReport) -> dict[str, Any]:
 
 
 def _sarif_result(item: Finding, index: int, order: list[str]) -> dict[str, Any]:
-    flagged = RULES[item.rule].outcome is Outcome.FLAGGED
+    smell = item.rule in SMELLS
+    flagged = not smell and RULES[item.rule].outcome is Outcome.FLAGGED
     place: dict[str, Any] = {"artifactLocation": {"uri": _uri(item.location.path), "index": index}}
     if item.location.offset is not None:
         place["region"] = {"byteOffset": item.location.offset, "byteLength": 0}
@@ -182,7 +196,7 @@ def _sarif_result(item: Finding, index: int, order: list[str]) -> dict[str, Any]
     return {
         "ruleId": item.rule,
         "ruleIndex": order.index(item.rule),
-        "kind": "fail" if flagged else "open",
+        "kind": "informational" if smell else "fail" if flagged else "open",
         # SARIF 3.27.10: only a failure has a level.
         "level": _LEVELS[item.severity] if flagged else "none",
         "message": {"text": item.message},
@@ -197,13 +211,16 @@ def _uri(path: str) -> str:
 
 
 def to_text(report: ScanReport) -> str:
-    """One line per file, one per finding below it, and a count."""
+    """One line per file, one per finding and smell below it, and a count."""
     lines = []
     for file in report.files:
         lines.append(f"{_WORDS[file.outcome]:14} {file.path} ({file.format})")
         for item in file.findings:
             where = "" if item.location.member is None else f" [{item.location.member}]"
             lines.append(f"    {item.rule}: {item.message}{where}")
+        for item in file.smells:
+            where = "" if item.location.member is None else f" [{item.location.member}]"
+            lines.append(f"    (no verdict) {item.rule}: {item.message}{where}")
         lines += [f"    allowed by a list of the site: {name}" for name in file.leaned]
     counts = [
         f"{sum(file.outcome is outcome for file in report.files)} {_WORDS[outcome].lower()}"

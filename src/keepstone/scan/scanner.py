@@ -16,12 +16,21 @@ from keepstone.core.digest import SINGLE_FILE
 from keepstone.core.finding import Finding, Outcome
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.scan.archive.containers import CONTAINERS
+from keepstone.scan.contract import scan_contract
+from keepstone.scan.datafiles import data_files, settle
 from keepstone.scan.formats import EMPTY, UNKNOWN, identify
+from keepstone.scan.keras.archive import scan_keras
+from keepstone.scan.keras.hdf5 import scan_hdf5
 from keepstone.scan.onnx.structure import scan_onnx
 from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.polyglot import find_second_format
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
+from keepstone.scan.smells.look import smells_of
+from keepstone.scan.tensorflow.saved_model import TENSORFLOW, scan_tensorflow
+from keepstone.scan.tensorflow.tflite import scan_tflite
+from keepstone.scan.tensors.gguf import scan_gguf
+from keepstone.scan.tensors.safetensors import scan_safetensors
 from keepstone.scan.torch.legacy import scan_pickle_file
 from keepstone.scan.view import Scanner, View, open_view
 from keepstone.vault.staging import Staged
@@ -40,9 +49,16 @@ __all__ = [
 
 # The seam: a format's scanner, by the name that `identify` gives it.
 SCANNERS: Mapping[str, Scanner] = {
+    "contract": scan_contract,
+    "gguf": scan_gguf,
     "onnx": scan_onnx,
     "pickle": scan_pickle_file,
+    "safetensors": scan_safetensors,
     **CONTAINERS,
+    **dict.fromkeys(TENSORFLOW, scan_tensorflow),
+    "hdf5": scan_hdf5,
+    "keras": scan_keras,
+    "tflite": scan_tflite,
 }
 MAX_FILES = 100_000
 MAX_DEPTH = 64
@@ -71,7 +87,7 @@ def scan_paths(
         for file in iter([path]) if named else _walk(path):
             if len(reports) >= MAX_FILES:
                 reports.append(_open(str(path), f"There are more than {MAX_FILES} files."))
-                return ScanReport(tuple(reports), allowed)
+                return ScanReport(settle(reports), allowed)
             if observer is not None:
                 observer(file.path if isinstance(file, FileReport) else str(file))
             if isinstance(file, FileReport):
@@ -80,7 +96,7 @@ def scan_paths(
                 reports.append(
                     _scan_named(file, allowed) if named else scan_file(file, None, allowed)
                 )
-    return ScanReport(tuple(reports), allowed)
+    return ScanReport(settle(reports), allowed)
 
 
 def scan_staged(staged: Staged) -> FileReport:
@@ -98,8 +114,9 @@ def scan_staged(staged: Staged) -> FileReport:
         reports.append(report)
     if staged.is_single_file:
         return reports[0]
-    whole = ScanReport(tuple(reports))
-    return FileReport(SINGLE_FILE, None, staged.size, "folder", whole.outcome, whole.findings)
+    whole = ScanReport(settle(reports))
+    found = whole.outcome, whole.findings, whole.smells
+    return FileReport(SINGLE_FILE, None, staged.size, "folder", *found)
 
 
 def scan_file(path: Path, shown: str | None = None, allowed: tuple[Added, ...] = ()) -> FileReport:
@@ -127,8 +144,9 @@ def _report(view: View) -> FileReport:
     if len(found) == MAX_FINDINGS:
         found = (*found, view.unseen(f"There are more than {MAX_FINDINGS} findings."))
     kind = identify(view.data)
-    size, leaned = len(view.data), tuple(sorted(view.allowance.leaned))
-    return FileReport(view.path, view.sha256, size, kind, verdict(found), found, leaned)
+    odd, reads = smells_of(view, kind), data_files(view, kind)
+    size, outcome, leaned = len(view.data), verdict(found), tuple(sorted(view.allowance.leaned))
+    return FileReport(view.path, view.sha256, size, kind, outcome, found, odd, reads, leaned=leaned)
 
 
 def judge(view: View) -> Iterator[Finding]:

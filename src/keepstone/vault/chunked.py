@@ -1,7 +1,8 @@
 """Chunked encryption as C2SP specifies it, instance Cobblestone-256 (SHA-512, AES-256-GCM).
 
 Promise: what decrypts is exactly what was encrypted under this key and this context; a changed,
-moved, missing or added byte is refused. Memory stays flat in the length of the message.
+moved, missing or added byte is refused. Memory stays flat in the length of the message, and what
+is read and encrypted here is written on a second thread meanwhile.
 
     salt (24) || commitment (32) || chunks of 16 KiB, the last one shorter, each with its tag
 
@@ -11,7 +12,6 @@ Source: https://c2sp.org/chunked-encryption
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
 from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
 from keepstone.core.ports import Randomness
 from keepstone.errors import VerificationError
+from keepstone.vault.overlap import Ring, Sink
 
 KEY_SIZE = 32
 CHUNK = 16 << 10
@@ -39,9 +40,6 @@ class Readable(Protocol):
     def readinto(self, buffer: memoryview, /) -> int | None:
         """Fill `buffer` from the front and return how many bytes came; 0 at the end."""
         ...
-
-
-Sink = Callable[[memoryview], None]
 
 
 def sealed_size(plain: int) -> int:
@@ -63,37 +61,71 @@ def encrypt(
     """Encrypt `source` to its end into `sink`; return the number of plaintext bytes.
 
     `sink` is given views of a buffer that is used again: it must take the bytes before it
-    returns.
+    returns. A message of more than one batch reaches it on a second thread, in order.
     """
     salt = randomness.token_bytes(SALT_SIZE)
     aead, base, commitment = _derive(key, salt, context)
     sink(memoryview(salt + commitment))
-    plain, sealed = _Buffer(CHUNK), _Buffer(SEALED_CHUNK)
-    index = total = 0
-    while True:
-        count = _fill(source, plain.whole)
+    plain, batch = _Buffer(CHUNK), _Batch(aead, base)
+    count = _fill(source, plain.whole)
+    if count < len(plain.whole):
+        sink(batch.seal(plain, count, memoryview(bytearray(_BATCH * SEALED_CHUNK))))
+        return count
+    total = 0
+    with Ring(sink, _BATCH * SEALED_CHUNK) as ring:
+        while True:
+            room = ring.free()
+            ring.hand(room, batch.seal(plain, count, room))
+            total += count
+            # The final batch is the first short one, empty where the length is a multiple.
+            if count < len(plain.whole):
+                return total
+            count = _fill(source, plain.whole)
+
+
+class _Batch:
+    """Seals one batch after another; the number of a chunk is its place in the message."""
+
+    def __init__(self, aead: AESGCM, base: int) -> None:
+        self._aead = aead
+        self._base = base
+        self._index = 0
+        # The ring's buffers come again and again; cutting one anew costs as much as encrypting.
+        self._cut: dict[int, list[memoryview]] = {}
+
+    def seal(self, plain: _Buffer, count: int, room: memoryview) -> memoryview:
+        """Encrypt the first `count` bytes of `plain` into `room`; return what was written."""
         full, rest = divmod(count, CHUNK)
-        for piece, place in zip(plain.chunks[:full], sealed.chunks, strict=False):
-            aead.encrypt_into(_nonce(base, index), piece, None, place)
-            index += 1
-        total += count
+        for piece, place in zip(plain.chunks[:full], self._places(room), strict=False):
+            self._aead.encrypt_into(self._next(), piece, None, place)
         end = full * SEALED_CHUNK
-        final = full < _BATCH
-        if final:
-            # The final chunk is the first short one, empty where the length is a multiple.
-            last = sealed.whole[end : end + rest + TAG]
-            aead.encrypt_into(_nonce(base, index), plain.whole[count - rest : count], None, last)
+        if full < _BATCH:
+            # The final chunk is the only short one, empty where the length is a multiple.
+            last = room[end : end + rest + TAG]
+            self._aead.encrypt_into(self._next(), plain.whole[count - rest : count], None, last)
             end += rest + TAG
-        sink(sealed.whole[:end])
-        if final:
-            return total
+        return room[:end]
+
+    def _places(self, room: memoryview) -> list[memoryview]:
+        if id(room) not in self._cut:
+            size = SEALED_CHUNK
+            self._cut[id(room)] = [room[i * size : (i + 1) * size] for i in range(_BATCH)]
+        return self._cut[id(room)]
+
+    def _next(self) -> bytes:
+        nonce = _nonce(self._base, self._index)
+        self._index += 1
+        return nonce
 
 
-def decrypt(key: bytes, context: bytes, source: Readable, sink: Sink) -> int:
+def decrypt(
+    key: bytes, context: bytes, source: Readable, sink: Sink, behind: Sink | None = None
+) -> int:
     """Decrypt `source` to its end into `sink`; return the number of plaintext bytes.
 
     Each view given to `sink` is authentic, but only a return says that nothing is missing:
-    throw away what came before when this raises.
+    throw away what came before when this raises. `behind` is given the same views in the same
+    order on a second thread.
     Raises VerificationError `seal.wrong_key`, `seal.corrupt`, `seal.truncated`.
     """
     header = memoryview(bytearray(HEADER_SIZE))
@@ -108,37 +140,66 @@ def decrypt(key: bytes, context: bytes, source: Readable, sink: Sink) -> int:
             "The data was not sealed under this key for this artifact and name.",
             "Restore the vault from a backup, or add the artifact again.",
         )
-    plain, sealed = _Buffer(CHUNK), _Buffer(SEALED_CHUNK)
-    index = total = 0
-    while True:
-        count = _fill(source, sealed.whole)
+    opening = _Opening(aead, base)
+    sealed = _Buffer(SEALED_CHUNK)
+    count = _fill(source, sealed.whole)
+    if count < len(sealed.whole):
+        found = opening.open(sealed, count, memoryview(bytearray(_BATCH * CHUNK)))
+        sink(found)
+        if behind is not None:
+            behind(found)
+        return len(found)
+    total = 0
+    with Ring(behind or _nothing, _BATCH * CHUNK) as ring:
+        while True:
+            room = ring.free()
+            found = opening.open(sealed, count, room)
+            ring.hand(room, found)
+            sink(found)
+            total += len(found)
+            if count < len(sealed.whole):
+                return total
+            count = _fill(source, sealed.whole)
+
+
+class _Opening:
+    """Opens one batch after another, each chunk at its own place in the message only."""
+
+    def __init__(self, aead: AESGCM, base: int) -> None:
+        self._aead = aead
+        self._base = base
+        self._index = 0
+
+    def open(self, sealed: _Buffer, count: int, room: memoryview) -> memoryview:
+        """Decrypt the first `count` bytes of `sealed` into `room`; return what was written."""
         full, rest = divmod(count, SEALED_CHUNK)
-        end = full * CHUNK
-        final = full < _BATCH
         # (3) Each chunk authenticates its content and, by the nonce, its place.
+        for number in range(full):
+            self._chunk(sealed.chunks[number], room[number * CHUNK : (number + 1) * CHUNK])
+        end = full * CHUNK
+        if full < _BATCH:
+            # (4) The final chunk is the only short one; without it the message was cut.
+            if rest < TAG:
+                raise _truncated()
+            last = room[end : end + rest - TAG]
+            self._chunk(sealed.whole[count - rest : count], last)
+            end += rest - TAG
+        return room[:end]
+
+    def _chunk(self, piece: memoryview, place: memoryview) -> None:
         try:
-            for piece, place in zip(sealed.chunks[:full], plain.chunks, strict=False):
-                aead.decrypt_into(_nonce(base, index), piece, None, place)
-                index += 1
-            if final:
-                # (4) The final chunk is the only short one; without it the message was cut.
-                if rest < TAG:
-                    raise _truncated()
-                last = plain.whole[end : end + rest - TAG]
-                aead.decrypt_into(
-                    _nonce(base, index), sealed.whole[count - rest : count], None, last
-                )
-                end += rest - TAG
+            self._aead.decrypt_into(_nonce(self._base, self._index), piece, None, place)
         except InvalidTag as error:
             raise VerificationError(
                 "seal.corrupt",
-                f"Chunk {index} of the sealed data was changed.",
+                f"Chunk {self._index} of the sealed data was changed.",
                 "Restore the vault from a backup, or add the artifact again.",
             ) from error
-        total += end
-        sink(plain.whole[:end])
-        if final:
-            return total
+        self._index += 1
+
+
+def _nothing(data: memoryview) -> None:
+    """Nobody listens on the second thread."""
 
 
 class _Buffer:

@@ -1,11 +1,13 @@
-"""Sealing: an artifact at rest is one encrypted blob, bound to its digest and its name.
+"""Sealing: an artifact at rest is one encrypted blob, bound to its digest, name and version.
 
-Promise: what unseals is the artifact that was asked for, byte for byte, or nothing. The context
-of both keys is built from what the *caller* expects, never from the blob, so that a blob that
-was changed, swapped with another or rolled back to an older one does not open.
+Promise: what unseals is the artifact that was asked for, byte for byte, or nothing, and it
+unseals for a permission only. The context of both keys is built from what the *caller* expects,
+never from the blob, so that a blob that was changed, swapped with another or rolled back to an
+older one does not open. A version counts the sealings under one name; the caller knows from the
+ledger which one is the newest.
 
     "keepstone-seal/v1\\n" || length of the header (4) || header || chunked encryption of the body
-    header = canonical JSON {"kek": key id, "wrapped": base64 of the wrapped data key}
+    header = canonical JSON {"kek": key id, "version", "wrapped": base64 of the wrapped data key}
     body   = length of the listing (4) || canonical JSON [{"path", "sha256", "size"}] || contents
 """
 
@@ -15,7 +17,7 @@ import base64
 import binascii
 from dataclasses import dataclass
 from hashlib import sha256
-from io import BytesIO, FileIO
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -24,28 +26,43 @@ from keepstone.core.digest import Digest, FileDigest, artifact_digest
 from keepstone.core.ports import Randomness, SystemRandomness
 from keepstone.errors import InputError, VerificationError
 from keepstone.vault import chunked
-from keepstone.vault.files import FileStore, Sink
+from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.memory import Memory
+from keepstone.vault.overlap import Sink
+from keepstone.vault.permission import Permission, require_permission
 from keepstone.vault.staging import Staged
+from keepstone.vault.verified import Filling, VerifiedFiles, filling
 
 MAGIC = b"keepstone-seal/v1\n"
 _FAMILY = b"keepstone-seal/"
 _MAX_HEADER = 4096
 _MAX_LISTING = 16 << 20
 _LENGTH = 4
-
-# The files of an artifact while they come out of a blob.
-_Kept = dict[str, BytesIO]
+_MAX_VERSION = 1 << 53
 
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """Where an artifact lies in the vault. `reused` says that a sound blob was there already."""
+    """Where an artifact lies in the vault, as which sealing under its name."""
 
     digest: Digest
     name: str
+    version: int
     size: int
-    reused: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The clear part of a blob. Only what opens under its context is true of it."""
+
+    kek: str
+    version: int
+    wrapped: bytes
+
+    def to_bytes(self) -> bytes:
+        wrapped = base64.b64encode(self.wrapped).decode("ascii")
+        return canonical({"kek": self.kek, "version": self.version, "wrapped": wrapped})
 
 
 def seal(
@@ -53,75 +70,103 @@ def seal(
     store: FileStore,
     kek: KeyEncryptionKey,
     name: str,
+    version: int = 1,
     randomness: Randomness | None = None,
 ) -> Sealed:
-    """Encrypt the staged copy into `store` as `name`; durable when this returns.
+    """Encrypt the staged copy into `store` as sealing `version` of `name`; durable on return.
 
-    A blob that is there already is kept if it unseals, and replaced if it does not.
     Raises VerificationError `staging.changed` if the copy is no longer what was hashed;
     OperationalError `disk.full`, `file.unwritable`.
     """
-    if store.has(staged.digest, name):
-        try:
-            check_sealed(store, kek, staged.digest, name)
-        except VerificationError:
-            # Written again below: a damaged blob is worth nothing to anybody.
-            pass
-        else:
-            return Sealed(staged.digest, name, _size(store, staged.digest, name), True)
     source = randomness or SystemRandomness()
-    context = _context(staged.digest, name)
+    context = seal_context(staged.digest, name, version)
     data_key = source.token_bytes(chunked.KEY_SIZE)
-    wrapped = base64.b64encode(kek.wrap(data_key, context, source)).decode("ascii")
-    header = canonical({"kek": kek.key_id, "wrapped": wrapped})
+    header = Header(kek.key_id, version, kek.wrap(data_key, context, source)).to_bytes()
 
     def fill(sink: Sink) -> None:
         sink(memoryview(MAGIC + len(header).to_bytes(_LENGTH, "big") + header))
         with _Body(staged) as body:
             chunked.encrypt(data_key, context, body, sink, source)
 
-    return Sealed(staged.digest, name, store.write(staged.digest, name, fill), False)
+    size = store.write(staged.digest, name, fill)
+    return Sealed(staged.digest, name, version, size)
 
 
-def unseal(store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str) -> dict[str, bytes]:
-    """Return the artifact's files by path, verified against `digest`; the blob is read once.
+def unseal(
+    store: FileStore,
+    kek: KeyEncryptionKey,
+    permission: Permission,
+    *,
+    now: int,
+    version: int = 1,
+) -> VerifiedFiles:
+    """Return the files that `permission` names, verified; the blob is read once.
 
-    The single file of an artifact has the path `.`.
-    Raises InputError `blob.missing`, VerificationError `seal.*`, OperationalError
-    `blob.unreadable`.
+    (1) The permission is one that was verified, and holds at `now`: else no key is released.
+    (2) Everything that `check_sealed` checks, of the bytes that are returned.
+
+    Raises as `require_permission` does; InputError `blob.missing`, VerificationError `seal.*`,
+    OperationalError `blob.unreadable`, `memory.exhausted`.
     """
-    kept: _Kept = {}
-    _read(store, kek, digest, name, kept)
-    # A BytesIO hands its buffer over: a model is in memory once.
-    return {path: content.getvalue() for path, content in kept.items()}
+    # (1)
+    require_permission(permission, now)
+    # (2)
+    with filling() as state:
+        checker = _Checker(permission.artifact)
+        keeper = _Keeper(permission.artifact, state)
+        _read(store, kek, (permission.artifact, permission.name, version), keeper, checker)
+        return state.verified(checker.listing, permission.artifact)
 
 
-def check_sealed(store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str) -> None:
-    """Return if the blob unseals to `digest`, in flat memory; else raise as `unseal` does."""
-    _read(store, kek, digest, name, None)
+def check_sealed(
+    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, version: int = 1
+) -> None:
+    """Return if the blob unseals to `digest`, in flat memory; no plaintext leaves this function.
+
+    Raises as `unseal` does of the blob.
+    """
+    _read(store, kek, (digest, name, version), None, _Checker(digest))
 
 
 def _read(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, keep: _Kept | None
+    store: FileStore,
+    kek: KeyEncryptionKey,
+    address: tuple[Digest, str, int],
+    keeper: _Keeper | None,
+    checker: _Checker,
 ) -> None:
-    context = _context(digest, name)
+    digest, name, version = address
+    context = seal_context(digest, name, version)
     with store.open(digest, name) as blob:
-        # (1) The header names a key-encryption key and carries the wrapped data key.
-        wrapped = _read_header(blob, kek)
-        # (2) The data key opens only under the context that the caller expects.
-        data_key = kek.unwrap(wrapped, context)
-        # (3) C2SP chunked-encryption: every chunk is authentic and none is missing.
-        receiver = _Receiver(digest, keep)
-        chunked.decrypt(data_key, context, blob, receiver.take)
-        # (4) The contents hash to the digest that was asked for.
-        receiver.finish()
+        # (a) The header names a key-encryption key and carries the wrapped data key.
+        header = read_header(blob)
+        _require_expected(header, kek, version)
+        # (b) The data key opens only under the context that the caller expects.
+        data_key = kek.unwrap(header.wrapped, context)
+        # (c) C2SP chunked-encryption: every chunk is authentic and none is missing.
+        if keeper is None:
+            chunked.decrypt(data_key, context, blob, checker.take)
+        else:
+            chunked.decrypt(data_key, context, blob, keeper.take, checker.take)
+            keeper.finish()
+        # (d) The contents hash to the digest that was asked for.
+        checker.finish()
 
 
-def _context(digest: Digest, name: str) -> bytes:
-    return canonical({"schema": "keepstone.seal/v1", "artifact": digest.hex, "name": name})
+def seal_context(digest: Digest, name: str, version: int) -> bytes:
+    """What both keys of a blob are bound to."""
+    return canonical(
+        {
+            "schema": "keepstone.seal/v1",
+            "artifact": digest.hex,
+            "name": name,
+            "version": version,
+        }
+    )
 
 
-def _read_header(blob: FileIO, kek: KeyEncryptionKey) -> bytes:
+def read_header(blob: FileIO) -> Header:
+    """Read the clear part of a blob. Raises VerificationError `seal.*`."""
     start = _exactly(blob, len(MAGIC) + _LENGTH)
     if not start.startswith(MAGIC):
         if start.startswith(_FAMILY):
@@ -140,22 +185,35 @@ def _read_header(blob: FileIO, kek: KeyEncryptionKey) -> bytes:
         document = parse_json(header)
         if canonical(document) != header:
             raise _corrupt("its header is not canonical")
-        key_id, wrapped = _header_members(document)
+        return _header_members(document)
     except (InputError, binascii.Error) as error:
         raise _corrupt("its header cannot be read") from error
-    if key_id != kek.key_id:
+
+
+def _require_expected(header: Header, kek: KeyEncryptionKey, version: int) -> None:
+    if header.kek != kek.key_id:
         raise VerificationError(
             "seal.wrong_key",
             "The blob was sealed under another key-encryption key.",
             "Restore the vault and its key file from one backup.",
         )
-    return wrapped
+    # Said by its own name where the blob is honest about it; where it lies, its key does not open.
+    if header.version != version:
+        raise VerificationError(
+            "seal.rolled_back",
+            f"The blob is sealing {header.version}, and the newest one is {version}.",
+            "Add the artifact again with `keepstone up`, and look who writes to the vault.",
+        )
 
 
-def _header_members(document: Any) -> tuple[str, bytes]:
+def _header_members(document: Any) -> Header:
     match document:
-        case {"kek": str() as key_id, "wrapped": str() as text} if len(document) == 2:
-            return key_id, base64.b64decode(text, validate=True)
+        case {
+            "kek": str() as key_id,
+            "version": int() as version,
+            "wrapped": str() as text,
+        } if len(document) == 3 and type(version) is int and 0 < version < _MAX_VERSION:
+            return Header(key_id, version, base64.b64decode(text, validate=True))
     raise _corrupt("its header cannot be read")
 
 
@@ -179,10 +237,6 @@ def _corrupt(why: str) -> VerificationError:
         f"The sealed blob was changed: {why}.",
         "Restore the vault from a backup, or add the artifact again.",
     )
-
-
-def _size(store: FileStore, digest: Digest, name: str) -> int:
-    return store.path(digest, name).stat().st_size
 
 
 class _Body:
@@ -251,40 +305,49 @@ class _Body:
             )
 
 
-class _Receiver:
-    """Takes the authentic plaintext in pieces, splits it into files and hashes each."""
+class _Split:
+    """Takes the authentic plaintext in pieces and splits it into the files of its listing."""
 
-    def __init__(self, digest: Digest, keep: _Kept | None) -> None:
+    def __init__(self, digest: Digest) -> None:
         self._digest = digest
-        self._keep = keep
         self._head = bytearray()
         self._needed = _LENGTH
-        self._listing: list[FileDigest] | None = None
+        self._listed: list[FileDigest] | None = None
         self._at = 0
         self._offset = 0
-        self._hash = sha256()
+
+    @property
+    def listing(self) -> list[FileDigest]:
+        return self._listed or []
+
+    def begin(self, file: FileDigest) -> None:
+        """A file of the listing comes next."""
+
+    def piece(self, file: FileDigest, data: memoryview) -> None:
+        """Some more bytes of that file."""
+
+    def end(self, file: FileDigest) -> None:
+        """That was the last of them."""
 
     def take(self, data: memoryview) -> None:
         data = self._take_listing(data)
         while data:
-            assert self._listing is not None
-            if self._at == len(self._listing):
+            assert self._listed is not None
+            if self._at == len(self._listed):
                 raise _corrupt("it holds more than its listing says")
-            file = self._listing[self._at]
-            piece = data[: file.size - self._offset]
-            self._hash.update(piece)
-            if self._keep is not None:
-                self._keep[file.path].write(piece)
-            self._offset += len(piece)
-            data = data[len(piece) :]
-            self._close_finished()
+            file = self._listed[self._at]
+            part = data[: file.size - self._offset]
+            self.piece(file, part)
+            self._offset += len(part)
+            data = data[len(part) :]
+            self._end_finished()
 
     def finish(self) -> None:
-        if self._listing is None or self._at != len(self._listing):
+        if self._listed is None or self._at != len(self._listed):
             raise _corrupt("it holds less than its listing says")
 
     def _take_listing(self, data: memoryview) -> memoryview:
-        while self._listing is None and data:
+        while self._listed is None and data:
             count = min(self._needed - len(self._head), len(data))
             self._head += data[:count]
             data = data[count:]
@@ -300,18 +363,48 @@ class _Receiver:
             self._needed += length
             return
         # The listing is checked against the digest before a byte of content is taken.
-        self._listing = _parse_listing(bytes(self._head[_LENGTH:]), self._digest)
-        if self._keep is not None:
-            self._keep.update((file.path, BytesIO()) for file in self._listing)
-        self._close_finished()
+        self._listed = _parse_listing(bytes(self._head[_LENGTH:]), self._digest)
+        self.begin(self._listed[0])
+        self._end_finished()
 
-    def _close_finished(self) -> None:
-        """Compare the hash of every file that is complete, empty ones at once."""
-        assert self._listing is not None
-        while self._at < len(self._listing) and self._offset == self._listing[self._at].size:
-            if self._hash.hexdigest() != self._listing[self._at].sha256.hex:
-                raise _corrupt("a file in it has another digest")
-            self._at, self._offset, self._hash = self._at + 1, 0, sha256()
+    def _end_finished(self) -> None:
+        """End every file that is complete, empty ones at once."""
+        assert self._listed is not None
+        while self._at < len(self._listed) and self._offset == self._listed[self._at].size:
+            self.end(self._listed[self._at])
+            self._at, self._offset = self._at + 1, 0
+            if self._at < len(self._listed):
+                self.begin(self._listed[self._at])
+
+
+class _Checker(_Split):
+    """Hashes each file and compares it with the listing; keeps nothing."""
+
+    def begin(self, file: FileDigest) -> None:
+        self._hash = sha256()
+
+    def piece(self, file: FileDigest, data: memoryview) -> None:
+        self._hash.update(data)
+
+    def end(self, file: FileDigest) -> None:
+        if self._hash.hexdigest() != file.sha256.hex:
+            raise _corrupt("a file in it has another digest")
+
+
+class _Keeper(_Split):
+    """Keeps each file in memory of its own; the checker sees the same buffers."""
+
+    def __init__(self, digest: Digest, state: Filling) -> None:
+        super().__init__(digest)
+        self._state = state
+        self._memory: Memory | None = None
+
+    def begin(self, file: FileDigest) -> None:
+        self._memory = self._state.add(file.path, file.size)
+
+    def piece(self, file: FileDigest, data: memoryview) -> None:
+        assert self._memory is not None
+        self._memory.write(data)
 
 
 def _parse_listing(data: bytes, expected: Digest) -> list[FileDigest]:

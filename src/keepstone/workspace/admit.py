@@ -6,37 +6,50 @@ and each step leaves a statement that the gate reads.
 
 from __future__ import annotations
 
-import mmap
+import base64
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from keepstone import __version__
-from keepstone.contract.onnx import derive_contract, read_onnx
 from keepstone.contract.schema import ModelContract
-from keepstone.core.digest import SINGLE_FILE, Digest
+from keepstone.core.digest import Digest
 from keepstone.core.finding import Outcome
 from keepstone.core.subject import Subject, check_name
 from keepstone.errors import DeniedError, InputError, OperationalError, VerificationError
 from keepstone.evidence.dsse import Envelope
 from keepstone.evidence.made import Made, Tool
-from keepstone.evidence.modelsign import VerifiedModel, verify_model_files
+from keepstone.evidence.modelsign import verify_model_files
 from keepstone.evidence.predicates import LedgerHead, Predicate, Scan, Signature
 from keepstone.evidence.statement import make_statement, open_payload
 from keepstone.evidence.verify import Evidence
 from keepstone.policy.admission import Admission, verify_admission
+from keepstone.policy.document import PolicySigner
 from keepstone.policy.gate import Verdict, admit, gate
 from keepstone.scan.report import FileReport
 from keepstone.scan.scanner import RULES_VERSION, scan_staged
-from keepstone.vault.load import LOADERS, Loaded, loader_for
-from keepstone.vault.seal import seal
+from keepstone.vault.load import LOADERS, Loaded, load_sealed, loader_for, prepare
+from keepstone.vault.load.identify import FOLDER, require_scanned
 from keepstone.vault.staging import Staged, stage
 from keepstone.workspace.opened import Workspace
+from keepstone.workspace.reference import LIBRARY, Reference, latest_admission
+from keepstone.workspace.sealing import keep_sealed, newest_sealing
 
 TOOL = Tool("keepstone", __version__)
 ENDPOINT = "local"
 _SIDE_FILE_LIMIT = 64 << 20
+# A signature that is not this signer's may be another's; any other fault is the model's.
+_SOMEBODY_ELSES = frozenset(
+    {
+        "signature.invalid",
+        "signature.key_mismatch",
+        "signature.other_kind",
+        "certificate.untrusted",
+        "certificate.other_identity",
+        "keyless.refused",
+    }
+)
 
 
 class Observer(Protocol):
@@ -56,6 +69,8 @@ class Submission:
     """What somebody brings: a model, the name to serve it under, and what its publisher signed.
 
     `signature` is an OpenSSF bundle, `statements` a file of DSSE envelopes, one a line.
+    `contract` is a file that becomes part of the artifact, for formats without room for one;
+    `architecture` is the code (`package.module:Class`) that is imported for weights alone.
     """
 
     model: Path
@@ -63,6 +78,8 @@ class Submission:
     signature: Path | None = None
     statements: Path | None = None
     endpoint: str = ENDPOINT
+    contract: Path | None = None
+    architecture: str | None = None
 
     @classmethod
     def of(cls, model: Path, *, name: str | None = None, endpoint: str = ENDPOINT) -> Submission:
@@ -101,13 +118,19 @@ def submit(workspace: Workspace, submission: Submission, observer: Observer) -> 
     (2) Scan, unless a scan by these rules still counts; what was seen is recorded.
     (3) Observe the publisher's signature and take in signed statements.
     (4) The gate decides over all evidence; a no is recorded too.
-    (5) Seal the copy into the vault, and load from there for the admission.
+    (5) Read what the model accepts; code that is imported for it is recorded, then admitted.
+    (6) Seal the copy into the vault, and load from there for the admission.
 
     Raises what the steps raise: `model.*`, `scan.not_evaluated`, `runtime.missing`,
-    `signature.*`, `gate.*`, `seal.*`.
+    `signature.*`, `gate.*`, `contract.*`, `seal.*`.
     """
     observer.begin("stage")
-    staged = stage(submission.model, workspace.layout.staging, progress=observer.copied)
+    staged = stage(
+        submission.model,
+        workspace.layout.staging,
+        progress=observer.copied,
+        contract=submission.contract,
+    )
     try:
         subject = Subject(submission.name, staged.digest)
         observer.end(f"{staged.size:,} bytes, {subject.digest}")
@@ -115,16 +138,21 @@ def submit(workspace: Workspace, submission: Submission, observer: Observer) -> 
         run.scan()
         run.take_origin()
         verdict = run.judge()
-        contract = _contract(staged)
+        contract = run.contract()
         admission = issue(workspace, verdict, contract.digest)
         run.seal()
     finally:
         staged.discard()
     observer.begin("load")
-    loaded = loader_for("onnx")(
-        workspace.store, workspace.kek, admission, now=workspace.clock.now_ms()
+    loaded = load_sealed(
+        workspace.store,
+        workspace.kek,
+        admission,
+        now=workspace.clock.now_ms(),
+        version=newest_sealing(workspace.evidence, subject) or 0,
+        architecture=submission.architecture,
     )
-    observer.end("from the bytes that were verified")
+    observer.end(f"{loaded.format}, from the bytes that were verified")
     return Admitted(admission, contract, verdict, loaded)
 
 
@@ -136,15 +164,7 @@ def judge(workspace: Workspace, subject: Subject, endpoint: str) -> Verdict:
 
 def issue(workspace: Workspace, verdict: Verdict, contract: Digest) -> Admission:
     """Sign and record an admission for a yes, and read it back as the vault will."""
-    head = workspace.ledger.head()
-    envelope = admit(
-        verdict,
-        workspace.keys.gate,
-        contract=contract,
-        ledger=LedgerHead(head.size, Digest(head.root.hex())),
-        tool=TOOL,
-    )
-    workspace.record(Envelope.parse(envelope))
+    envelope = _sign(workspace, verdict, contract)
     return verify_admission(
         envelope,
         workspace.keys.gate.verifying,
@@ -154,6 +174,56 @@ def issue(workspace: Workspace, verdict: Verdict, contract: Digest) -> Admission
         endpoint=verdict.endpoint,
         policy_digest=workspace.trust.policy.digest,
     )
+
+
+def _sign(workspace: Workspace, verdict: Verdict, contract: Digest) -> bytes:
+    """Sign an admission and put it on the record."""
+    head = workspace.ledger.head()
+    envelope = admit(
+        verdict,
+        workspace.keys.gate,
+        contract=contract,
+        ledger=LedgerHead(head.size, Digest(head.root.hex())),
+        tool=TOOL,
+    )
+    workspace.record(Envelope.parse(envelope))
+    return envelope
+
+
+def admit_again(workspace: Workspace, text: str) -> dict[str, Any]:
+    """The owner's side: judge what `text` means now, and sign and record an admission.
+
+    (1) The newest admission names the artifact and its contract. (2) The gate decides now.
+    Returns the envelope, the owner's time and the number of the newest sealing. Raises
+    DeniedError `gate.denied`, which is recorded; InputError `model.never_admitted`.
+    """
+    # (1)
+    before = latest_admission(workspace.evidence, Reference.parse(text))
+    subject = Subject(before.name, before.artifact)
+    # (2)
+    verdict = judge(workspace, subject, LIBRARY)
+    _record_denial(workspace, verdict)
+    verdict.require()
+    envelope = _sign(workspace, verdict, before.contract)
+    return {
+        "envelope": base64.b64encode(envelope).decode("ascii"),
+        "digest": subject.digest.hex,
+        "now": workspace.clock.now_ms(),
+        "sealing": newest_sealing(workspace.evidence, subject) or 0,
+    }
+
+
+def _record_denial(workspace: Workspace, verdict: Verdict) -> None:
+    if not verdict.allowed:
+        workspace.record_event(
+            "admission.denied",
+            {
+                "model": verdict.subject.name,
+                "digest": verdict.subject.digest.hex,
+                "rule": verdict.rule,
+                "policy": verdict.policy.hex,
+            },
+        )
 
 
 @dataclass(slots=True)
@@ -166,13 +236,17 @@ class _Run:
     subject: Subject
     observer: Observer
     file_sha256: Digest | None = field(init=False)
+    # What the scan judged it as.
+    format: str = ""
 
     def __post_init__(self) -> None:
         self.file_sha256 = self.staged.artifact[0].sha256 if self.staged.is_single_file else None
 
     def scan(self) -> None:
         self.observer.begin("scan")
-        if self._scanned() is not None:
+        known = self._scanned()
+        if known is not None:
+            self.format = known.format
             self.observer.end("clean, by a scan that still counts")
             return
         report = scan_staged(self.staged)
@@ -183,6 +257,7 @@ class _Run:
             )
         )
         _require_judged(report)
+        self.format = report.format
         self.observer.end(f"{report.outcome} ({report.format})")
 
     def _scanned(self) -> Scan | None:
@@ -212,24 +287,27 @@ class _Run:
         self.observer.end("; ".join(told) or "nothing is signed")
 
     def _observe_signature(self, bundle: bytes) -> str:
-        verified = self._verified_by(bundle)
-        if verified is None:
-            self.observer.warn("The signature is by a key that the policy does not name.")
+        signer = self._signer_of(bundle)
+        if signer is None:
+            self.observer.warn("The signature is by nobody whom the policy names.")
             return "signed by an unknown key"
         known = [item.predicate for item in self._evidence().of(Signature.kind)]
         digest = Digest.of(bundle)
         if not any(isinstance(one, Signature) and one.bundle == digest for one in known):
             made = Made(TOOL, self.workspace.clock.now_ms())
-            self._state(Signature(made, digest, verified.key_id))
-        return f"signed by {self.workspace.trust.person(verified.key_id)}"
+            self._state(Signature(made, digest, signer.signer_id))
+        return f"signed by {signer.name}"
 
-    def _verified_by(self, bundle: bytes) -> VerifiedModel | None:
+    def _signer_of(self, bundle: bytes) -> PolicySigner | None:
         """The signer of the policy whose signature this is. Raises if it is not over this."""
+        now = self.workspace.clock.now_ms()
         for signer in self.workspace.trust.policy.signers:
             try:
-                return verify_model_files(self.staged.artifact, bundle, signer.key)
+                expected = signer.expected(now)
+                verify_model_files(self.staged.artifact, bundle, expected, copy=self.staged.path)
+                return signer
             except VerificationError as error:
-                if error.code not in ("signature.invalid", "signature.key_mismatch"):
+                if error.code not in _SOMEBODY_ELSES:
                     raise
             except InputError as error:
                 if error.code != "key.unsupported":
@@ -259,24 +337,30 @@ class _Run:
     def judge(self) -> Verdict:
         self.observer.begin("gate")
         verdict = judge(self.workspace, self.subject, self.submission.endpoint)
-        if not verdict.allowed:
-            self.workspace.record_event(
-                "admission.denied",
-                {
-                    "model": self.subject.name,
-                    "digest": self.subject.digest.hex,
-                    "rule": verdict.rule,
-                    "policy": verdict.policy.hex,
-                },
-            )
+        _record_denial(self.workspace, verdict)
         verdict.require()
         self.observer.end(f"admitted by the policy ({verdict.profile})")
         return verdict
 
     def seal(self) -> None:
         self.observer.begin("seal")
-        sealed = seal(self.staged, self.workspace.store, self.workspace.kek, self.subject.name)
-        self.observer.end("sealed before" if sealed.reused else f"{sealed.size:,} bytes encrypted")
+        self.observer.end(keep_sealed(self.workspace, self.staged, self.subject))
+
+    def contract(self) -> ModelContract:
+        """What the staged model accepts, with the code that is imported for it, if any is."""
+        format, prepared = prepare(self.staged, self.submission.architecture)
+        require_scanned(self.format, format)
+        if prepared.contract.architecture is not None:
+            self.workspace.record_event(
+                "architecture.consented",
+                {
+                    "model": self.subject.name,
+                    "digest": self.subject.digest.hex,
+                    "architecture": prepared.contract.architecture,
+                    "contract": prepared.contract.digest.hex,
+                },
+            )
+        return prepared.contract
 
     def _state(self, predicate: Predicate) -> None:
         envelope = make_statement(
@@ -297,7 +381,8 @@ def _require_judged(report: FileReport) -> None:
     """Go on with clean and with flagged (the gate says no to it); else say what is missing."""
     if report.outcome is Outcome.FLAGGED:
         return
-    if report.format not in LOADERS:
+    # A folder's report is about all of its files; which one is the model is found out later.
+    if report.format not in (*LOADERS, FOLDER):
         loader_for(report.format)
     if report.outcome is Outcome.NOT_EVALUATED:
         why = report.findings[0].message if report.findings else "no reason was given"
@@ -306,13 +391,6 @@ def _require_judged(report: FileReport) -> None:
             f"The model could not be judged: {why}",
             "Not evaluated is not clean; see `keepstone scan MODEL`.",
         )
-
-
-def _contract(staged: Staged) -> ModelContract:
-    with staged.file(SINGLE_FILE).open("rb") as file:
-        # Never closed by hand: an error's traceback may still hold views into it.
-        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return derive_contract(read_onnx(memoryview(mapped)))
 
 
 def _read(path: Path) -> bytes:
@@ -326,4 +404,14 @@ def _read(path: Path) -> bytes:
     return data
 
 
-__all__ = ["ENDPOINT", "Admitted", "Observer", "Submission", "issue", "judge", "name_of", "submit"]
+__all__ = [
+    "ENDPOINT",
+    "Admitted",
+    "Observer",
+    "Submission",
+    "admit_again",
+    "issue",
+    "judge",
+    "name_of",
+    "submit",
+]

@@ -14,7 +14,7 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keepstone.core.canonical import canonical, parse_json
@@ -70,10 +70,12 @@ def keys_encrypted(layout: Layout) -> bool:
 def back_up(site: Site, target: Path) -> Backup:
     """Write the workspace into `target` (mode 0600), beside a running owner if there is one.
 
-    Raises InputError `workspace.missing`, `file.exists`; OperationalError `disk.full`.
+    Raises InputError `workspace.missing`, `file.exists`; OperationalError `disk.full`,
+    `backup.rotating`.
     """
     layout = site.layout
     read_identity(layout)
+    kek = _settled_kek(layout)
     if target.exists():
         raise InputError("file.exists", f"{target} already exists.", "Choose another file.")
     if target.absolute().parent.resolve().is_relative_to(layout.root.resolve()):
@@ -101,11 +103,28 @@ def back_up(site: Site, target: Path) -> Backup:
         listing = [_digest(path, name) for name, path in sorted(sources.items())]
         packed = Path(folder) / "backup.tar"
         _pack(packed, listing, sources)
+        if _settled_kek(layout) != kek:
+            raise _rotating()
         packed.chmod(0o600)
         packed.rename(target)
         sync_directory(target.absolute().parent)
     total = sum(file.size for file in listing)
     return Backup(len(listing), total, ledger_size, keys_encrypted(layout))
+
+
+def _settled_kek(layout: Layout) -> bytes:
+    """The key-encryption key's file, outside any rotation: during one, blobs do change."""
+    if layout.next_kek.exists():
+        raise _rotating()
+    return layout.kek.read_bytes()
+
+
+def _rotating() -> OperationalError:
+    return OperationalError(
+        "backup.rotating",
+        "The key-encryption key is being replaced, so the vault is between two keys.",
+        "Back up when `keepstone vault rotate` has ended.",
+    )
 
 
 def _pack(packed: Path, listing: list[FileDigest], sources: dict[str, Path]) -> None:
@@ -158,7 +177,7 @@ def restore(site: Site, source: Path, *, unsafe_rollback: str | None = None) -> 
         unpacked = Layout(Path(folder) / "workspace")
         listing = _unpack(source, unpacked.root)
         identity = read_identity(unpacked)
-        inner = Site(unpacked, site.outside, site.passphrase, site.clock)
+        inner = replace(site, layout=unpacked)
         report = verify_ledger_of(inner)
         behind = _is_behind(report, unsafe_rollback is not None)
         if behind and unsafe_rollback is not None:

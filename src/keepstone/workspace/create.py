@@ -5,23 +5,28 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 
 from keepstone.errors import InputError
 from keepstone.files import make_private_directory, storage_errors, sync_directory, write_atomic
 from keepstone.identity.apikeys import ApiKeyRing
+from keepstone.identity.keystores.reference import KeyReference
 from keepstone.ledger import Kind, Ledger, make_entry
 from keepstone.policy.parse import profile_text
-from keepstone.vault.keys import create_kek
+from keepstone.vault.keks import make_kek
 from keepstone.workspace.keys import create_authority, create_keys
 from keepstone.workspace.layout import Layout, WorkspaceIdentity
 from keepstone.workspace.secrets import create_pepper
 from keepstone.workspace.site import Site
 
 
-def create_workspace(site: Site, *, profile: str, hosts: Sequence[str] = ()) -> WorkspaceIdentity:
+def create_workspace(
+    site: Site, *, profile: str, hosts: Sequence[str] = (), kek: KeyReference | None = None
+) -> WorkspaceIdentity:
     """Make the workspace of `site` under `profile`; it appears whole or not at all.
 
-    `hosts` are names, beyond this machine's loopback, that its certificates may speak for.
+    `hosts` are names, beyond this machine's loopback, that its certificates may speak for. `kek`
+    is a key-encryption key in a token or in KMS; without it, a new one is made in a file.
     Raises InputError `workspace.exists`, `policy.unknown_profile`, `tls.bad_host`;
     OperationalError `disk.full`.
     """
@@ -37,7 +42,7 @@ def create_workspace(site: Site, *, profile: str, hosts: Sequence[str] = ()) -> 
     making = Layout(layout.root.with_name(f".{layout.root.name}.{secrets.token_hex(4)}"))
     identity = WorkspaceIdentity(secrets.token_hex(8), site.clock.now_ms())
     try:
-        _fill(Site(making, site.outside, site.passphrase, site.clock), identity, policy, hosts)
+        _fill(replace(site, layout=making), identity, policy, hosts, kek)
         with storage_errors(layout.root):
             # Over an empty folder too; over anything else it fails.
             making.root.rename(layout.root)
@@ -48,12 +53,18 @@ def create_workspace(site: Site, *, profile: str, hosts: Sequence[str] = ()) -> 
     return identity
 
 
-def _fill(site: Site, identity: WorkspaceIdentity, policy: bytes, hosts: Sequence[str]) -> None:
+def _fill(
+    site: Site,
+    identity: WorkspaceIdentity,
+    policy: bytes,
+    hosts: Sequence[str],
+    where: KeyReference | None,
+) -> None:
     layout, now = site.layout, identity.created
     for folder in (layout.root, layout.keys, layout.ledger.parent, layout.vault, layout.staging):
         make_private_directory(folder)
     keys = create_keys(layout, site.passphrase)
-    kek = create_kek(layout.kek, site.passphrase)
+    kek = make_kek(layout.kek, where, passphrase=site.passphrase, access=site.tokens)
     pepper = create_pepper(layout, kek)
     write_atomic(layout.api_keys, ApiKeyRing([], pepper).to_json())
     create_authority(layout, hosts, now, site.passphrase)

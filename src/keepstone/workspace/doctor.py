@@ -15,6 +15,7 @@ from keepstone.errors import KeepstoneError, OperationalError
 from keepstone.ledger import LedgerReader
 from keepstone.policy.engine import Engine
 from keepstone.policy.explain import warnings
+from keepstone.vault.keks import reference_of
 from keepstone.workspace.backup import keys_encrypted
 from keepstone.workspace.clock import SteadyClock
 from keepstone.workspace.keys import load_authority, load_keys
@@ -77,6 +78,15 @@ def _keys(site: Site) -> Iterator[_Line]:
             yield "fail", f"Others may read {path.name}.", f"chmod 600 {path}"
     keys = load_keys(site.layout, site.passphrase)
     yield "ok", f"observer {keys.observer.key_id[:16]}, gate {keys.gate.key_id[:16]}", ""
+    place = reference_of(site.layout.kek)
+    if place is not None:
+        yield "ok", f"the key-encryption key is in {place}", ""
+    if site.layout.next_kek.exists():
+        yield (
+            "warn",
+            "The key-encryption key is being replaced, or was when a process was killed.",
+            "keepstone vault rotate --finish",
+        )
     if not keys_encrypted(site.layout):
         yield (
             "warn",
@@ -168,6 +178,21 @@ def _extras(site: Site) -> Iterator[_Line]:
                 "fail",
                 f"{package} is missing: {what} cannot be served.",
                 f"pip install {package}",
+            )
+    optional = {
+        "torch": ("torch", "PyTorch and safetensors weights"),
+        "skops": ("skops", "scikit-learn models"),
+        "xgboost-cpu": ("xgboost", "XGBoost models"),
+        "lightgbm": ("lightgbm", "LightGBM models"),
+    }
+    for package, (extra, what) in optional.items():
+        try:
+            yield "ok", f"{package} {version(package)}: {what}", ""
+        except PackageNotFoundError:
+            yield (
+                "ok",
+                f"{package} is not installed: {what} are not served",
+                f"pip install 'keepstone[{extra}]'",
             )
     yield "ok", f"keepstone {__version__}", ""
 

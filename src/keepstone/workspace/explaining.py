@@ -6,7 +6,7 @@ from keepstone.errors import InputError
 from keepstone.identity.principal import Principal, PrincipalKind, check_principal_id
 from keepstone.policy.explain import Explanation, explain_model, explain_principal
 from keepstone.policy.gate import gate
-from keepstone.vault.keys import load_kek
+from keepstone.workspace.kek import current_kek
 from keepstone.workspace.reading import WorkspaceView, find_subject, read_workspace
 from keepstone.workspace.secrets import load_ring
 from keepstone.workspace.site import Site
@@ -34,7 +34,7 @@ def _principal(view: WorkspaceView, who: str) -> Principal:
     if ":" in who:
         return Principal(check_principal_id(who), PrincipalKind.LOCAL, frozenset(), "local", "none")
     layout = view.site.layout
-    kek = load_kek(layout.kek, view.site.passphrase)
+    kek = current_kek(view.site)
     ring = load_ring(layout, kek, view.policy.key_max_lifetime_ms)
     for record in ring.records:
         if record.key_id == who:

@@ -37,6 +37,11 @@ class Layout:
         return self.root / "keys" / "kek.json"
 
     @property
+    def next_kek(self) -> Path:
+        """The key-encryption key that a rotation is on its way to; see `kek`."""
+        return self.root / "keys" / "kek.next.json"
+
+    @property
     def pepper(self) -> Path:
         return self.root / "keys" / "pepper"
 

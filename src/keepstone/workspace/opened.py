@@ -28,8 +28,9 @@ from keepstone.ledger.witness import OutsideCheckpoints, require_extends
 from keepstone.policy.engine import Authorizer, Engine
 from keepstone.policy.trust import Trust
 from keepstone.vault.files import FileStore
-from keepstone.vault.keys import KeyEncryptionKey, load_kek
+from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.workspace.clock import SteadyClock
+from keepstone.workspace.kek import Rotated, finish_rotation
 from keepstone.workspace.keys import (
     WorkspaceKeys,
     create_authority,
@@ -57,14 +58,19 @@ class Workspace:
     """
 
     def __init__(
-        self, site: Site, identity: WorkspaceIdentity, keys: WorkspaceKeys, ledger: Ledger
+        self,
+        site: Site,
+        identity: WorkspaceIdentity,
+        keys: WorkspaceKeys,
+        ledger: Ledger,
+        kek: KeyEncryptionKey,
     ) -> None:
         self.site = site
         self.identity = identity
         self.keys = keys
         self.ledger = ledger
         self.clock = SteadyClock(site.clock, ledger.newest_time())
-        self.kek: KeyEncryptionKey = load_kek(site.layout.kek, site.passphrase)
+        self.kek = kek
         self.store = FileStore(site.layout.vault)
         self.periods = AuditPeriods(site.layout.audit_periods, self.kek)
         self.trust = self._load_trust()
@@ -199,6 +205,15 @@ class Workspace:
         if stopped is not None and stopped.code == "ledger.disk_full":
             self.ledger.resume()
 
+    def require_recorded(self) -> None:
+        """Return if all that is in force is on the record, else raise `ledger.unrecorded`."""
+        if self._unrecorded:
+            raise OperationalError(
+                "ledger.unrecorded",
+                f"{len(self._unrecorded)} revocations are in force and not on the record yet.",
+                "Free space on the ledger's disk, then revoke again.",
+            )
+
     # Checkpoints
 
     def require_outside(self) -> Checkpoint | None:
@@ -246,8 +261,9 @@ def open_workspace(site: Site, *, patience: float = 0.0) -> Iterator[Workspace]:
     """Own and open the workspace of `site` for the block.
 
     (1) It is a workspace of a version this build knows. (2) No other process owns it. (3) Its
-    keys open and only their owner can read them. (4) The ledger extends the checkpoint kept
-    outside. Raises `workspace.*`, `key.*`, `policy.*`, `ledger.*`.
+    keys open and only their owner can read them; a rotation of the key-encryption key that was
+    cut short is finished first. (4) The ledger extends the checkpoint kept outside.
+    Raises `workspace.*`, `key.*`, `policy.*`, `ledger.*`, `hsm.*`, `kms.failed`.
     """
     identity = read_identity(site.layout)
     with own(site.layout, patience=patience):
@@ -255,8 +271,11 @@ def open_workspace(site: Site, *, patience: float = 0.0) -> Iterator[Workspace]:
         with Ledger.open(
             site.layout.ledger, origin=identity.origin, key=keys.ledger, clock=site.clock
         ) as ledger:
-            workspace = Workspace(site, identity, keys, ledger)
+            kek, rotated = finish_rotation(site)
+            workspace = Workspace(site, identity, keys, ledger, kek)
             workspace.require_outside()
+            if rotated is not None:
+                record_rotation(workspace, rotated)
             keep_reserve(site.layout)
             _clear_staging(site.layout)
             workspace._accept_rollback()
@@ -265,6 +284,12 @@ def open_workspace(site: Site, *, patience: float = 0.0) -> Iterator[Workspace]:
             finally:
                 # Also after a failure: what was recorded until then is worth the same.
                 _keep_outside(workspace)
+
+
+def record_rotation(workspace: Workspace, rotated: Rotated) -> None:
+    done = rotated.rewrapped
+    fields = {"old": rotated.old, "new": rotated.new, "blobs": done.blobs}
+    workspace.record_event("kek.rotated", fields | {"damaged": len(done.damaged)})
 
 
 def _keep_outside(workspace: Workspace) -> None:

@@ -14,14 +14,17 @@ from keepstone.core.ports import rfc3339
 from keepstone.errors import InputError, OperationalError
 from keepstone.evidence.dsse import Envelope
 from keepstone.identity.apikeys import ApiKeyRecord
+from keepstone.identity.certificates import TrustRoots
 from keepstone.identity.principal import Grant, check_principal_id, grants_to_list
-from keepstone.identity.signing import parse_public_pem
+from keepstone.identity.signing import VerifyingKey, parse_public_pem
 from keepstone.identity.tokens import issue_token
 from keepstone.ledger.checkpoint import parse_checkpoint
+from keepstone.policy.certified import ByAuthority, ByIssuer, CertifiedSigner
 from keepstone.policy.parse import add_signer
 from keepstone.workspace.control import ask
 from keepstone.workspace.opened import Workspace, open_workspace
 from keepstone.workspace.site import Site
+from keepstone.workspace.trusting import export_bundle
 
 Arguments = Mapping[str, Any]
 _PATIENCE_S = 15.0
@@ -177,12 +180,22 @@ def _issue_token(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
 
 
 def _add_signer(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
-    key = parse_public_pem(str(arguments["public_key"]).encode())
+    who = _who_signs(arguments)
     roles = tuple(str(role) for role in arguments["roles"])
     name = str(arguments["name"])
-    workspace.edit_policy(lambda before: add_signer(before, name, roles, key))
-    workspace.record_event("signer.added", {"name": name, "roles": list(roles), "key": key.key_id})
-    return {"key_id": key.key_id}
+    workspace.edit_policy(lambda before: add_signer(before, name, roles, who))
+    signer_id = who.key_id if isinstance(who, VerifyingKey) else who.signer_id
+    workspace.record_event("signer.added", {"name": name, "roles": list(roles), "key": signer_id})
+    return {"key_id": signer_id}
+
+
+def _who_signs(arguments: Arguments) -> VerifyingKey | CertifiedSigner:
+    if "public_key" in arguments:
+        return parse_public_pem(str(arguments["public_key"]).encode())
+    identity = str(arguments["identity"])
+    if "roots" in arguments:
+        return ByAuthority(identity, TrustRoots.parse(str(arguments["roots"]).encode()))
+    return ByIssuer(identity, str(arguments["issuer"]), str(arguments["trusted_root"]).encode())
 
 
 def _reload_policy(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
@@ -198,10 +211,23 @@ def _checkpoint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     return {"note": note, "size": parse_checkpoint(note).size}
 
 
+def _admit_model(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here: it brings the loaders along, which no other operation needs.
+    from keepstone.workspace.admit import admit_again
+
+    return admit_again(workspace, str(arguments["model"]))
+
+
 def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     workspace.periods.destroy(arguments["period"], workspace.clock.now_ms())
     workspace.record_event("audit.period_destroyed", {"period": arguments["period"]})
     return {"period": arguments["period"]}
+
+
+def _export_trust(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    models = tuple(str(model) for model in arguments["models"])
+    data, statements = export_bundle(workspace, models, int(arguments["lifetime_ms"]))
+    return {"bundle": data.decode("ascii"), "statements": statements}
 
 
 OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = MappingProxyType(
@@ -214,7 +240,9 @@ OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = Map
         "token.issue": _issue_token,
         "signers.add": _add_signer,
         "policy.reload": _reload_policy,
+        "model.admit": _admit_model,
         "ledger.checkpoint": _checkpoint,
         "ledger.forget": _forget_period,
+        "trust.export": _export_trust,
     }
 )

@@ -24,8 +24,8 @@ from keepstone.ledger import (
     verify_proof,
 )
 from keepstone.ledger.tree import leaf_hash
-from keepstone.vault.keys import load_kek
 from keepstone.workspace.history import find_entry
+from keepstone.workspace.kek import current_kek
 from keepstone.workspace.layout import read_identity
 from keepstone.workspace.operations import perform
 from keepstone.workspace.reading import public_key
@@ -122,7 +122,7 @@ def prove_entry(
 def _key_of(site: Site, entry: dict[str, Any]) -> bytes | None:
     if entry["kind"] != "prediction":
         return None
-    periods = AuditPeriods(site.layout.audit_periods, load_kek(site.layout.kek, site.passphrase))
+    periods = AuditPeriods(site.layout.audit_periods, current_kek(site))
     return entry_key(periods.find(entry["period"]).key, entry["nonce"])
 
 

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import threading
 from base64 import b64decode, b64encode
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from keepstone.core.canonical import canonical, parse_json
 from keepstone.core.ports import Randomness, SystemRandomness, rfc3339
-from keepstone.errors import InputError
+from keepstone.errors import InputError, VerificationError
 from keepstone.files import write_atomic
 from keepstone.gateway.commitment import KEY_SIZE, Period
 from keepstone.identity.apikeys import PEPPER_SIZE, ApiKeyRing
@@ -46,6 +47,33 @@ def load_ring(layout: Layout, kek: KeyEncryptionKey, max_lifetime_ms: int) -> Ap
         load_pepper(layout, kek),
         max_lifetime_ms=max_lifetime_ms,
     )
+
+
+def rewrap_secrets(layout: Layout, old: KeyEncryptionKey, new: KeyEncryptionKey) -> None:
+    """Bring the pepper and the audit periods under `new`; what is there already stays.
+
+    Raises VerificationError `seal.wrong_key` for one that opens under neither.
+    """
+    pepper = read_secret_file(layout.pepper)
+    write_atomic(layout.pepper, _rewrapped(pepper, _PEPPER, old, new))
+    kept = [
+        one
+        if one.wrapped is None
+        else replace(one, wrapped=_rewrapped(one.wrapped, _context(one.name), old, new))
+        for one in _read(layout.audit_periods)
+    ]
+    if kept:
+        write_atomic(layout.audit_periods, _written(kept))
+
+
+def _rewrapped(
+    wrapped: bytes, context: bytes, old: KeyEncryptionKey, new: KeyEncryptionKey
+) -> bytes:
+    try:
+        new.unwrap(wrapped, context)
+    except VerificationError:
+        return new.wrap(old.unwrap(wrapped, context), context)
+    return wrapped
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +149,13 @@ class AuditPeriods:
         return Period(kept.name, self._kek.unwrap(kept.wrapped, _context(kept.name)), kept.ends)
 
     def _write(self, periods: dict[str, _Kept]) -> None:
-        document = {
+        write_atomic(self._path, _written(periods.values()))
+        self._kept = periods
+
+
+def _written(periods: Iterable[_Kept]) -> bytes:
+    return canonical(
+        {
             "schema": _SCHEMA,
             "periods": [
                 {
@@ -129,11 +163,10 @@ class AuditPeriods:
                     "ends": kept.ends,
                     "wrapped": None if kept.wrapped is None else b64encode(kept.wrapped).decode(),
                 }
-                for kept in sorted(periods.values(), key=lambda kept: kept.name)
+                for kept in sorted(periods, key=lambda kept: kept.name)
             ],
         }
-        write_atomic(self._path, canonical(document))
-        self._kept = periods
+    )
 
 
 def _context(name: str) -> bytes:

@@ -22,7 +22,7 @@ from keepstone.evidence.predicates import (
     Tool,
 )
 from keepstone.evidence.statement import make_statement
-from keepstone.identity.signing import SigningKey
+from keepstone.identity.signing import Signatory
 from keepstone.ledger import EntryId
 from keepstone.workspace.operations import perform
 from keepstone.workspace.reading import WorkspaceView, as_digest, find_subject, read_workspace
@@ -40,7 +40,7 @@ class Recorded:
 
 
 def approve(
-    site: Site, model: str, key: SigningKey, reason: str, lifetime_ms: int | None = None
+    site: Site, model: str, key: Signatory, reason: str, lifetime_ms: int | None = None
 ) -> Recorded:
     """Approve what Keepstone saw last as `model`. Raises `model.unknown`, `statement.no_right`."""
     with read_workspace(site) as view:
@@ -50,7 +50,7 @@ def approve(
     return _say(site, subject, Approval(made, reason), key)
 
 
-def revoke(site: Site, kind: str, target: str, key: SigningKey, reason: str) -> Recorded:
+def revoke(site: Site, kind: str, target: str, key: Signatory, reason: str) -> Recorded:
     """End an artifact, a statement or a key.
 
     Raises InputError `model.unknown`, `statement.unknown`, `digest.malformed`; DeniedError
@@ -62,7 +62,7 @@ def revoke(site: Site, kind: str, target: str, key: SigningKey, reason: str) -> 
     return _say(site, subject, Revocation(made, Target(kind, subject.digest), reason), key)
 
 
-def reinstate(site: Site, model: str, key: SigningKey, reason: str) -> Recorded:
+def reinstate(site: Site, model: str, key: Signatory, reason: str) -> Recorded:
     """Lift the newest revocation that stands against `model`.
 
     Raises InputError `model.unknown`, `model.not_revoked`; DeniedError `statement.no_right`.
@@ -78,7 +78,7 @@ def reinstate(site: Site, model: str, key: SigningKey, reason: str) -> Recorded:
     return _say(site, subject, reinstatement, key)
 
 
-def _say(site: Site, subject: Subject, predicate: Predicate, key: SigningKey) -> Recorded:
+def _say(site: Site, subject: Subject, predicate: Predicate, key: Signatory) -> Recorded:
     envelope = make_statement(subject, predicate, key)
     answer = perform(site, "statement.record", {"envelope": envelope.to_dict()})
     return Recorded(subject, str(answer["entry"]))
@@ -102,7 +102,7 @@ def _target(view: WorkspaceView, kind: str, text: str) -> Subject:
         except InputError:
             return Subject("unnamed", _artifact_digest(view, text))
     if kind == "key":
-        matches = [key_id for key_id in view.trust.signers if key_id.startswith(text)]
+        matches = [key_id for key_id in view.trust.names if key_id.startswith(text)]
         if len(text) >= 8 and len(matches) == 1:
             return Subject("key", Digest(matches[0]))
         return Subject("key", Digest.parse(text))

@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -48,10 +49,18 @@ class Checked:
 
 
 def check_with_runtime(
-    descriptor: int, size: int, sha256: Digest, limits: CheckLimits | None = None
+    descriptor: int,
+    size: int,
+    sha256: Digest,
+    limits: CheckLimits | None = None,
+    external: Mapping[str, int] | None = None,
 ) -> Checked:
-    """Open the model behind `descriptor` in a child; `sha256` is what it must hash to."""
-    limits = limits or CheckLimits()
+    """Open the model behind `descriptor` in a child; `sha256` is what it must hash to.
+
+    `external` are the open files that its weights lie in, by the names that it gives them.
+    """
+    limits, beside = limits or CheckLimits(), dict(external or {})
+    size += sum(os.fstat(file).st_size for file in beside.values())
     memory = limits.memory + limits.per_byte * size
     # A copy of the descriptor's file, so that nobody's offset moves but the child's.
     handed = os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC)
@@ -60,7 +69,7 @@ def check_with_runtime(
             command = [
                 *(sys.executable, "-I", str(_CHILD)),
                 *(str(handed), sha256.hex, str(memory), str(limits.cpu_seconds)),
-                json.dumps(CONFIGURATION),
+                *(json.dumps(CONFIGURATION), json.dumps(beside)),
             ]
             with subprocess.Popen(  # noqa: S603  # our own interpreter and script
                 command,
@@ -69,7 +78,7 @@ def check_with_runtime(
                 stderr=subprocess.DEVNULL,
                 cwd=nowhere,
                 env=_ENVIRONMENT,
-                pass_fds=(handed,),
+                pass_fds=(handed, *beside.values()),
                 start_new_session=True,
             ) as process:
                 try:

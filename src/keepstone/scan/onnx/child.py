@@ -3,7 +3,9 @@
 Run as a script, isolated, by `scan.checker`; it imports nothing of this package. It limits
 itself before it reads a byte of the model, since only code that it trusts has run by then.
 
-    child.py DESCRIPTOR SHA256 MEMORY_BYTES CPU_SECONDS CONFIGURATION_JSON
+    child.py DESCRIPTOR SHA256 MEMORY_BYTES CPU_SECONDS CONFIGURATION_JSON EXTERNAL_JSON
+
+The last is an object of descriptors by the names of files that weights lie in.
 
 It writes one JSON object to stdout: {"result": "ok" | "refused" | "unsupported" | "limit" |
 "changed" | "missing", "detail", "inputs", "outputs"}.
@@ -48,7 +50,9 @@ def read(descriptor: int) -> bytes:
         return file.read()
 
 
-def judge(model: bytes, configuration: dict[str, str]) -> dict[str, Any]:
+def judge(
+    model: bytes, configuration: dict[str, str], external: dict[str, bytes]
+) -> dict[str, Any]:
     import onnxruntime as ort  # type: ignore[import-untyped]
     from onnxruntime.capi import (  # type: ignore[import-untyped]
         onnxruntime_pybind11_state as state,
@@ -65,6 +69,11 @@ def judge(model: bytes, configuration: dict[str, str]) -> dict[str, Any]:
         options.graph_optimization_level = optimisation
         for name, value in configuration.items():
             options.add_session_config_entry(name, value)
+        if external:
+            # Given like this, the runtime opens none of them itself.
+            options.add_external_initializers_from_files_in_memory(
+                list(external), list(external.values()), [len(data) for data in external.values()]
+            )
         session = None
         try:
             session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
@@ -103,7 +112,7 @@ def describe(error: BaseException) -> str:
 
 
 def main(arguments: list[str]) -> None:
-    descriptor, expected, memory, seconds, configuration = arguments
+    descriptor, expected, memory, seconds, configuration, beside = arguments
     try:
         # Imported before the limits, since it is trusted and wants address space of its own.
         import onnxruntime  # noqa: F401
@@ -116,7 +125,8 @@ def main(arguments: list[str]) -> None:
             if hashlib.sha256(model).hexdigest() != expected:
                 answer = {"result": "changed", "detail": ""}
             else:
-                answer = judge(model, json.loads(configuration))
+                external = {name: read(file) for name, file in json.loads(beside).items()}
+                answer = judge(model, json.loads(configuration), external)
         except MemoryError as error:
             answer = {"result": "limit", "detail": describe(error)}
     sys.stdout.write(json.dumps(answer))

@@ -1,8 +1,8 @@
 """ONNX: what the structure says, then what the runtime says, in a process of its own.
 
-Promise: clean means that every node comes from operators that onnxruntime brings, nothing lies
-outside of the file, every reader sees the same model, and onnxruntime opened it within limits.
-It says nothing about what the model computes.
+Promise: clean means that every node comes from operators that onnxruntime brings, every weight
+lies in the file or in one beside it, every reader sees the same model, and onnxruntime opened it
+within limits. It says nothing about what the model computes.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from collections.abc import Iterator
 from keepstone.contract.onnx import OnnxFunction, OnnxModel, read_onnx
 from keepstone.core.finding import Finding
 from keepstone.errors import InputError
+from keepstone.scan.onnx.bombs import constant_bombs
 from keepstone.scan.onnx.checker import Checked, check_with_runtime
+from keepstone.scan.onnx.external import ExternalFiles
 from keepstone.scan.rules import RULES, printable
+from keepstone.scan.texts import program_in
 from keepstone.scan.view import View
 
 # Protobuf takes no message of 2 GiB or more.
@@ -55,27 +58,52 @@ def scan_onnx(view: View) -> Iterator[Finding]:
         return
     found = list(_structure(model, view))
     yield from found
-    # The runtime only sees what passed: a model that is refused anyway need not be opened.
-    if not found:
-        with view.descriptor() as descriptor:
-            checked = check_with_runtime(descriptor, len(view.data), view.sha256)
-        yield from _runtime(checked, model, view)
+    with ExternalFiles.beside(view) as external:
+        open_questions = list(_external(model, view, external))
+        yield from open_questions
+        # The runtime only sees what passed: a model that is refused anyway need not be opened.
+        if not found and not open_questions:
+            with view.descriptor() as descriptor:
+                checked = _check(view, descriptor, external)
+            yield from _runtime(checked, model, view)
+
+
+def _check(view: View, descriptor: int, external: ExternalFiles) -> Checked:
+    if not external.files:
+        return check_with_runtime(descriptor, len(view.data), view.sha256)
+    return check_with_runtime(descriptor, len(view.data), view.sha256, None, external.files)
+
+
+def _external(model: OnnxModel, view: View, external: ExternalFiles) -> Iterator[Finding]:
+    """Each file that weights lie in, and the first tensor that says so."""
+    first = {tensor.location: tensor for tensor in reversed(model.external_tensors)}
+    for location, reach in model.external_reach.items():
+        problem = external.open(location, reach)
+        if problem is not None:
+            rule, why = problem
+            tensor = first.get(location[:256])
+            name = "" if tensor is None else f" of the tensor {printable(tensor.name)!r}"
+            yield view.finding(
+                rule,
+                f"The data{name} lies in {printable(location)!r}: {why}.",
+                None if tensor is None else tensor.offset,
+                None if tensor is None else tensor.place,
+            )
 
 
 def _structure(model: OnnxModel, view: View) -> Iterator[Finding]:
-    for tensor in model.external_tensors:
-        yield view.finding(
-            "onnx.external_data",
-            f"The tensor {printable(tensor.name)!r} has its data in "
-            f"{printable(tensor.location)!r}, outside of the file.",
-            tensor.offset,
-            tensor.place,
-        )
+    for key, value in model.metadata.items():
+        if what := program_in(key) or program_in(value):
+            reason = f"The metadata {printable(key)!r} holds {what}."
+            yield view.finding("metadata.program", reason)
     yield from _operators(model, view)
     yield from _functions(model, view)
     if model.sparse_elements > MAX_SPARSE_ELEMENTS:
         reason = f"A sparse tensor unfolds to {model.sparse_elements} elements."
         yield view.finding("onnx.too_large", reason)
+    for operator, size in constant_bombs(view.data):
+        reason = f"The operator {operator} makes {size} elements out of constants."
+        yield view.finding("onnx.constant_bomb", reason)
     for name in model.unknown_fields:
         yield view.finding("onnx.unknown_field", f"The field {name} is not known.")
 

@@ -9,15 +9,31 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import chain
 
-from keepstone.core.finding import Finding, Location, Outcome, worst
-from keepstone.scan.rules import archive, common, onnx, pickle, torch
+from keepstone.core.finding import Finding, Location, Outcome, Severity, worst
+from keepstone.scan.rules import (
+    archive,
+    common,
+    keras,
+    onnx,
+    pickle,
+    template,
+    tensorflow,
+    tensors,
+    torch,
+)
+from keepstone.scan.rules import smell as _smell
 from keepstone.scan.rules.rule import Rule
+from keepstone.scan.rules.smell import Smell
 
 # Stated in every scan's evidence; changes whenever a verdict could.
 RULES_VERSION = "2"
 MAX_FINDINGS = 1000
 
-_TABLES = (archive.TABLE, common.TABLE, onnx.TABLE, pickle.TABLE, torch.TABLE)
+_TABLES = (
+    *(archive.TABLE, common.TABLE, keras.TABLE, onnx.TABLE, pickle.TABLE, template.TABLE),
+    *(tensorflow.TABLE, tensors.TABLE, torch.TABLE),
+)
+SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}
 RULES = {rule.id: rule for rule in sorted(chain(*_TABLES), key=lambda rule: rule.id)}
 
 
@@ -27,6 +43,12 @@ def finding(
     """What `rule` saw. `message` is one sentence."""
     shown = None if member is None else printable(member, 200)
     return Finding(rule, RULES[rule].severity, message, Location(path, offset, shown))
+
+
+def smell(rule: str, message: str, path: str, member: str | None = None) -> Finding:
+    """What is odd about a file. It belongs into a report's smells, never into its findings."""
+    shown = None if member is None else printable(member, 200)
+    return Finding(SMELLS[rule].id, Severity.INFO, message, Location(path, None, shown))
 
 
 def verdict(findings: Iterable[Finding]) -> Outcome:
@@ -44,4 +66,15 @@ def printable(text: str, limit: int = 100) -> str:
     return shown + "..." if len(text) > limit else shown
 
 
-__all__ = ["MAX_FINDINGS", "RULES", "RULES_VERSION", "Rule", "finding", "printable", "verdict"]
+__all__ = [
+    "MAX_FINDINGS",
+    "RULES",
+    "RULES_VERSION",
+    "SMELLS",
+    "Rule",
+    "Smell",
+    "finding",
+    "printable",
+    "smell",
+    "verdict",
+]

@@ -21,7 +21,20 @@ TABLE = (
         "onnx.external_data",
         HIGH,
         FLAGGED,
-        "A tensor's data lies in another file, which nobody judged.",
+        "A tensor's data lies in a file that is not beside the model, behind a link, or beyond the"
+        " end of it.",
+    ),
+    Rule(
+        "onnx.external_missing",
+        MEDIUM,
+        OPEN,
+        "A tensor's data lies in another file, and the model is itself a part of one.",
+    ),
+    Rule(
+        "onnx.constant_bomb",
+        HIGH,
+        FLAGGED,
+        "An operator makes a tensor of more than two thousand million elements out of constants.",
     ),
     Rule(
         "onnx.function_bomb",

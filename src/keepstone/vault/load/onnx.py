@@ -1,26 +1,24 @@
-"""Load an ONNX model from the vault, for an admission, from the bytes that were verified.
+"""ONNX: the model and the files that its weights lie in, all of them out of the verified set.
 
-Promise: the runtime is given the very bytes whose digest the admission names, once read and
-once decrypted; a swap of any file, at any time, changes nothing. The runtime opens no other
-file, wherever the process stands.
+Promise: the runtime is given the very bytes whose digest was permitted; a swap of any file, at
+any time, changes nothing. The runtime opens no other file, wherever the process stands.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from keepstone.contract.onnx import OnnxModel, derive_contract, read_onnx
+from keepstone.contract.onnx import CONTRACT_KEY, derive_contract, read_onnx
 from keepstone.contract.schema import DType, ModelContract
+from keepstone.contract.settle import settle
 from keepstone.contract.validate import Array
-from keepstone.core.digest import SINGLE_FILE
-from keepstone.errors import DeniedError, OperationalError, VerificationError
-from keepstone.policy.admission import Admission
-from keepstone.vault.files import FileStore
-from keepstone.vault.keys import KeyEncryptionKey
-from keepstone.vault.seal import unseal
+from keepstone.core.digest import check_relative_path
+from keepstone.errors import InputError, OperationalError, VerificationError
+from keepstone.vault.load.declared import declared_contract
+from keepstone.vault.load.prepared import Prepared, failed, no_architecture, only
+from keepstone.vault.verified import Files
 
 if TYPE_CHECKING:
     import onnxruntime  # type: ignore[import-untyped]
@@ -47,76 +45,69 @@ class OnnxRuntime:
         try:
             found = self._session.run(self._names, inputs)
         except self._failures as error:
-            # The runtime's own words may quote the input: they stay out of the answer.
-            raise OperationalError(
-                "runtime.failed", "The model failed on this input.", "See the model's contract."
-            ) from error
+            raise failed(error) from error
         return dict(zip(self._names, found, strict=True))
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedOnnx:
-    """A model ready to serve."""
+def prepare_onnx(files: Files, paths: tuple[str, ...], architecture: str | None) -> Prepared:
+    """Read one ONNX model, whose weights may lie in other files of the set.
 
-    runtime: OnnxRuntime
-    model: OnnxModel
-    contract: ModelContract
+    (1) Its structure is one that every reader understands alike.
+    (2) Each file that it names for its weights lies in the set, at a plain relative path.
+    (3) The contract is what its metadata declares, or a file beside it, or its graph.
 
-
-def load_onnx(
-    store: FileStore, kek: KeyEncryptionKey, admission: Admission, *, now: int, threads: int = 1
-) -> LoadedOnnx:
-    """Load what `admission` names, or raise.
-
-    (1) The admission is one that was verified, and holds at `now`.
-    (2) The blob unseals under the admission's artifact and name, and hashes to it.
-    (3) It is one file, without data outside of it.
-    (4) What it accepts and returns is what was admitted.
-    (5) The runtime gets those bytes.
-
-    Raises DeniedError `admission.expired`; VerificationError `admission.unverified`,
-    `admission.wrong_contract`, `model.external_data`, `seal.*`; OperationalError
-    `runtime.missing`, `runtime.refused`, `runtime.unsafe_environment`; InputError as
-    `read_onnx`, `derive_contract` and `unseal` raise.
+    Raises VerificationError `model.external_data`; InputError as `read_onnx`, `derive_contract`
+    and `declared_contract` raise; starting it raises OperationalError `runtime.refused`,
+    `runtime.unsafe_environment`.
     """
-    # (1) The type alone says that it was verified: it cannot be made by hand.
-    if not isinstance(admission, Admission):
-        raise VerificationError(
-            "admission.unverified", "Only a verified admission lets a model be loaded."
-        )
-    if not admission.holds(now):
-        raise DeniedError(
-            "admission.expired", "The admission does not hold now.", "Run `keepstone up` again."
-        )
+    no_architecture(architecture, "onnx")
+    path = only(paths)
+    # (1)
+    model = read_onnx(files.view(path))
     # (2)
-    files = unseal(store, kek, admission.artifact, admission.name)
+    beside = {location: _beside(path, location) for location in sorted(model.external_files)}
+    for location, target in beside.items():
+        if target not in files.paths:
+            raise VerificationError(
+                "model.external_data",
+                f"The model has weights in {location[:100]!r}, which is not a file of the"
+                " artifact.",
+                "Give the folder that holds the model with all of its files.",
+            )
     # (3)
-    if set(files) != {SINGLE_FILE}:
-        raise OperationalError(
-            "runtime.missing", "There is no runtime for an ONNX model of several files yet."
-        )
-    data = files[SINGLE_FILE]
-    model = read_onnx(data)
-    if model.external_count:
+    contract = derive_contract(model)
+    declared = declared_contract(files, model.metadata.get(CONTRACT_KEY))
+    if declared is not None and CONTRACT_KEY not in model.metadata:
+        values = (*model.inputs, *model.outputs)
+        ranks = frozenset(value.name for value in values if value.shape is None)
+        contract = settle(contract, declared, ranks)
+
+    def start() -> OnnxRuntime:
+        outside = {location: files.view(target) for location, target in beside.items()}
+        return OnnxRuntime(open_session(bytes(files.view(path)), outside=outside), contract)
+
+    return Prepared(contract, start)
+
+
+def _beside(path: str, location: str) -> str:
+    """Where in the set a location lies that a model at `path` names. Raises as (2) does."""
+    folder = path.rpartition("/")[0]
+    try:
+        return check_relative_path(f"{folder}/{location}" if folder else location)
+    except InputError as error:
         raise VerificationError(
             "model.external_data",
-            f"{model.external_count} tensors have their data outside of the model's file.",
-            "Save the model with its weights inside.",
-        )
-    # (4)
-    contract = derive_contract(model)
-    if contract.digest != admission.contract:
-        raise VerificationError(
-            "admission.wrong_contract",
-            "The model accepts or returns something else than what was admitted.",
-            "Run `keepstone up` again.",
-        )
-    # (5)
-    return LoadedOnnx(OnnxRuntime(open_session(data, threads), contract), model, contract)
+            f"The model has weights at {location[:100]!r}, outside of the artifact.",
+            "Save the model with its weights inside, or in files beside it.",
+        ) from error
 
 
-def open_session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
-    """Give `data` to onnxruntime. Raises OperationalError `runtime.refused`.
+def open_session(
+    data: bytes, threads: int = 1, outside: Mapping[str, memoryview] | None = None
+) -> onnxruntime.InferenceSession:
+    """Give `data` to onnxruntime, and the files that it names from `outside`, never from a disk.
+
+    Raises OperationalError `runtime.refused`, `runtime.unsafe_environment`.
 
     `threads` of 1 runs in the calling thread: right for small models behind a server. More
     threads are the model's own pool and do not spin while they wait.
@@ -130,10 +121,15 @@ def open_session(data: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     # Imported late: it takes some 0.1 s, which a command that loads nothing need not spend.
     import onnxruntime
 
-    try:
-        return onnxruntime.InferenceSession(
-            data, session_options(threads), providers=["CPUExecutionProvider"]
+    options = session_options(threads)
+    if outside:
+        # With such a table the runtime looks into no file at all for an initialiser's data, and
+        # checks every offset against the length given here.
+        options.add_external_initializers_from_files_in_memory(
+            list(outside), list(outside.values()), [len(view) for view in outside.values()]
         )
+    try:
+        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     except _runtime_errors() as error:
         raise OperationalError(
             "runtime.refused",

@@ -1,0 +1,1 @@
+"""A bounded reader of HDF5: groups, links, attributes and how data is laid out, never the data."""

@@ -1,0 +1,1 @@
+"""Keras: what a configuration names, in a `.keras` archive or in HDF5."""

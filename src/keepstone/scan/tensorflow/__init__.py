@@ -1,0 +1,1 @@
+"""TensorFlow: graphs in SavedModels and alone, and TFLite."""
