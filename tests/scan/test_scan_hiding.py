@@ -77,7 +77,7 @@ def test_a_mark_hides_no_pickle(judge: Callable[[bytes], FileReport], name: str)
     assert ("os", "system") in asked.asked, "the decoy must work, or it proves nothing"
     report = judge(data)
     assert report.outcome is Outcome.FLAGGED
-    assert rules(report) & {"file.polyglot", "pickle.import"}
+    assert rules(report) & {"file.polyglot", "pickle.dangerous_import"}
 
 
 def test_a_long_decoy_before_the_payload_hides_nothing(
@@ -92,10 +92,10 @@ def test_what_goes_on_for_too_long_is_a_pickle_and_not_evaluated(
     judge: Callable[[bytes], FileReport], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(opcodes, "_RESEMBLES", 50)
-    monkeypatch.setattr("keepstone.scan.view.Allowance", lambda: Allowance(80))
+    monkeypatch.setattr("keepstone.scan.view.Allowance", lambda: Allowance(100))
     report = judge(b"N0" * 100 + CALL)
     assert (report.format, report.outcome) == ("pickle", Outcome.NOT_EVALUATED)
-    assert "more opcodes than the limit" in words(report)
+    assert "more opcodes" in words(report)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_pickle_in_a_byte_string_is_named(
     outer = pickle.dumps({"weights": pickle.dumps([inner], max(protocol, 3))}, max(protocol, 3))
     report = judge(outer)
     assert report.outcome is Outcome.FLAGGED
-    (item,) = [item for item in report.findings if item.rule == "pickle.import"]
+    (item,) = [item for item in report.findings if item.rule == "pickle.dangerous_import"]
     assert "posix.system" in item.message
     offset = item.location.offset
     assert offset is not None
@@ -168,7 +168,7 @@ def test_what_an_object_array_holds_counts_as_a_pickle(
 ) -> None:
     header = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\n"
     start = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
-    assert "pickle.data_only" in rules(judge(start + b"\x80\x04]."))
+    assert rules(judge(start + b"\x80\x04].")) == set()
     assert "pickle.broken" in rules(judge(start + b"\x80\x04](K"))
 
 

@@ -15,16 +15,14 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import joblib
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.linear_model import LinearRegression
 
 from keepstone.core.finding import Outcome
 from keepstone.scan.allowance import Allowance
-from keepstone.scan.archive import containers, zipdir
+from keepstone.scan.archive import compressed, zipdir
 from keepstone.scan.formats import identify
 from keepstone.scan.pickle.opcodes import Cause, walk, walk_all
 from keepstone.scan.report import FileReport
@@ -66,10 +64,10 @@ def test_an_import_is_flagged_in_every_protocol(judge: Judge, protocol: int) -> 
 
 
 @pytest.mark.parametrize("protocol", range(6))
-def test_plain_data_is_not_evaluated(judge: Judge, protocol: int) -> None:
-    report = judge(pickle.dumps({"a": [1, 2.5, "text", None, True]}, protocol))
-    assert (report.format, report.outcome) == ("pickle", Outcome.NOT_EVALUATED)
-    assert rules(report) == {"pickle.data_only"}
+def test_plain_data_is_clean(judge: Judge, protocol: int) -> None:
+    thing = {"a": [1, 2.5, "text", None, True, 1 << 70, b"bytes"], "b": {1, 2}, (3,): "x" * 5000}
+    report = judge(pickle.dumps(thing, protocol))
+    assert (report.format, report.outcome) == ("pickle", Outcome.CLEAN)
 
 
 ATTACKS = {
@@ -104,11 +102,9 @@ def test_known_ways_past_scanners_are_flagged(judge: Judge, attack: str) -> None
 @pytest.mark.parametrize(
     "attack",
     [
-        b"\x80\x04\x8c\x02os\x8c\x03sys\x8c\x03tem\x86\x93.",  # a tuple, not a text
-        b"\x80\x04\x93.",  # nothing on the stack
-        b"\x80\x04Vo\\u0073\nVsystem\n\x93.",  # escapes in a text
-        b"\x80\x04S'o\\x73'\nS'system'\n\x93.",
-        b"\x80\x04\x8c\x02osp+1\n0\x8c\x06system\x94g+1\nh\x01\x93.",  # memo keys spelled oddly
+        # What a call gives may be a text.
+        b"\x80\x04cnumpy.core.multiarray\nscalar\ncnumpy\ndtype\nX\x01\x00\x00\x00O\x85R"
+        b"X\x06\x00\x00\x00system\x86R\x8c\x02os\x93.",
         b"\x80\x04X\x01\x08\x00\x00" + b"a" * 2049 + b"\x8c\x01x\x93.",  # absurdly long
     ],
 )
@@ -118,10 +114,55 @@ def test_computed_names_are_flagged_as_such(judge: Judge, attack: bytes) -> None
     assert "pickle.computed_import" in rules(report)
 
 
+@pytest.mark.parametrize(
+    "attack",
+    [
+        b"\x80\x04Vo\\u0073\nVsystem\n\x93.",  # escapes in a text
+        b"\x80\x04S'o\\x73'\nS'system'\n\x93.",
+        b"\x80\x04S'os'\nS'system'\n\x93.",
+        b"\x80\x02c__builtin__\neval\n.",  # names of Python 2
+        b"\x80\x02ccommands\ngetoutput\n.",
+        b"\x80\x04\x8c\x08builtins\x8c\x15object.__reduce__.x.y\x93.",
+    ],
+)
+def test_names_are_those_that_the_loader_makes_of_them(judge: Judge, attack: bytes) -> None:
+    assert rules(judge(attack)) == {"pickle.dangerous_import"}
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        b"\x80\x04\x8c\x02os\x8c\x03sys\x8c\x03tem\x86\x93.",  # a tuple is no name
+        b"\x80\x04\x93.",  # nothing on the stack
+        b"\x80\x04K\x01K\x02R.",  # a number is no callable
+        b"\x80\x04K\x01}b.",  # nor does it have a state
+        b"\x80\x04K\x01K\x02a.",
+    ],
+)
+def test_where_every_loader_stops_the_pickle_is_broken(judge: Judge, attack: bytes) -> None:
+    assert rules(judge(attack)) == {"pickle.broken"}
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        b"\x80\x04\x8c\x02osp+1\n0N.",  # memo keys spelled oddly
+        b"\x80\x04h\x05.",  # never put there
+        b"I010\n.",
+        b"L1_0L\n.",
+        b"F1_0.5\n.",
+        b"S'a' \n.",
+        b"\x80\x04\x95" + b"\xff" * 7 + b"\x00N.",
+    ],
+)
+def test_what_loaders_read_differently_is_flagged(judge: Judge, attack: bytes) -> None:
+    assert "pickle.ambiguous" in rules(judge(attack))
+
+
 @pytest.mark.parametrize("attack", [b"\x82\x01", b"\x83\x01\x00", b"\x84\x01\x00\x00\x00"])
 def test_extension_codes_are_flagged(judge: Judge, attack: bytes) -> None:
     report = judge(b"\x80\x02" + attack + b")R.")
-    assert rules(report) == {"pickle.extension"}
+    assert "pickle.extension" in rules(report)
     assert "extension code 1" in words(report)
 
 
@@ -138,7 +179,7 @@ def test_names_cannot_write_to_a_terminal(judge: Judge) -> None:
 def test_a_broken_pickle_without_imports_says_so(judge: Judge) -> None:
     report = judge(b"\x80\x04]\x94(K\x01K\x02")
     assert report.outcome is Outcome.NOT_EVALUATED
-    assert rules(report) == {"pickle.broken", "pickle.data_only"}
+    assert rules(report) == {"pickle.broken"}
 
 
 def test_plain_text_is_no_pickle(judge: Judge) -> None:
@@ -162,7 +203,7 @@ def test_opcodes_are_bounded() -> None:
 def test_the_opcode_limit_is_reported(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("keepstone.scan.view.Allowance", lambda: Allowance(20))
     report = judge(b"\x80\x04" + b"N0" * 100 + b"N.")
-    assert rules(report) == {"scan.not_evaluated", "pickle.data_only"}
+    assert rules(report) == {"scan.not_evaluated"}
     assert report.outcome is Outcome.NOT_EVALUATED
 
 
@@ -281,13 +322,15 @@ def test_a_pickle_in_a_zip_is_flagged(judge: Judge, entries: tuple[tuple[str, by
     assert report.outcome is Outcome.FLAGGED
     assert "posix.system" in words(report)
     assert ("zip.ambiguous" in rules(report)) == (len(entries) == 2)
-    assert [f.location.member for f in report.findings if f.rule == "pickle.import"]
+    assert [f.location.member for f in report.findings if f.rule == "pickle.dangerous_import"]
 
 
-def test_a_harmless_zip_is_not_evaluated(judge: Judge) -> None:
-    report = judge(archive(("archive/data.pkl", GOOD), ("a/", b""), ("b", b"text")))
+def test_a_plain_zip_is_as_clean_as_its_members(judge: Judge) -> None:
+    members = (("one.pkl", GOOD), ("two.pkl", GOOD), ("folder/", b""))
+    assert judge(archive(*members)).outcome is Outcome.CLEAN
+    report = judge(archive(*members, ("text", b"text")))
     assert report.outcome is Outcome.NOT_EVALUATED
-    assert rules(report) == {"pickle.data_only", "scan.not_evaluated"}
+    assert [item.location.member for item in report.findings] == ["text"]
 
 
 def test_directories_that_differ_are_flagged(judge: Judge) -> None:
@@ -296,10 +339,12 @@ def test_directories_that_differ_are_flagged(judge: Judge) -> None:
     assert "zip.ambiguous" in rules(report)
 
 
-@pytest.mark.parametrize("length", [10, 40, 120])
+@pytest.mark.parametrize("length", [10, 40, 60, 120])
 def test_a_cut_zip_is_not_evaluated(judge: Judge, length: int) -> None:
     report = judge(archive(("archive/data.pkl", GOOD))[:length])
-    assert report.outcome is Outcome.NOT_EVALUATED
+    assert report.outcome is not Outcome.CLEAN
+    # A reader that needs no directory finds the member all the same.
+    assert judge(archive(("archive/data.pkl", EVIL))[:-40]).outcome is Outcome.FLAGGED
 
 
 def test_entries_that_cannot_be_read_are_said(judge: Judge) -> None:
@@ -313,7 +358,7 @@ def test_entries_that_cannot_be_read_are_said(judge: Judge) -> None:
 
 
 def test_a_zip_bomb_is_bounded(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "MAX_UNPACKED", 1000)
+    monkeypatch.setattr(compressed, "MAX_UNPACKED", 1000)
     monkeypatch.setattr(zipdir, "MAX_ENTRIES", 5)
     bomb = archive(*((str(i), bytes(10**6)) for i in range(9)), compression=zipfile.ZIP_DEFLATED)
     report = judge(bomb)
@@ -326,13 +371,13 @@ def test_an_archive_in_an_archive_is_opened(judge: Judge) -> None:
     inner = archive(("data.pkl", EVIL))
     report = judge(archive(("inner.zip", gzip.compress(inner))))
     assert report.outcome is Outcome.FLAGGED
-    (item,) = [item for item in report.findings if item.rule == "pickle.import"]
+    (item,) = [item for item in report.findings if item.rule == "pickle.dangerous_import"]
     assert item.location.member == "inner.zip > (gzip) > data.pkl"
 
 
 def test_containers_are_opened_to_a_depth(judge: Judge) -> None:
     data = EVIL
-    for _ in range(8):
+    for _ in range(14):
         data = gzip.compress(data)
     report = judge(data)
     assert report.outcome is Outcome.NOT_EVALUATED
@@ -351,33 +396,11 @@ def test_a_compressed_pickle_is_flagged(judge: Judge, pack: Callable[[bytes], by
 
 
 def test_a_decompression_bomb_is_bounded(judge: Judge, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(containers, "MAX_UNPACKED", 1000)
+    monkeypatch.setattr(compressed, "MAX_UNPACKED", 1000)
     for pack in (zlib.compress, gzip.compress, bz2.compress, lzma.compress):
         report = judge(pack(bytes(10**6)))
         assert report.outcome is Outcome.NOT_EVALUATED
         assert "more than the limit" in words(report)
-
-
-@pytest.mark.parametrize("compress", [0, ("zlib", 3), ("gzip", 3), ("bz2", 3), ("xz", 3)])
-def test_joblib_files_are_flagged_with_their_names(
-    tmp_path: Path, compress: int | tuple[str, int]
-) -> None:
-    model = LinearRegression().fit(np.eye(3), np.arange(3))
-    joblib.dump(model, tmp_path / "model", compress=compress)
-    report = scan_file(tmp_path / "model")
-    assert report.outcome is Outcome.FLAGGED
-    assert "sklearn.linear_model._base.LinearRegression" in words(report)
-
-
-def test_numpy_object_arrays_hold_pickles(tmp_path: Path) -> None:
-    objects = np.empty(1, object)
-    objects[0] = Payload()
-    np.save(tmp_path / "objects.npy", objects, allow_pickle=True)
-    report = scan_file(tmp_path / "objects.npy")
-    assert (report.format, report.outcome) == ("numpy", Outcome.FLAGGED)
-    assert "posix.system" in words(report)
-    np.save(tmp_path / "plain.npy", np.ones(3))
-    assert scan_file(tmp_path / "plain.npy").outcome is Outcome.NOT_EVALUATED
 
 
 @given(st.binary(max_size=120), st.sampled_from([b"PK\x03\x04", b"\x93NUMPY\x01\x00", b"\x1f\x8b"]))

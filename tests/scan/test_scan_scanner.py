@@ -250,7 +250,7 @@ def test_sarif_follows_its_schema(folder: Path) -> None:
 def test_sarif_says_what_is_open(folder: Path) -> None:
     (run,) = to_sarif(scan_paths([folder]))["runs"]
     kinds = {result["ruleId"]: (result["kind"], result["level"]) for result in run["results"]}
-    assert kinds["pickle.import"] == ("fail", "error")
+    assert kinds["pickle.dangerous_import"] == ("fail", "error")
     assert kinds["scan.not_evaluated"] == ("open", "none")
     for result in run["results"]:
         assert run["tool"]["driver"]["rules"][result["ruleIndex"]]["id"] == result["ruleId"]
@@ -261,7 +261,7 @@ def test_sarif_says_what_is_open(folder: Path) -> None:
 def test_the_text_names_every_file(folder: Path) -> None:
     text = to_text(scan_paths([folder]))
     assert "FLAGGED" in text
-    assert "pickle.import: Loading imports os.system." in text
+    assert "pickle.dangerous_import: Loading imports os.system: it runs commands." in text
     assert text.endswith("2 clean, 1 flagged, 3 not evaluated")
     assert "[member]" in to_text(ScanReport((member_report(),)))
 

@@ -144,10 +144,8 @@ def test_an_honest_archive_has_no_problem(name: str) -> None:
         (HONEST["stored"], "zip"),
     ],
 )
-def test_an_archive_is_called_by_its_members(tmp_path: Path, data: bytes, kind: str) -> None:
+def test_an_archive_is_called_by_its_members(data: bytes, kind: str) -> None:
     assert identify(memoryview(data)) == kind
-    (tmp_path / "file").write_bytes(data)
-    assert scan_file(tmp_path / "file").outcome is not Outcome.CLEAN
 
 
 # Attacks -------------------------------------------------------------------------------------
@@ -268,7 +266,7 @@ def test_content_that_is_not_what_the_archive_says(tmp_path: Path) -> None:
     assert "checksum is wrong" in judged(wrong)[1]
     evil = archive(("data.pkl", EVIL))
     wrong = patched(patched(evil, _LOCAL, 14, "<I", 7), _CENTRAL, 16, "<I", 7)
-    assert "pickle.import" in judged(wrong)[0]
+    assert "pickle.dangerous_import" in judged(wrong)[0]
     # Deflate that gives another size than both headers say.
     packed = archive(("a", b"text" * 50), method=zipfile.ZIP_DEFLATED)
     wrong = patched(patched(packed, _LOCAL, 22, "<I", 9), _CENTRAL, 24, "<I", 9)

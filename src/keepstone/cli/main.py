@@ -18,6 +18,7 @@ COMMANDS = {
     "up": "up",
     "init": "init",
     "scan": "scan",
+    "allow": "allow",
     "sign": "sign",
     "verify": "verify",
     "approve": "approve",

@@ -13,6 +13,7 @@ import click
 from keepstone.cli.options import format_option, site_at, workspace_option
 
 if TYPE_CHECKING:
+    from keepstone.scan.pickle.allowlist import Added
     from keepstone.scan.report import ScanReport
 
 _ALL = "*"
@@ -34,9 +35,29 @@ _ALL = "*"
     metavar="PATTERN",
     help="Leave out files and folders under PATHS by name or path (`*`, `?`, `[...]`).",
 )
+@click.option(
+    "--allow",
+    "lists",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="A signed list of names that pickles may use as well (see `keepstone allow`).",
+)
+@click.option(
+    "--allow-key",
+    "list_keys",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Public key (PEM) of somebody whose lists count.",
+)
 @format_option("json", "sarif")
 def command(
-    paths: tuple[Path, ...], vault: str | None, root: Path, exclude: tuple[str, ...], style: str
+    paths: tuple[Path, ...],
+    vault: str | None,
+    root: Path,
+    exclude: tuple[str, ...],
+    lists: tuple[Path, ...],
+    list_keys: tuple[Path, ...],
+    style: str,
 ) -> int:
     """Scan each file under PATHS: clean, flagged, or not evaluated with the reason.
 
@@ -51,8 +72,9 @@ def command(
 
     if not paths and vault is None:
         raise click.UsageError("Give the files or folders to scan, or --vault.")
+    allowed = _read_lists(lists, list_keys)
     with _progress(style) as observer:
-        report = _scan(paths, vault, root, exclude, observer)
+        report = _scan(paths, vault, root, exclude, allowed, observer)
     if style == "text":
         click.echo(to_text(report))
     else:
@@ -71,19 +93,20 @@ def _scan(
     vault: str | None,
     root: Path,
     exclude: tuple[str, ...],
+    allowed: tuple[Added, ...],
     observer: Callable[[str], None] | None,
 ) -> ScanReport:
     from keepstone.scan.paths import scan_paths
     from keepstone.scan.report import ScanReport
 
     cores = len(os.sched_getaffinity(0))
-    report = scan_paths(paths, observer, exclude=exclude, workers=cores)
+    report = scan_paths(paths, observer, exclude=exclude, workers=cores, allowed=allowed)
     if vault is None:
         return report
     from keepstone.workspace.scanning import scan_vault
 
-    held = scan_vault(site_at(root), None if vault == _ALL else vault, observer)
-    return ScanReport((*report.files, *held.files))
+    held = scan_vault(site_at(root), None if vault == _ALL else vault, observer, allowed)
+    return ScanReport((*report.files, *held.files), allowed)
 
 
 @contextmanager
@@ -113,3 +136,23 @@ def _progress(style: str) -> Iterator[Callable[[str], None] | None]:
             live.update(line, refresh=True)
 
         yield show
+
+
+def _read_lists(lists: tuple[Path, ...], list_keys: tuple[Path, ...]) -> tuple[Added, ...]:
+    if not lists:
+        return ()
+    from keepstone.core.ports import SystemClock
+    from keepstone.errors import InputError
+    from keepstone.identity.signing import load_public_key
+    from keepstone.scan.pickle.extension import read_extension
+
+    keys = {key.key_id: key for key in map(load_public_key, list_keys)}
+    now, found = SystemClock().now_ms(), []
+    for path in lists:
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            cause = f"Cannot read {path}: {error.strerror}."
+            raise InputError("allowlist.missing", cause) from error
+        found.append(read_extension(data, keys, now))
+    return tuple(found)

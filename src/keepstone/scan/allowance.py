@@ -5,16 +5,28 @@ Whatever runs out is said, and leaves the file not evaluated: a limit is no verd
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 # Containers in containers: deeper than this nothing is opened.
-MAX_DEPTH = 6
+MAX_DEPTH = 12
+MAX_SECONDS = 120.0
 
 
 @dataclass(slots=True)
 class Allowance:
-    """`opcodes` of pickles to walk, `unpacked` bytes to hold, `members` to open."""
+    """`opcodes` of pickles to walk, `unpacked` bytes to hold, `members` to open.
 
-    opcodes: int = 2_000_000
-    unpacked: int = 512 << 20
+    `until` is when it has taken too long, by the monotonic clock.
+    `leaned` is no cost: the names in the file that only a site's own list allows.
+    """
+
+    opcodes: int = 10_000_000
+    unpacked: int = 1 << 30
     members: int = 100_000
+    leaned: set[str] = field(default_factory=set)
+    until: float = field(default_factory=lambda: time.monotonic() + MAX_SECONDS)
+
+    def out_of_time(self) -> bool:
+        """True where the file has taken as long as one file may."""
+        return time.monotonic() > self.until

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from keepstone.core.digest import SINGLE_FILE
 from keepstone.scan.allowance import Allowance
 from keepstone.scan.datafiles import settle
+from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.rules import printable
 from keepstone.scan.scanner import judge, report_on, scan_file, unjudged
@@ -37,13 +38,17 @@ def scan_staged(staged: Staged) -> FileReport:
     return FileReport(SINGLE_FILE, None, staged.size, FOLDER, *found)
 
 
-def scan_contents(files: Mapping[str, bytes | memoryview], shown: str) -> ScanReport:
+def scan_contents(
+    files: Mapping[str, bytes | memoryview], shown: str, allowed: tuple[Added, ...] = ()
+) -> ScanReport:
     """Scan an artifact that is in memory: its files by their paths, reported under `shown`."""
     names = list(files)
     reports = []
     for name in names:
         path = shown if name == SINGLE_FILE else f"{shown}/{name}"
-        view = View(printable(path, 4096), memoryview(files[name]), Allowance(), judge)
+        view = View(
+            printable(path, 4096), memoryview(files[name]), Allowance(), judge, allowed=allowed
+        )
         reports.append(report_on(view))
     if names == [SINGLE_FILE]:
         return ScanReport(tuple(reports))

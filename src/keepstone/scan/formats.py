@@ -17,7 +17,7 @@ from keepstone.scan.text.kinds import kind_without_signature
 UNKNOWN = "unknown"
 EMPTY = "empty"
 # A zip archive is called by what its members make of it.
-ZIPS = ("zip", "torch", "keras", "npz")
+ZIPS = ("zip", "torch", "pt2", "keras", "npz")
 
 # What Keras writes beside an archive's configuration.
 _BESIDE_CONFIG = frozenset({"metadata.json", "model.weights.h5", "model.weights.npz"})
@@ -46,6 +46,8 @@ _SIGNATURES: tuple[tuple[int, bytes, str], ...] = (
     (0, b"<?xml", "xml"),
 )
 _HEAD = 1 << 16
+# joblib's first compressed form: a length in hexadecimal digits, padded to 19, then zlib.
+_ZFILE = re.compile(rb"ZF0x[0-9a-f]{1,16} {0,16}\x78")
 
 
 def identify(data: memoryview, allowance: Allowance | None = None) -> str:
@@ -64,6 +66,8 @@ def identify(data: memoryview, allowance: Allowance | None = None) -> str:
     for offset, mark, name in _SIGNATURES:
         if head[offset : offset + len(mark)] == mark:
             return _zip_of(data) if name == "zip" else name
+    if _ZFILE.match(head):
+        return "zfile"
     # RFC 1950 2.2: deflate with a window of 32 KiB, and a check over the two bytes.
     # A text may begin with these letters too; then what follows is no deflate.
     if head[:1] == b"\x78" and int.from_bytes(head[:2], "big") % 31 == 0 and _inflates(head):
@@ -110,8 +114,11 @@ def _zip_of(data: memoryview) -> str:
     """Only a label: each of them is looked at in the same way."""
     names = [entry.name for entry in read_zip(data).entries]
     lasts = {name.rsplit("/", 1)[-1].casefold() for name in names}
-    if "data.pkl" in lasts:
+    tails = {name.partition("/")[2].casefold() for name in names}
+    if "data.pkl" in tails:
         return "torch"
+    if {"archive_format", "serialized_exported_program.json"} & (tails | lasts):
+        return "pt2"
     if "config.json" in lasts and _BESIDE_CONFIG & lasts:
         return "keras"
     if names and all(name.endswith(".npy") for name in names):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import stat
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 from keepstone.errors import InputError
 from keepstone.scan.datafiles import settle
+from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.rules import printable
 from keepstone.scan.scanner import scan_file, scan_named, unjudged
@@ -21,6 +23,7 @@ _WORTH_A_POOL = 32
 
 # Called with the path of each file before it is scanned.
 Observer = Callable[[str], None]
+JudgeFile = Callable[[Path], FileReport]
 
 
 def scan_paths(
@@ -29,14 +32,17 @@ def scan_paths(
     *,
     exclude: Sequence[str] = (),
     workers: int = 1,
+    allowed: tuple[Added, ...] = (),
 ) -> ScanReport:
     """Scan files, and every file under folders. No link inside a folder is followed.
 
     Files and folders under a folder that match a pattern of `exclude` are left out. With more
     than one of `workers`, many files are judged in as many processes, forked from this one.
+    `allowed` are a site's own names for pickles, beyond those that ship.
     Raises InputError `scan.missing` for a path that is not there, and `scan.unreadable` for a
     file named here that cannot be read. Inside a folder such a file is not evaluated.
     """
+    judge_one = partial(scan_file, allowed=allowed)
     reports: list[FileReport] = []
     for path in paths:
         try:
@@ -45,27 +51,30 @@ def scan_paths(
             raise InputError("scan.missing", f"Cannot read {path}: {_strerror(error)}.") from error
         if not stat.S_ISDIR(mode):
             _tell(observer, str(path))
-            reports.append(scan_named(path))
+            reports.append(scan_named(path, allowed))
             continue
         most = MAX_FILES - len(reports)
         listed = list(islice(walk(path, exclude), most + 1))
-        found = list(_scan_listed(listed[:most], workers, observer))
+        found = list(_scan_listed(listed[:most], workers, observer, judge_one))
         reports += judge_folder_of(found, path)
         if len(listed) > most:
             reports.append(unjudged(str(path), f"There are more than {MAX_FILES} files."))
             break
-    return ScanReport(settle(reports))
+    return ScanReport(settle(reports), allowed)
 
 
 def _scan_listed(
-    listed: Sequence[Path | NotWalked], workers: int, observer: Observer | None
+    listed: Sequence[Path | NotWalked],
+    workers: int,
+    observer: Observer | None,
+    judge_one: JudgeFile,
 ) -> Iterator[FileReport]:
     """The report on each of what was listed, in order."""
     files = [item for item in listed if isinstance(item, Path)]
     if workers < 2 or len(files) < _WORTH_A_POOL:
-        judged: Iterator[FileReport] = map(scan_file, files)
+        judged: Iterator[FileReport] = map(judge_one, files)
     else:
-        judged = _in_processes(files, workers)
+        judged = _in_processes(files, workers, judge_one)
     for item in listed:
         _tell(observer, item.path if isinstance(item, NotWalked) else str(item))
         if isinstance(item, NotWalked):
@@ -74,7 +83,9 @@ def _scan_listed(
             yield next(judged)
 
 
-def _in_processes(files: Sequence[Path], workers: int) -> Iterator[FileReport]:
+def _in_processes(
+    files: Sequence[Path], workers: int, judge_one: JudgeFile
+) -> Iterator[FileReport]:
     """Judge in processes; a file whose process does not survive it is not evaluated."""
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
@@ -83,7 +94,7 @@ def _in_processes(files: Sequence[Path], workers: int) -> Iterator[FileReport]:
     done = 0
     with ProcessPoolExecutor(workers, get_context("fork")) as pool:
         try:
-            for report in pool.map(scan_file, files, chunksize=4):
+            for report in pool.map(judge_one, files, chunksize=4):
                 done += 1
                 yield report
         except BrokenProcessPool:

@@ -18,12 +18,29 @@ from keepstone.scan.view import View
 # These may well end with an archive: as their last member, or as TFLite keeps its labels.
 _ENDS_FREELY = frozenset({*ZIPS, "tar", "7z", "empty", "tflite"})
 
+_TARS = frozenset({"tar", "empty"})
+# A tar header, and where its checksum stands (POSIX.1-1988 ustar; older tars have no mark).
+_BLOCK, _SUM = 512, slice(148, 156)
+
 
 def find_second_format(view: View, kind: str) -> Iterator[Finding]:
     """Say where `view`, which is of `kind`, is a pickle or a zip archive as well."""
     if kind not in _ENDS_FREELY and ends_as_zip(view.data):
         reason = f"The file is {kind} to some readers and a zip archive to others."
         yield view.finding("file.polyglot", reason)
+    if kind not in _TARS and _begins_as_tar(view.data):
+        # torch's loader, for one, tries this before anything else that is no zip archive.
+        reason = f"The file is {kind} to some readers and a tar archive to others."
+        yield view.finding("file.polyglot", reason)
     if kind != "pickle" and resembles_importing_pickle(view.data, view.allowance):
         reason = f"The file is {kind} to some readers and a pickle that imports to others."
         yield view.finding("file.polyglot", reason)
+
+
+def _begins_as_tar(data: memoryview) -> bool:
+    """True where the first block has the checksum of a tar header."""
+    block = bytes(data[:_BLOCK])
+    field = block[_SUM].strip(b" \x00")
+    if len(block) < _BLOCK or not field or not all(c in b"01234567" for c in field):
+        return False
+    return int(field, 8) == sum(block) - sum(block[_SUM]) + 8 * 0x20

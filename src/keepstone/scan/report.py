@@ -15,7 +15,8 @@ from keepstone import __version__
 from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding, Outcome, Severity, worst
-from keepstone.scan.rules import RULES, RULES_VERSION, SMELLS
+from keepstone.scan.pickle.allowlist import Added
+from keepstone.scan.rules import RULES, RULES_VERSION, SMELLS, printable
 
 SCHEMA = "keepstone.scan/v1"
 _SARIF_SCHEMA = (
@@ -40,7 +41,8 @@ class FileReport:
     """The verdict on one file. `sha256` is None where it could not be read.
 
     `smells` are what is odd about it without being wrong: they have no part in the verdict.
-    `reads` are the files of data that it reads beside it.
+    `reads` are the files of data that it reads beside it. `leaned` are the names in it that only
+    a site's own list allows.
     """
 
     path: str
@@ -51,6 +53,7 @@ class FileReport:
     findings: tuple[Finding, ...]
     smells: tuple[Finding, ...] = ()
     reads: tuple[str, ...] = ()
+    leaned: tuple[str, ...] = ()
 
     @property
     def digest(self) -> Digest:
@@ -60,9 +63,10 @@ class FileReport:
 
 @dataclass(frozen=True, slots=True)
 class ScanReport:
-    """The verdict on every file, in order."""
+    """The verdict on every file, in order, and the site's own lists that it went by."""
 
     files: tuple[FileReport, ...]
+    allowed: tuple[Added, ...] = ()
 
     @property
     def outcome(self) -> Outcome:
@@ -80,12 +84,28 @@ class ScanReport:
 
 
 def to_json(report: ScanReport) -> dict[str, Any]:
-    """`{"schema", "files": [{"path", "sha256", "format", "verdict", "findings", "smells"}]}`."""
-    return {"schema": SCHEMA, "files": [_file(item) for item in report.files]}
+    """`{"schema", "files": [{"path", "sha256", "format", "verdict", "findings", "smells"}]}`.
+
+    With a site's own lists: `allowed`, and in each file that needed one, the names.
+    """
+    document: dict[str, Any] = {"schema": SCHEMA, "files": [_file(item) for item in report.files]}
+    if report.allowed:
+        document["allowed"] = [_added(one) for one in report.allowed]
+    return document
+
+
+def _added(one: Added) -> dict[str, Any]:
+    return {
+        "name": one.source,
+        "digest": one.digest,
+        "key_id": one.key_id,
+        "expires": one.expires,
+        "names": sorted(f"{module}.{name}" for module, name in one.entries),
+    }
 
 
 def _file(report: FileReport) -> dict[str, Any]:
-    return {
+    document: dict[str, Any] = {
         "path": report.path,
         "sha256": None if report.sha256 is None else report.sha256.hex,
         "format": report.format,
@@ -93,6 +113,9 @@ def _file(report: FileReport) -> dict[str, Any]:
         "findings": [_finding(item) for item in report.findings],
         "smells": [_finding(item) for item in report.smells],
     }
+    if report.leaned:
+        document["allowed"] = list(report.leaned)
+    return document
 
 
 def _finding(item: Finding) -> dict[str, Any]:
@@ -153,6 +176,8 @@ def _sarif_artifact(report: FileReport) -> dict[str, Any]:
         "location": {"uri": _uri(report.path)},
         "properties": {"format": report.format, "verdict": str(report.outcome)},
     }
+    if report.leaned:
+        artifact["properties"]["allowed"] = list(report.leaned)
     if report.sha256 is not None:
         artifact["hashes"] = {"sha-256": report.sha256.hex}
         artifact["length"] = report.size
@@ -196,9 +221,13 @@ def to_text(report: ScanReport) -> str:
         for item in file.smells:
             where = "" if item.location.member is None else f" [{item.location.member}]"
             lines.append(f"    (no verdict) {item.rule}: {item.message}{where}")
+        lines += [f"    allowed by a list of the site: {name}" for name in file.leaned]
     counts = [
         f"{sum(file.outcome is outcome for file in report.files)} {_WORDS[outcome].lower()}"
         for outcome in Outcome
     ]
     lines.append(", ".join(counts))
+    for one in report.allowed:
+        more = f"{len(one.entries)} names, key {one.key_id[:16]}, until {one.expires}"
+        lines.append(f"with the list {printable(one.source)} ({more})")
     return "\n".join(lines)

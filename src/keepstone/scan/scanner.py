@@ -24,7 +24,7 @@ from keepstone.scan.keras.archive import scan_keras
 from keepstone.scan.keras.hdf5 import scan_hdf5
 from keepstone.scan.markup.xml import scan_xml
 from keepstone.scan.onnx.structure import scan_onnx
-from keepstone.scan.pickle.stream import scan_pickle
+from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.polyglot import find_second_format
 from keepstone.scan.report import FileReport
 from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
@@ -35,6 +35,7 @@ from keepstone.scan.tensors.gguf import scan_gguf
 from keepstone.scan.tensors.safetensors import scan_safetensors
 from keepstone.scan.text.programs import PROGRAMS, scan_html, scan_program
 from keepstone.scan.text.scanner import scan_text
+from keepstone.scan.torch.legacy import scan_pickle_file
 from keepstone.scan.trees.catboost import scan_catboost
 from keepstone.scan.trees.scanner import scan_ubjson, scan_xgboost_binary
 from keepstone.scan.view import Scanner, View, open_view
@@ -54,7 +55,7 @@ SCANNERS: Mapping[str, Scanner] = {
     "contract": scan_contract,
     "gguf": scan_gguf,
     "onnx": scan_onnx,
-    "pickle": scan_pickle,
+    "pickle": scan_pickle_file,
     "safetensors": scan_safetensors,
     **CONTAINERS,
     **{kind: also_as_folder(CONTAINERS[kind]) for kind in ZIPS},
@@ -74,21 +75,21 @@ SCANNERS: Mapping[str, Scanner] = {
 }
 
 
-def scan_file(path: Path, shown: str | None = None) -> FileReport:
+def scan_file(path: Path, shown: str | None = None, allowed: tuple[Added, ...] = ()) -> FileReport:
     """Return the verdict on one file, whatever is in it and whatever it does to its scanner."""
     name = printable(str(path) if shown is None else shown, 4096)
     try:
-        with open_view(path, name, judge) as view:
+        with open_view(path, name, judge, allowed) as view:
             return report_on(view)
     except KeepstoneError as error:
         return unjudged(name, error.cause)
 
 
-def scan_named(path: Path) -> FileReport:
+def scan_named(path: Path, allowed: tuple[Added, ...] = ()) -> FileReport:
     """The verdict on a file that the caller named, who is told where it cannot be read."""
     name = printable(str(path), 4096)
     try:
-        with open_view(path, name, judge) as view:
+        with open_view(path, name, judge, allowed) as view:
             return report_on(view)
     except OperationalError as error:
         return unjudged(name, error.cause)
@@ -100,8 +101,8 @@ def report_on(view: View) -> FileReport:
         found = (*found, view.unseen(f"There are more than {MAX_FINDINGS} findings."))
     kind = identify(view.data)
     odd, reads = smells_of(view, kind), data_files(view, kind)
-    size, outcome = len(view.data), verdict(found)
-    return FileReport(view.path, view.sha256, size, kind, outcome, found, odd, reads)
+    size, outcome, leaned = len(view.data), verdict(found), tuple(sorted(view.allowance.leaned))
+    return FileReport(view.path, view.sha256, size, kind, outcome, found, odd, reads, leaned=leaned)
 
 
 def judge(view: View) -> Iterator[Finding]:

@@ -6,10 +6,13 @@ it to `inside`, which judges it as if it were a file of its own, under the same 
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,12 +22,14 @@ from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding
 from keepstone.errors import InputError, OperationalError
 from keepstone.scan.allowance import MAX_DEPTH, Allowance
+from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.rules import finding, printable
 from keepstone.vault.files import write_all
 
 # Up to this size a file is read into memory, which nobody else can change; larger ones are
 # mapped, and looked at again at the end.
 _IN_MEMORY = 32 << 20
+_STEP = 16 << 20
 
 
 @dataclass(frozen=True)
@@ -32,7 +37,8 @@ class View:
     """Bytes to judge. `path` names the file; `member` the place inside it, None for all of it.
 
     `judge` is how anything found inside is judged; `source` is the file's open descriptor where
-    the view is the whole file.
+    the view is the whole file. `allowed` are the names that pickles may use beyond those that
+    ship.
     """
 
     path: str
@@ -42,11 +48,18 @@ class View:
     member: str | None = None
     depth: int = 0
     source: int | None = None
+    allowed: tuple[Added, ...] = ()
+    hashing: Future[Digest] | None = None
 
     @cached_property
     def sha256(self) -> Digest:
-        """The digest of the bytes, computed once."""
-        return Digest.of(self.data)
+        """The digest of the bytes, computed once; for a large file begun when it was opened."""
+        return Digest.of(self.data) if self.hashing is None else self.hashing.result()
+
+    def release(self, start: int, end: int) -> None:
+        """These bytes of a mapped file were read; its pages need not stay in memory."""
+        if isinstance(self.data.obj, mmap.mmap) and self.source is not None:
+            _release(self.data.obj, start, end)
 
     def finding(
         self, rule: str, message: str, offset: int | None = None, inside: str | None = None
@@ -65,7 +78,10 @@ class View:
 
     def nested(self, name: str, data: memoryview) -> View:
         """The part `data` of this view as a view of its own."""
-        return View(self.path, data, self.allowance, self.judge, self.under(name), self.depth + 1)
+        member, deeper = self.under(name), self.depth + 1
+        return View(
+            self.path, data, self.allowance, self.judge, member, deeper, allowed=self.allowed
+        )
 
     def inside(self, name: str, data: memoryview) -> Iterator[Finding]:
         """Judge a part as if it were a file of its own."""
@@ -96,7 +112,9 @@ Scanner = Callable[[View], Iterator[Finding]]
 
 
 @contextmanager
-def open_view(path: Path, shown: str, judge: Judge) -> Iterator[View]:
+def open_view(
+    path: Path, shown: str, judge: Judge, allowed: tuple[Added, ...] = ()
+) -> Iterator[View]:
     """Open a regular file for scanning.
 
     Raises InputError `scan.unreadable` (also for what is not a regular file), OperationalError
@@ -113,8 +131,10 @@ def open_view(path: Path, shown: str, judge: Judge) -> Iterator[View]:
         raise _unreadable(shown, "not a regular file")
     try:
         before = _state(descriptor, shown)
-        with _content(descriptor, shown, before[0]) as data:
-            yield View(shown, data, Allowance(), judge, source=descriptor)
+        with _content(descriptor, shown, before[0]) as data, _hashing(data) as hashing:
+            yield View(
+                shown, data, Allowance(), judge, None, 0, descriptor, allowed, hashing=hashing
+            )
         if _state(descriptor, shown) != before:
             raise OperationalError(
                 "scan.changed", f"{shown} changed while it was scanned.", "Scan it again."
@@ -142,6 +162,42 @@ def _content(descriptor: int, shown: str, size: int) -> Iterator[memoryview]:
         return
     # Never closed by hand: what a scanner still holds would forbid it.
     yield memoryview(mmap.mmap(descriptor, size, access=mmap.ACCESS_READ))
+
+
+@contextmanager
+def _hashing(data: memoryview) -> Iterator[Future[Digest] | None]:
+    """Hash a mapped file on a thread of its own, while scanners look at it."""
+    mapped = data.obj
+    if not isinstance(mapped, mmap.mmap):
+        yield None
+        return
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        try:
+            yield pool.submit(_hash_mapped, mapped, stop)
+        finally:
+            # Nobody who still wants the digest leaves without it.
+            stop.set()
+
+
+def _hash_mapped(mapped: mmap.mmap, stop: threading.Event) -> Digest:
+    state, size = hashlib.sha256(), len(mapped)
+    with memoryview(mapped) as data:
+        for at in range(0, size, _STEP):
+            if stop.is_set():
+                raise OperationalError("scan.changed", "The scan ended before its hash.")
+            end = min(at + _STEP, size)
+            state.update(data[at:end])
+            _release(mapped, at, end)
+    return Digest(state.hexdigest())
+
+
+def _release(mapped: mmap.mmap, start: int, end: int) -> None:
+    # Whole pages only; they stay in the page cache, and another thread finds them there.
+    start -= start % mmap.PAGESIZE
+    end -= end % mmap.PAGESIZE
+    if end > start:
+        mapped.madvise(mmap.MADV_DONTNEED, start, end - start)
 
 
 def _unreadable(shown: str, why: str | None) -> InputError:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.scan.artifact import scan_contents
+from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.scanner import unjudged
 from keepstone.vault.files import FileStore
@@ -21,7 +22,12 @@ from keepstone.workspace.site import Site
 Observer = Callable[[str], None]
 
 
-def scan_vault(site: Site, name: str | None = None, observer: Observer | None = None) -> ScanReport:
+def scan_vault(
+    site: Site,
+    name: str | None = None,
+    observer: Observer | None = None,
+    allowed: tuple[Added, ...] = (),
+) -> ScanReport:
     """Scan every artifact of the vault, or those under `name`; reported as `vault:NAME@DIGEST`.
 
     Nothing is written, to the disk or the ledger. An artifact that does not unseal is not
@@ -38,17 +44,22 @@ def scan_vault(site: Site, name: str | None = None, observer: Observer | None = 
         shown = f"vault:{held}@{digest.short}"
         if observer is not None:
             observer(shown)
-        reports += _scan(store, kek, digest, held, shown)
-    return ScanReport(tuple(reports))
+        reports += _scan(store, kek, (digest, held), shown, allowed)
+    return ScanReport(tuple(reports), allowed)
 
 
 def _scan(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, shown: str
+    store: FileStore,
+    kek: KeyEncryptionKey,
+    address: tuple[Digest, str],
+    shown: str,
+    allowed: tuple[Added, ...],
 ) -> tuple[FileReport, ...]:
     def look(files: Files) -> tuple[FileReport, ...]:
-        return scan_contents({path: files.view(path) for path in files.paths}, shown).files
+        contents = {path: files.view(path) for path in files.paths}
+        return scan_contents(contents, shown, allowed).files
 
     try:
-        return look_into(store, kek, digest, name, look)
+        return look_into(store, kek, *address, look)
     except KeepstoneError as error:
         return (unjudged(shown, error.cause),)

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-MAX_ENTRIES = 10_000
+MAX_ENTRIES = 100_000
 STORED, DEFLATED = 0, 8
 ENCRYPTED, STREAMED, UTF8 = 0x0001, 0x0008, 0x0800
 
@@ -28,6 +28,7 @@ _CENTRAL_FORM = struct.Struct("<4s6H3I5H2I")
 _LOCAL_FORM = struct.Struct("<4s5H3I2H")
 _EXTRA_FORM = struct.Struct("<2H")
 _ZIP64, _UNICODE_PATH = 0x0001, 0x7075
+_UNIX, _KIND, _LINK = 3, 0o170000, 0o120000
 _MOST16, _MOST32 = 0xFFFF, 0xFFFFFFFF
 _TAIL = _END_FORM.size + _MOST16
 _UNSAFE = re.compile(r"(^|/)\.\.(/|$)|^/|^[A-Za-z]:")
@@ -88,6 +89,7 @@ def read_zip(data: memoryview) -> Listing:
     listing = Listing()
     directory = _find_directory(data, listing)
     if directory is None:
+        listing.entries += _streamed(data)
         return listing
     entries = list(_central(data, directory, listing))
     for entry in entries:
@@ -107,13 +109,10 @@ def ends_as_zip(data: memoryview) -> bool:
 
 def _find_directory(data: memoryview, listing: Listing) -> _Directory | None:
     """Steps 1 and 2: where the directory lies."""
-    base = max(0, len(data) - _TAIL)
-    tail = bytes(data[base:])
-    at = tail.rfind(_END)
-    if at < 0 or len(tail) - at < _END_FORM.size:
+    end = _find_end(data, listing)
+    if end is None:
         listing.broken("The zip archive has no end record.")
         return None
-    end = base + at
     _, disk, first, here, count, size, start, comment = _END_FORM.unpack_from(data, end)
     # (1)
     if end + _END_FORM.size + comment != len(data):
@@ -138,6 +137,28 @@ def _find_directory(data: memoryview, listing: Listing) -> _Directory | None:
         listing.broken("The directory of the archive lies outside of the file.", end)
         return None
     return _Directory(count, start, start + size)
+
+
+def _find_end(data: memoryview, listing: Listing) -> int | None:
+    """Where the end record lies: the last that ends with the file, else the last of all."""
+    base = max(0, len(data) - _TAIL)
+    tail = bytes(data[base:])
+    found, at = [], tail.rfind(_END)
+    while at >= 0:
+        found.append(base + at)
+        at = tail.rfind(_END, 0, at)
+    whole = [end for end in found if end + _END_FORM.size <= len(data)]
+    for end in whole:
+        if end + _END_FORM.size + _END_FORM.unpack_from(data, end)[-1] == len(data):
+            break
+    else:
+        if not whole:
+            return None
+        end = whole[0]
+    if found[0] != end:
+        # In the comment: readers that search from the end meet it first.
+        listing.ambiguous("The archive has two ends.", found[0])
+    return end
 
 
 def _find_wide(
@@ -181,6 +202,9 @@ def _central(data: memoryview, directory: _Directory, listing: Listing) -> Itera
         extra = bytes(data[extra_at : extra_at + extra_length])
         entry = Entry(name, flags, method, crc, packed, size, fields[16], -1)
         yield _widened(entry, extra, at, listing)
+        if fields[1] >> 8 == _UNIX and (fields[15] >> 16) & _KIND == _LINK:
+            reason = "The member is a link: what it leads to is not in the archive."
+            listing.problems.append(Problem("zip.unsafe_path", reason, at, name))
         if _renamed(extra, raw) or "\x00" in name or "\ufffd" in name:
             listing.ambiguous("Readers differ in the name of this member.", at, name)
         at, found = after, found + 1
@@ -245,6 +269,42 @@ def _check_local(data: memoryview, entry: Entry, directory: _Directory, listing:
     if not same or _renamed(extra, raw):
         listing.ambiguous("The directory and the member's own header differ.", at, entry.name)
     listing.entries.append(replace(entry, start=start))
+
+
+def _streamed(data: memoryview) -> Iterator[Entry]:
+    """What a reader finds that goes from header to header and needs no directory."""
+    at = 0
+    for _ in range(MAX_ENTRIES):
+        if at + _LOCAL_FORM.size > len(data) or bytes(data[at : at + 4]) != _LOCAL:
+            return
+        _, _, flags, method, _, _, crc, packed, size, names, extras = _LOCAL_FORM.unpack_from(
+            data, at
+        )
+        start = at + _LOCAL_FORM.size + names + extras
+        end = start + packed
+        if flags & STREAMED and not packed:
+            end = _next_mark(data, start)
+            packed, size, crc = end - start, 0, 0
+        if end > len(data):
+            packed = max(0, len(data) - start)
+        raw = bytes(data[at + _LOCAL_FORM.size : at + _LOCAL_FORM.size + names])
+        yield Entry(_name(raw, flags), flags, method, crc, packed, size, at, start)
+        at = _next_mark(data, end, _LOCAL)
+
+
+def _next_mark(data: memoryview, at: int, *marks: bytes) -> int:
+    """Where the next header or descriptor begins."""
+    step = 1 << 16
+    for start in range(at, len(data), step):
+        piece = bytes(data[start : start + step + 3])
+        found = [
+            place
+            for mark in marks or (_DESCRIPTOR, _LOCAL, _CENTRAL)
+            if (place := piece.find(mark)) >= 0
+        ]
+        if found:
+            return start + min(found)
+    return len(data)
 
 
 def _check_names(listing: Listing) -> None:

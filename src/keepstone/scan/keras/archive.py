@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keepstone.core.finding import Finding
-from keepstone.scan.archive.containers import member_content
+from keepstone.scan.archive.zip import member_content
 from keepstone.scan.archive.zipdir import read_zip
 from keepstone.scan.formats import UNKNOWN, identify
 from keepstone.scan.keras.config import judge_config

@@ -77,6 +77,7 @@ class _Opcode:
     calls: bool
     bytes: bool  # its argument is a byte string
     stops: bool
+    persists: bool
 
 
 def _read_table() -> dict[int, _Opcode]:
@@ -104,6 +105,7 @@ def _read_table() -> dict[int, _Opcode]:
             calls=opcode.name in _CALLS,
             bytes=opcode.name in _BYTES,
             stops=opcode.name == "STOP",
+            persists=opcode.name in ("PERSID", "BINPERSID"),
         )
     return table
 
@@ -153,8 +155,13 @@ class _BrokenError(Exception):
 _MARK = object()
 
 
-def walk(data: memoryview, start: int = 0, max_opcodes: int = 2_000_000) -> Walk:
-    """Walk the one pickle that begins at `start`. Never raises for any content."""
+def walk(
+    data: memoryview, start: int = 0, max_opcodes: int = 2_000_000, *, persistent: bool = True
+) -> Walk:
+    """Walk the one pickle that begins at `start`. Never raises for any content.
+
+    `persistent` says whether the loader would bring objects of its own.
+    """
     found = Walk(Cause.BROKEN, start)
     machine = _Machine(data)
     seen: set[tuple[str | None, str | None]] = set()
@@ -188,6 +195,9 @@ def walk(data: memoryview, start: int = 0, max_opcodes: int = 2_000_000) -> Walk
             begin, end = pieces[0]
             if end - begin > 1 and data[begin] == 0x80 and data[begin + 1] <= 5:
                 found.nested.append((begin, end))
+        if opcode.persists and not persistent:
+            # Such a loader stops here; every zip archive begins with this letter.
+            machine.sound = False
         at = after
         if opcode.stops:
             found.plausible = found.plausible or machine.sound
@@ -204,7 +214,7 @@ def walk_all(data: memoryview, allowance: Allowance) -> Iterator[Walk]:
     at = 0
     while at < len(data) and allowance.opcodes > 0:
         found = walk(data, at, allowance.opcodes)
-        _charge(allowance, found)
+        charge(allowance, found.opcodes)
         yield found
         if found.cause is not Cause.STOP:
             return
@@ -213,9 +223,10 @@ def walk_all(data: memoryview, allowance: Allowance) -> Iterator[Walk]:
         yield Walk(Cause.LIMIT, at)
 
 
-def _charge(allowance: Allowance, walked: Walk) -> None:
+def charge(allowance: Allowance, opcodes: int) -> None:
+    """Take what a walk of one pickle cost off the allowance."""
     # A pickle costs something even if it holds nothing: a file may be a million of them.
-    allowance.opcodes -= walked.opcodes + 20
+    allowance.opcodes -= opcodes + 20
 
 
 def resembles_pickle(data: memoryview, allowance: Allowance) -> bool:
@@ -225,14 +236,14 @@ def resembles_pickle(data: memoryview, allowance: Allowance) -> bool:
     long that it is nothing else. Plain text that happens to begin with opcodes does neither.
     """
     found = walk(data, 0, max(0, min(_RESEMBLES, allowance.opcodes)))
-    _charge(allowance, found)
+    charge(allowance, found.opcodes)
     return _resembles(found)
 
 
 def resembles_importing_pickle(data: memoryview, allowance: Allowance) -> bool:
     """True where a loader of pickles would import something out of `data`."""
-    found = walk(data, 0, max(0, min(_RESEMBLES, allowance.opcodes)))
-    _charge(allowance, found)
+    found = walk(data, 0, max(0, min(_RESEMBLES, allowance.opcodes)), persistent=False)
+    charge(allowance, found.opcodes)
     marked = len(data) > 1 and data[0] == 0x80 and data[1] <= 5
     return bool(found.imports) and (marked or _resembles(found))
 
@@ -242,10 +253,10 @@ def _resembles(found: Walk) -> bool:
         return True
     if not found.plausible or found.opcodes < 2:
         return False
-    return all(_could_be_name(item) for item in found.imports[:1])
+    return all(could_be_name(item) for item in found.imports[:1])
 
 
-def _could_be_name(item: Import) -> bool:
+def could_be_name(item: Import) -> bool:
     if item.module is None or item.name is None:
         return item.opcode in ("STACK_GLOBAL", "EXT1", "EXT2", "EXT4")
     parts = [*item.module.split("."), *item.name.split(".")]
@@ -257,7 +268,7 @@ def _arguments(data: memoryview, at: int, opcode: _Opcode) -> tuple[list[tuple[i
     if opcode.lines:
         pieces = []
         for _ in range(opcode.lines):
-            end = _line_end(data, at)
+            end = line_end(data, at)
             pieces.append((at, end))
             at = min(end + 1, len(data))
         return pieces, at
@@ -272,7 +283,7 @@ def _arguments(data: memoryview, at: int, opcode: _Opcode) -> tuple[list[tuple[i
     return [(at, at + length)], at + length
 
 
-def _line_end(data: memoryview, at: int) -> int:
+def line_end(data: memoryview, at: int) -> int:
     """Where the line ends: at its newline, or, as loaders take it, with the data.
 
     Searched in steps: a line may be the whole file, and must not be copied at once.

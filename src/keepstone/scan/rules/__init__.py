@@ -24,6 +24,7 @@ from keepstone.scan.rules import (
     tensorflow,
     tensors,
     text,
+    torch,
     trees,
 )
 from keepstone.scan.rules import smell as _smell
@@ -37,7 +38,7 @@ MAX_FINDINGS = 1000
 _TABLES = (
     *(archive.TABLE, common.TABLE, folders.TABLE, keras.TABLE, markup.TABLE, onnx.TABLE),
     *(pickle.TABLE, sevenzip.TABLE, tar.TABLE, template.TABLE, tensorflow.TABLE, tensors.TABLE),
-    *(text.TABLE, trees.TABLE),
+    *(text.TABLE, torch.TABLE, trees.TABLE),
 )
 SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}
 RULES = {rule.id: rule for rule in sorted(chain(*_TABLES), key=lambda rule: rule.id)}

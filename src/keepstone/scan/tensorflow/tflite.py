@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from keepstone.core.finding import Finding
-from keepstone.scan.archive.containers import member_content
+from keepstone.scan.archive.zip import member_content
 from keepstone.scan.archive.zipdir import ends_as_zip, read_zip
 from keepstone.scan.formats import UNKNOWN, identify
 from keepstone.scan.pickle.opcodes import resembles_importing_pickle

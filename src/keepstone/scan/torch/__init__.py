@@ -1,0 +1,1 @@
+"""torch's files: checkpoints (zip and legacy), TorchScript, exported programs."""
