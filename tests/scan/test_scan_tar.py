@@ -95,7 +95,7 @@ def test_what_lies_inside_is_judged_at_any_depth() -> None:
     assert flags_pickle(archive(("inner.tar", inner)))
     assert outcome_of(archive(("a", b"\x00\x01\x02junk"))) is Outcome.NOT_EVALUATED
     deep = TEXT
-    for _ in range(9):
+    for _ in range(14):
         deep = archive(("inner.tar", deep))
     assert "nested deeper" in reasons_of(deep)
 

@@ -103,7 +103,7 @@ def test_what_torch_would_read_or_run_is_flagged(
     [
         archive(*NOTES),
         archive(("m/data/0", bytes(7))),
-        archive(WEIGHTS, ("m/readme", b"text")),
+        archive(WEIGHTS, ("m/readme", b"\x01\x02\xff")),
         archive(WEIGHTS, ("m/version", b"\x00" * 65)),
     ],
     ids=["no storage", "a short storage", "a member nobody knows", "an odd note"],

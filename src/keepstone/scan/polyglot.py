@@ -12,7 +12,9 @@ from collections.abc import Iterator
 from keepstone.core.finding import Finding
 from keepstone.scan.archive.zipdir import ends_as_zip
 from keepstone.scan.formats import ZIPS
-from keepstone.scan.pickle.opcodes import resembles_importing_pickle
+from keepstone.scan.pickle.danger import why_dangerous
+from keepstone.scan.pickle.opcodes import is_importing_pickle, look_as_pickle
+from keepstone.scan.rules import printable
 from keepstone.scan.view import View
 
 # These may well end with an archive: as their last member, or as TFLite keeps its labels.
@@ -32,9 +34,22 @@ def find_second_format(view: View, kind: str) -> Iterator[Finding]:
         # torch's loader, for one, tries this before anything else that is no zip archive.
         reason = f"The file is {kind} to some readers and a tar archive to others."
         yield view.finding("file.polyglot", reason)
-    if kind != "pickle" and resembles_importing_pickle(view.data, view.allowance):
+    if kind != "pickle":
+        yield from _as_pickle(view, kind)
+
+
+def _as_pickle(view: View, kind: str) -> Iterator[Finding]:
+    found = look_as_pickle(view.data, view.allowance)
+    if is_importing_pickle(view.data, found):
         reason = f"The file is {kind} to some readers and a pickle that imports to others."
         yield view.finding("file.polyglot", reason)
+        return
+    for item in found.imports:
+        # Broken for what it is, or a text that happens to begin like that: nobody can say.
+        if item.module and item.name and why_dangerous(item.module, item.name):
+            name = printable(f"{item.module}.{item.name}")
+            yield view.unseen(f"To a loader of pickles it begins with the import of {name}.")
+            return
 
 
 def _begins_as_tar(data: memoryview) -> bool:

@@ -240,12 +240,22 @@ def resembles_pickle(data: memoryview, allowance: Allowance) -> bool:
     return _resembles(found)
 
 
-def resembles_importing_pickle(data: memoryview, allowance: Allowance) -> bool:
-    """True where a loader of pickles would import something out of `data`."""
+def look_as_pickle(data: memoryview, allowance: Allowance) -> Walk:
+    """What a loader of pickles would find in `data`, as far as such a look goes."""
     found = walk(data, 0, max(0, min(_RESEMBLES, allowance.opcodes)), persistent=False)
     charge(allowance, found.opcodes)
+    return found
+
+
+def is_importing_pickle(data: memoryview, found: Walk) -> bool:
+    """True where what `look_as_pickle` found is a pickle that imports something."""
     marked = len(data) > 1 and data[0] == 0x80 and data[1] <= 5
     return bool(found.imports) and (marked or _resembles(found))
+
+
+def resembles_importing_pickle(data: memoryview, allowance: Allowance) -> bool:
+    """True where a loader of pickles would import something out of `data`."""
+    return is_importing_pickle(data, look_as_pickle(data, allowance))
 
 
 def _resembles(found: Walk) -> bool:
