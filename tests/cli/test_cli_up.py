@@ -300,7 +300,7 @@ def _bad_models(root: Path) -> dict[str, tuple[bytes | None, int, str]]:
         "empty": (b"", 2, "model.empty"),
         "truncated": (whole[:-20], 1, "gate.denied"),
         "text": (b"hello, I am no model\n" * 9, 3, "runtime.missing"),
-        "safetensors": (b"\x02\0\0\0\0\0\0\0{}", 3, "scan.not_evaluated"),
+        "safetensors": (b"\x02\0\0\0\0\0\0\0{}", 2, "contract.missing"),
         "pickle": (b"cos\nsystem\n(S'true'\ntR.", 1, "gate.denied"),
     }
 

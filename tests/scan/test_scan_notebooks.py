@@ -45,11 +45,9 @@ def test_a_notebook_without_code_is_clean() -> None:
 @pytest.mark.parametrize(
     "code",
     [
-        "import numpy as np\nx = np.ones(3)\nprint(x)",
         "!pip install -q transformers==4.57 datasets",
         "%pip install torch --extra-index-url https://host/whl/cpu",
         "!pip install git+https://github.com/a/b.git",
-        "%matplotlib inline\nimport matplotlib.pyplot as plt",
         "%load_ext autoreload\n%autoreload 2",
         "!nvidia-smi\n!ls -la data | head",
         "files = !ls *.csv",
@@ -59,10 +57,7 @@ def test_a_notebook_without_code_is_clean() -> None:
         "!mkdir -p out && cp a.csv out/",
         "!pip install x > /dev/null 2>&1",
         "if True:\n    !ls\nelse:\n    pass",
-        "df.head?\n?print",
-        "%%time\nmodel.fit(x, y)",
         "%%writefile config.py\nLR = 0.1",
-        "import os\nos.environ['A'] = '1'\nos.makedirs('out', exist_ok=True)",
         "import os\nos.system('pip install -q x')",
         "import subprocess\nprint(subprocess.run(['nvidia-smi'], capture_output=True).stdout)",
         "model.eval()\ndf.eval('a + b')\nvalues.apply(eval)",
@@ -72,8 +67,54 @@ def test_a_notebook_without_code_is_clean() -> None:
         "this is not python at all",
     ],
 )
-def test_an_ordinary_notebook_is_not_flagged(code: str) -> None:
+def test_what_honest_notebooks_do_is_not_flagged_and_not_judged(code: str) -> None:
     assert outcome_of(notebook(code)) is Outcome.NOT_EVALUATED
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import numpy as np\nx = np.ones(3)\nprint(x)",
+        "%matplotlib inline\nimport matplotlib.pyplot as plt",
+        "df.head?\n?print",
+        "%%time\nmodel.fit(x, y)",
+        "import os\nos.environ['A'] = '1'\nos.makedirs('out', exist_ok=True)",
+        "from sklearn.svm import SVC\nfrom torch import nn\nmodel = SVC().fit(x, y)\nnet.eval()",
+        "import pandas as pd\nfrom pathlib import Path\ndf = pd.read_csv(Path('a.csv'))",
+        "def f(a):\n    return a.__class__.__name__",
+    ],
+)
+def test_ordinary_code_is_clean(code: str) -> None:
+    assert outcome_of(notebook(code)) is Outcome.CLEAN
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import os\nos.remove('a')",
+        "import os as o\nf = o.kill",
+        "from os import remove",
+        "from numpy import *",
+        "import numpy as np\nnp.f2py.compile('x')",
+        "import sys\nsys.modules",
+        "().__class__.__bases__",
+        "getattr(x, 'y')",
+        "import shutil",
+        "from . import helper",
+        "import torch\ntorch.hub.load('a/b', 'c')",
+        "import torch\ntorch.load('a.pt', weights_only=False)",
+        "import numpy as np\nnp.load('a.npy', allow_pickle=True)",
+        "df.query(text)",
+        "%run helper.py",
+        "%load_ext some_extension",
+    ],
+)
+def test_code_that_reaches_further_is_not_called_clean(code: str) -> None:
+    assert outcome_of(notebook(code)) is not Outcome.CLEAN
+
+
+def test_what_one_cell_binds_counts_in_the_next() -> None:
+    assert outcome_of(notebook("import os as o", "o.remove('a')")) is not Outcome.CLEAN
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def _bad(root: Path) -> dict[str, bytes]:
         ("empty", "model.empty/2"),
         ("truncated", "gate.denied/1"),
         ("text", "runtime.missing/3"),
-        ("safetensors", "scan.not_evaluated/3"),
+        ("safetensors", "contract.missing/2"),
         ("pickle", "gate.denied/1"),
         ("data", "runtime.missing/3"),
         ("zeros", "runtime.missing/3"),

@@ -17,7 +17,7 @@ from keepstone.scan.text.kinds import kind_without_signature
 UNKNOWN = "unknown"
 EMPTY = "empty"
 # A zip archive is called by what its members make of it.
-ZIPS = ("zip", "torch", "pt2", "keras", "npz")
+ZIPS = ("zip", "torch", "pt2", "keras", "skops", "npz")
 
 # What Keras writes beside an archive's configuration.
 _BESIDE_CONFIG = frozenset({"metadata.json", "model.weights.h5", "model.weights.npz"})
@@ -121,6 +121,8 @@ def _zip_of(data: memoryview) -> str:
         return "pt2"
     if "config.json" in lasts and _BESIDE_CONFIG & lasts:
         return "keras"
+    if "schema.json" in names:
+        return "skops"
     if names and all(name.endswith(".npy") for name in names):
         return "npz"
     return "zip"

@@ -28,6 +28,7 @@ from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.polyglot import find_second_format
 from keepstone.scan.report import FileReport
 from keepstone.scan.rules import MAX_FINDINGS, RULES_VERSION, finding, printable, verdict
+from keepstone.scan.skops import scan_skops
 from keepstone.scan.smells.look import smells_of
 from keepstone.scan.tensorflow.saved_model import TENSORFLOW, scan_tensorflow
 from keepstone.scan.tensorflow.tflite import scan_tflite
@@ -60,6 +61,7 @@ SCANNERS: Mapping[str, Scanner] = {
     **CONTAINERS,
     **{kind: also_as_folder(CONTAINERS[kind]) for kind in ZIPS},
     "keras": also_as_folder(scan_keras),
+    "skops": also_as_folder(scan_skops),
     "hdf5": scan_hdf5,
     **dict.fromkeys(TENSORFLOW, scan_tensorflow),
     "tflite": scan_tflite,

@@ -57,6 +57,9 @@ def _manifest(look: Look, path: str) -> Iterator[Finding]:
             yield look.say("config.path", reason, path)
         elif key == "handler":
             yield from _handler(look, path, root, name)
+        elif key == "modelFile" and _at(root, name) in look.known:
+            reason = f"The model's file {shown} is code of the archive."
+            yield look.say("folder.code", reason, _at(root, name))
         elif not look.has(_at(root, name)):
             reason = f"The manifest's {key} is not in the archive: {shown}."
             yield look.say("folder.missing", reason, path)

@@ -1,9 +1,10 @@
 """Notebooks: cells are code that runs, outputs are pages that are shown.
 
-A notebook without code, or whose cells hold no statement, is clean. One with ordinary code is
-*not evaluated*: code is not judged. Flagged is what no ordinary notebook does: a shell that
-runs what it fetches, code that hides what it calls, a process, a script in an output that runs
-as soon as the notebook is opened. Source: nbformat 4; nbformat 3 keeps its cells in worksheets.
+A notebook is clean whose cells hold nothing but ordinary code (`text/ordinary.py`): nothing runs
+it by itself. One with other code is *not evaluated*: code is not judged. Flagged is what no honest
+notebook does: a shell that runs what it fetches, code that hides what it calls, a process, a
+script in an output that runs as soon as the notebook is opened. Source: nbformat 4; nbformat 3
+keeps its cells in worksheets.
 """
 
 from __future__ import annotations
@@ -15,17 +16,29 @@ from typing import Any
 from keepstone.core.finding import Finding
 from keepstone.scan.rules import printable
 from keepstone.scan.text.config import leads_out
+from keepstone.scan.text.ordinary import is_ordinary
 from keepstone.scan.text.payload import attack_in
 from keepstone.scan.text.shell import shell_problem
-from keepstone.scan.text.source import source_findings
+from keepstone.scan.text.source import parse_source, source_findings
+from keepstone.scan.text.words import words
 from keepstone.scan.view import View
 
 # `files = !ls` and `!ls`; `%system ls`, `%sx ls`.
 _ESCAPE = re.compile(r"^\s*(?:[A-Za-z_][\w, ]*=\s*)?(?:!!?|%(?:system|sx)\s+)(.*)$")
 _CELL_SHELLS = re.compile(r"^\s*%%(?:!|bash|sh|script|system|sx|cmd|perl|ruby|powershell)\b(.*)$")
 _CELL_PLAIN = re.compile(r"^\s*%%(?:markdown|latex|html|svg|javascript|js|writefile|file)\b")
+_CELL_SHOWN = re.compile(r"^\s*%%(?:markdown|latex|svg)\b")
 _ACTIVE = ("text/html", "application/javascript", "image/svg+xml", "html", "javascript")
 _MAGIC = re.compile(r"^\s*%+\w")
+# Words of magic that draw, measure or show.
+_PLAIN_MAGIC = frozenset(
+    words(
+        """
+    matplotlib pylab config precision autoreload time timeit prun memit mprun who whos who_ls
+    capture tensorboard pdoc pinfo page doctest_mode colors xmode env pwd
+    """
+    )
+)
 # `!{command}` runs what Python made.
 _HELP = re.compile(r"^\s*[\w.]+\?{1,2}\s*$|^\s*\?{1,2}[\w.]+\s*$")
 _SCRIPT = re.compile(
@@ -62,7 +75,7 @@ def _has_cell(cells: list[Any]) -> bool:
 
 def notebook_findings(view: View, value: Mapping[str, Any]) -> Iterator[Finding]:
     """Judge every cell and every output."""
-    code = False
+    sources: list[str] = []
     for number, cell in enumerate(_cells(value), 1):
         inside = f"cell {number}"
         if not isinstance(cell, Mapping):
@@ -71,16 +84,17 @@ def notebook_findings(view: View, value: Mapping[str, Any]) -> Iterator[Finding]
         text = _text(cell.get("source", cell.get("input", "")))
         kind = cell.get("cell_type")
         if kind == "code":
-            code = code or bool(_statements(text))
-            yield from _code_cell(view, text, inside)
+            yield from _code_cell(view, text, inside, sources)
         elif _SCRIPT.search(text):
             # Jupyter cleans what it shows of Markdown; other readers do not.
             yield view.finding("notebook.active_output", "Its text holds script.", None, inside)
         outputs = cell.get("outputs")
         for output in outputs if isinstance(outputs, list) else []:
             yield from _output(view, output, inside)
-    if code:
-        yield view.finding("code.not_judged", "The notebook holds code, which is not judged.")
+    tree = parse_source("\n".join(sources))
+    if tree is None or not is_ordinary(tree):
+        reason = "The notebook holds code that is more than ordinary, which is not judged."
+        yield view.finding("code.not_judged", reason)
 
 
 def _cells(value: Mapping[str, Any]) -> Iterator[Any]:
@@ -97,12 +111,8 @@ def _text(value: Any) -> str:
     return "".join(str(line) for line in value) if isinstance(value, list) else str(value)
 
 
-def _statements(text: str) -> str:
-    lines = (line for line in text.splitlines() if line.strip())
-    return "\n".join(line for line in lines if not line.lstrip().startswith("#"))
-
-
-def _code_cell(view: View, text: str, inside: str) -> Iterator[Finding]:
+def _code_cell(view: View, text: str, inside: str, sources: list[str]) -> Iterator[Finding]:
+    """Judge a cell; what of it is Python goes to `sources`, for a look at all of it together."""
     first = next((line for line in text.splitlines() if line.strip()), "")
     if match := _CELL_SHELLS.match(first):
         yield from _shell(view, text.split(first, 1)[1] or match.group(1), inside)
@@ -111,6 +121,9 @@ def _code_cell(view: View, text: str, inside: str) -> Iterator[Finding]:
         if attack := attack_in(text):
             reason = f"The cell says {printable(attack, 60)}."
             yield view.finding("notebook.shell_attack", reason, None, inside)
+        elif not _CELL_SHOWN.match(first):
+            reason = "The cell writes a file or runs in a page, which is not judged."
+            yield view.finding("code.not_judged", reason, None, inside)
         return
     plain, command = [], ""
     for line in text.splitlines():
@@ -131,7 +144,8 @@ def _code_cell(view: View, text: str, inside: str) -> Iterator[Finding]:
             plain.append(line)
     if command:
         yield from _shell(view, command, inside)
-    yield from source_findings(view, "\n".join(plain), inside)
+    sources.append("\n".join(plain))
+    yield from source_findings(view, sources[-1], inside)
 
 
 def _blank(line: str) -> str:
@@ -161,6 +175,11 @@ def _magic(view: View, line: str, inside: str) -> Iterator[Finding]:
     elif attack := attack_in(line):
         reason = f"The cell says {printable(attack, 60)}."
         yield view.finding("notebook.shell_attack", reason, None, inside)
+    elif name not in _PLAIN_MAGIC and "?" not in (line[:1], line[-1:]):
+        shown = printable(line, 60)
+        yield view.finding(
+            "code.not_judged", f"The cell has a word of magic: {shown}.", None, inside
+        )
 
 
 def _output(view: View, output: Any, inside: str) -> Iterator[Finding]:

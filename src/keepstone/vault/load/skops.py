@@ -34,7 +34,7 @@ from keepstone.vault.verified import Files
 
 EXTRA = "skops"
 _TYPES = Path(__file__).with_name("skops_types.txt")
-_SCHEMA = "schema.json"
+SCHEMA = "schema.json"
 _MAX_SCHEMA = 64 << 20
 _MAX_UNPACKED = 8 << 30
 # What a contract's output may be called: the method whose answer it is.
@@ -120,13 +120,13 @@ def read_types(data: memoryview) -> frozenset[str]:
                 raise _bad("it names one member twice")
             if sum(entry.file_size for entry in entries) > _MAX_UNPACKED:
                 raise _bad("it unpacks to more than 8 GiB")
-            if archive.getinfo(_SCHEMA).file_size > _MAX_SCHEMA:
+            if archive.getinfo(SCHEMA).file_size > _MAX_SCHEMA:
                 raise _bad("its schema is too long")
-            schema = json.loads(archive.read(_SCHEMA))
+            schema = json.loads(archive.read(SCHEMA))
     except (BadZipFile, KeyError, ValueError, RecursionError, OSError, EOFError) as error:
         raise _bad("its schema cannot be read") from error
     types = set()
-    for kind, name in _nodes(schema):
+    for kind, name in nodes(schema):
         # It stands for a node that was met before, and names no type of its own.
         if kind != "CachedNode":
             if f"{kind} {name}" not in trusted_nodes():
@@ -140,7 +140,7 @@ def read_types(data: memoryview) -> frozenset[str]:
     return frozenset(types)
 
 
-def _nodes(schema: Any) -> Iterator[tuple[str, str]]:
+def nodes(schema: Any) -> Iterator[tuple[str, str]]:
     """Every node's kind and type; an object that names one of the two only is no node."""
     pending = [schema]
     while pending:
