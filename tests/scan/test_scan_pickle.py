@@ -410,3 +410,10 @@ def test_any_container_ends_in_a_verdict(
     path = tmp_path_factory.mktemp("any") / "file"
     path.write_bytes(mark + data)
     assert scan_file(path).outcome is not Outcome.CLEAN
+
+
+def test_a_name_is_no_path_however_long_it_is(judge: Judge) -> None:
+    for module in ("a" * 5000, "../../x", "python", "Ü", "a\x00b"):
+        report = judge(b"\x80\x02c" + module.encode() + b"\nx\n.")
+        assert report.outcome is Outcome.FLAGGED, module
+        assert not any("scanner failed" in item.message for item in report.findings)

@@ -58,11 +58,16 @@ class Entry:
 
 
 @cache
+def _packages() -> frozenset[str]:
+    """The top-level packages that have a list: a file's own words never become a path."""
+    files = resources.files(_HOME).joinpath("allowed").iterdir()
+    return frozenset(file.name.removesuffix(".json") for file in files)
+
+
+@cache
 def _shipped(package: str) -> Mapping[tuple[str, str], Entry]:
-    """The list of one top-level package, empty where there is none."""
+    """The list of one of the packages that have one."""
     file = resources.files(_HOME).joinpath("allowed").joinpath(f"{package}.json")
-    if not file.is_file():
-        return {}
     names: dict[str, dict[str, str]] = json.loads(file.read_text(encoding="utf-8"))["names"]
     parsed: dict[str, Entry] = {}
     found = {}
@@ -87,11 +92,9 @@ class Added:
 
 def look_up(module: str, name: str, added: Iterable[Added] = ()) -> Entry | None:
     """What may be done with `module.name`, or None where it is unknown."""
-    package = module.partition(".")[0]
-    if package.isidentifier() and package.isascii():
-        found = _shipped(package.lower()).get((module, name))
-        if found is None:
-            found = _shipped(STANDARD).get((module, name))
+    package = module.partition(".")[0].lower()
+    for listed in (package, STANDARD):
+        found = _shipped(listed).get((module, name)) if listed in _packages() else None
         if found is not None:
             return found
     for one in added:
