@@ -91,7 +91,7 @@ def _with_sidecar(place: Place, folder: Path) -> Path:
         model,
         folder / "digits.onnx",
         save_as_external_data=True,
-        size_threshold=0,
+        size_threshold=1024,
         location="weights.bin",
     )
     return folder / "weights.bin"
