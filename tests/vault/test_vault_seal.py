@@ -19,9 +19,11 @@ from keepstone.vault import chunked
 from keepstone.vault import seal as seal_module
 from keepstone.vault.files import FileStore
 from keepstone.vault.keks.file import FileKek
-from keepstone.vault.seal import Sealed, check_sealed, seal, seal_context
+from keepstone.vault.permission import require_permission
+from keepstone.vault.seal import Sealed, check_sealed, look_into, seal, seal_context
 from keepstone.vault.seal import unseal as unseal_for
 from keepstone.vault.staging import Staged, stage
+from keepstone.vault.verified import Files
 from tests.vault.permits import NOW, permit
 
 NAME = "digits"
@@ -49,6 +51,9 @@ def refusal(
     with pytest.raises(KeepstoneError) as checked:
         check_sealed(store, kek, digest, name, version)
     assert checked.value.code == caught.value.code
+    if version == 1:
+        with pytest.raises(KeepstoneError):
+            look_into(store, kek, digest, name, lambda files: files.paths)
     return caught.value.code
 
 
@@ -176,6 +181,33 @@ def test_an_older_sealing_of_the_same_artifact_is_refused(
     assert lying != old
     path.write_bytes(lying)
     assert refusal(store, kek, staged.digest, version=2) == "seal.wrong_key"
+
+
+def test_a_look_sees_the_files_and_keeps_nothing_open(
+    store: FileStore, kek: FileKek, staged: Staged
+) -> None:
+    seal(staged, store, kek, NAME, 3)
+    kept = []
+
+    def look(files: Files) -> bytes:
+        kept.append(files)
+        return bytes(files.view("."))
+
+    before = len(os.listdir("/proc/self/fd"))
+    assert look_into(store, kek, staged.digest, NAME, look) == b"weights of the model"
+    assert len(os.listdir("/proc/self/fd")) == before
+    with pytest.raises(VerificationError):
+        require_permission(kept[0], NOW)
+
+
+def test_only_the_scan_of_the_vault_looks_without_a_permission() -> None:
+    source = Path(seal_module.__file__).parents[1]
+    users = {
+        str(path.relative_to(source))
+        for path in source.rglob("*.py")
+        if "look_into" in path.read_text("utf-8")
+    }
+    assert users == {"vault/seal.py", "workspace/scanning.py"}
 
 
 def test_no_permission_releases_a_key(store: FileStore, kek: FileKek, staged: Staged) -> None:
