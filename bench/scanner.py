@@ -34,6 +34,9 @@ OURS = "keepstone"
 FLAGGED, CLEAN = "flagged", "clean"
 CORPUS = ROOT / "build" / "corpus"
 BIG = 500 * 1000 * 1000
+# A scanner that takes seconds for a file is asked about one in so many of each family; whoever
+# stands beside it in a row is then held to the same files.
+ONE_IN = {"modelaudit": 8}
 ROUNDS = 5
 SMALL = 100_000
 
@@ -84,8 +87,22 @@ def ask(scanner: str, paths: list[Path], *options: str) -> list[dict[str, Any]]:
     return answers
 
 
+def sampled(scanner: str, files: Files) -> Files:
+    """The files that `scanner` is asked about: every one, or one in so many of each family."""
+    step = ONE_IN.get(scanner, 1)
+    seen: Counter[tuple[str, bool]] = Counter()
+    found = []
+    for file in files:
+        key = file["family"], file["malicious"]
+        if seen[key] % step == 0:
+            found.append(file)
+        seen[key] += 1
+    return found
+
+
 def judge(scanner: str, folder: Path, files: Files) -> Verdicts:
-    """The scanner's verdict on every file, by its path in the corpus."""
+    """The scanner's verdict on every file that it is asked about, by its path in the corpus."""
+    files = sampled(scanner, files)
     print(f"asking {scanner}", file=sys.stderr)
     if scanner != OURS:
         python_of(scanner.removesuffix("-strict"))
@@ -108,6 +125,8 @@ def counts(files: Files, verdicts: Verdicts) -> Counter[str]:
     """How many are malicious, benign and proven, and of each how many went wrong."""
     found: Counter[str] = Counter()
     for file in files:
+        if file["path"] not in verdicts:
+            continue
         verdict, proven = verdicts[file["path"]], file["truth"] == PROVEN
         found["malicious"] += file["malicious"]
         found["benign"] += not file["malicious"]
@@ -128,7 +147,11 @@ def table(files: Files, verdicts: dict[str, Verdicts]) -> str:
         part = [file for file in files if family in (file["family"], "all")]
         each = [counts(part, found) for found in verdicts.values()]
         head = [str(each[0][key]) for key in ("malicious", "proven", "benign")]
-        cells = [f"{one['flagged']} / {one['silent']} / {one['not clean']}" for one in each]
+        cells = [
+            f"{one['flagged']} / {one['silent']} / {one['not clean']}"
+            + (f" of {one['malicious']}, {one['benign']}" if name in ONE_IN else "")
+            for name, one in zip(verdicts, each, strict=True)
+        ]
         lines.append((family, *head, *cells))
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = "\n".join(
@@ -154,14 +177,15 @@ def _row(
 
 
 def _detection(files: Files, verdicts: dict[str, Verdicts]) -> list[dict[str, Any]]:
-    mine = counts(files, verdicts[OURS])
     families = {file["family"] for file in files if file["malicious"]}
     worst = min(
         _recall([f for f in files if f["family"] == one], verdicts[OURS]) for one in families
     )
-    recall, rows = mine["flagged"] / mine["malicious"], []
+    rows = []
     for peer in PEERS:
-        other = counts(files, verdicts[peer])
+        asked = sampled(peer, files)
+        mine, other = counts(asked, verdicts[OURS]), counts(asked, verdicts[peer])
+        recall = mine["flagged"] / mine["malicious"]
         share = other["flagged"] / other["malicious"]
         rows += [
             _row("scanner.recall", recall, peer, share, "of malicious", ">= .99", recall >= 0.99),
@@ -185,14 +209,14 @@ def _detection(files: Files, verdicts: dict[str, Verdicts]) -> list[dict[str, An
             ),
         ]
     least = min(
-        _recall([f for f in files if f["family"] == one], verdicts["modelaudit"])
+        _recall([f for f in files if f["family"] == one], verdicts["picklescan-strict"])
         for one in families
     )
     rows.append(
         _row(
             "scanner.family",
             worst,
-            "modelaudit",
+            "picklescan-strict",
             least,
             "of the worst family",
             ">= .95",

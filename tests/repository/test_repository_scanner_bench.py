@@ -39,6 +39,14 @@ def test_the_table_has_a_line_for_each_family_and_one_for_all() -> None:
     assert lines[3].split() == ["all", "4", "3", "2", "1", "/", "1", "/", "2"]
 
 
+def test_a_slow_scanner_is_asked_about_some_of_each_family() -> None:
+    many = [file(f"{family}/{i}", PROVEN, family) for family in ("a", "b") for i in range(20)]
+    asked = scanner.sampled("modelaudit", many)
+    assert [one["path"] for one in asked] == ["a/0", "a/8", "a/16", "b/0", "b/8", "b/16"]
+    assert scanner.sampled("picklescan", many) == many
+    assert scanner.counts(many, {"a/0": FLAGGED})["malicious"] == 1
+
+
 def test_the_big_files_are_what_they_say(tmp_path: Path) -> None:
     scanner.write_torch(tmp_path / "model.pt", 1 << 20)
     scanner.write_safetensors(tmp_path / "model.safetensors", 1 << 20)
