@@ -423,7 +423,7 @@ def test_a_commit_is_not_evaluated() -> None:
         ),
         ("import ctypes\nctypes.CDLL('./x.so')", "code.native"),
         ("import torch\ntorch.ops.load_library('x.so')", "code.native"),
-        ("open('/root/.ssh/authorized_keys', 'a').write(k)", "code.reach"),
+        ("open('/home/u/.ssh/authorized_keys', 'a').write(k)", "code.reach"),
         ("import requests, os\nrequests.post(u, json=dict(os.environ))", "code.reach"),
         ("import os\nos.system(c", "code.process"),
     ],

@@ -1,8 +1,4 @@
-"""`up` takes every format that has a loader: through stage, gate, seal and load to an answer.
-
-The scanner is another room's; here it is a stand-in that calls everything clean and names the
-format, so that what is tried is the way of a model that passed it.
-"""
+"""`up` takes every format that has a loader: through scan, gate, seal and load to an answer."""
 
 from __future__ import annotations
 
@@ -24,7 +20,6 @@ from keepstone.core.subject import Subject
 from keepstone.evidence.predicates import Admission, Sealing
 from keepstone.gateway.endpoint import Endpoint
 from keepstone.scan.report import FileReport
-from keepstone.vault.load.identify import find_model
 from keepstone.vault.staging import Staged
 from keepstone.workspace import admit as room
 from keepstone.workspace.admit import Admitted, Submission, submit
@@ -38,16 +33,6 @@ CONTRACT = {
     "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 3], "low": -9, "high": 9}],
     "outputs": [{"name": "y", "datatype": "FP32", "shape": [-1, 3]}],
 }
-
-
-@pytest.fixture(autouse=True)
-def clean(monkeypatch: pytest.MonkeyPatch) -> None:
-    def scan(staged: Staged) -> FileReport:
-        format = find_model(staged)[0] if staged.is_single_file else "folder"
-        digest = staged.artifact[0].sha256 if staged.is_single_file else None
-        return FileReport(".", digest, staged.size, format, Outcome.CLEAN, ())
-
-    monkeypatch.setattr(room, "scan_staged", scan)
 
 
 def contract(place: Any, **changes: Any) -> Path:

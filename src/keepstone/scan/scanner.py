@@ -38,6 +38,7 @@ from keepstone.scan.text.programs import PROGRAMS, scan_html, scan_program
 from keepstone.scan.text.scanner import scan_text
 from keepstone.scan.torch.legacy import scan_pickle_file
 from keepstone.scan.trees.catboost import scan_catboost
+from keepstone.scan.trees.either import scan_xgboost
 from keepstone.scan.trees.scanner import scan_ubjson, scan_xgboost_binary
 from keepstone.scan.view import Scanner, View, open_view
 
@@ -72,6 +73,7 @@ SCANNERS: Mapping[str, Scanner] = {
     **dict.fromkeys(("text", "json", "notebook", "lightgbm", "script"), scan_text),
     "ubjson": scan_ubjson,
     "catboost": scan_catboost,
+    "xgboost": scan_xgboost,
     "xgboost-binary": scan_xgboost_binary,
     **dict.fromkeys(PROGRAMS, scan_program),
 }

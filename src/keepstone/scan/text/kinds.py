@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from keepstone.scan.text.decode import resembles_text
+from keepstone.vault.load.identify import is_xgboost
 
 # Formats that say what they are in their first bytes.
 _STARTS: tuple[tuple[bytes, str], ...] = (
@@ -51,7 +52,7 @@ def kind_without_signature(head: bytes, whole: bool) -> str | None:
         if head.startswith(start):
             return name
     if _UBJSON.match(head):
-        return "ubjson"
+        return "xgboost" if is_xgboost(head) else "ubjson"
     return "pyc" if _COMPILED.match(head) else None
 
 
@@ -66,6 +67,9 @@ def _kind_of_text(head: bytes) -> str:
         return "lightgbm"
     if text.startswith("#!/"):
         return "script"
+    if is_xgboost(head):
+        # What its loader calls it: scanner and loader must see one thing.
+        return "xgboost"
     if text[:1] in "{[" and text:
         return "notebook" if '"cell_type"' in text else "json"
     return "text"

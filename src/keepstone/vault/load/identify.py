@@ -14,8 +14,11 @@ from keepstone.vault.verified import Files
 # A folder's scan names no one format: each of its files has its own.
 FOLDER = "folder"
 _HEAD = 1 << 16
-_XGBOOST_JSON = re.compile(rb'\s*\{\s*"(learner|version)"\s*:')
-_XGBOOST_UBJ = re.compile(rb"\{L\x00{7}\x07(learner|version)")
+# Either member may come first; many other files begin with a version that is a text.
+_XGBOOST = re.compile(
+    rb'\s*\{\s*(?:"learner"\s*:\s*\{|"version"\s*:\s*\[)'
+    rb"|\{L\x00{7}\x07(?:learner\{|version\[)"
+)
 _LIGHTGBM = re.compile(rb"tree\r?\nversion=")
 
 
@@ -56,6 +59,11 @@ def require_scanned(scanned: str, format: str) -> None:
         )
 
 
+def is_xgboost(head: bytes) -> bool:
+    """True where a file that begins with `head` is XGBoost's JSON or UBJSON."""
+    return _XGBOOST.match(head) is not None
+
+
 def format_of(data: memoryview) -> str | None:
     """The format that a file's content has, or None."""
     head = bytes(data[:_HEAD])
@@ -64,7 +72,7 @@ def format_of(data: memoryview) -> str | None:
     length = int.from_bytes(head[:8], "little")
     if 2 <= length <= len(data) - 8 and head[8:9] == b"{":
         return "safetensors"
-    if _XGBOOST_JSON.match(head) or _XGBOOST_UBJ.match(head):
+    if is_xgboost(head):
         return "xgboost"
     if _LIGHTGBM.match(head):
         return "lightgbm"
