@@ -778,13 +778,19 @@ def test_lightgbm_says_what_it_takes(vault: Vault, need_module: Need) -> None:
         assert code(prepare, staged) == "runtime.refused"
 
 
+def test_a_file_that_merely_begins_with_a_version_is_no_model() -> None:
+    """As tokenizers do, which lie beside many weights."""
+    assert format_of(memoryview(b'{"version": "1.0", "truncation": null}')) is None
+    assert format_of(memoryview(b'{"version":[2,1,0],"learner":{}}')) == "xgboost"
+
+
 def test_a_broken_booster_breaks_a_child_and_not_this_process(
     vault: Vault, need_module: Need
 ) -> None:
     xgboost = need_module("xgboost")
     whole = boosted(xgboost, "json")
     cut = whole[: len(whole) // 2]
-    for data in (b'{"learner":', b'{"learner":{}}', cut, b"{L" + bytes(7) + b"\x07learner"):
+    for data in (b'{"learner":{', b'{"learner":{}}', cut, b"{L" + bytes(7) + b"\x07learner{"):
         assert code(prepare, vault.stage(vault.write("m", data))) == "runtime.refused"
 
 
