@@ -209,6 +209,9 @@ def test_an_admission_is_renewed_while_its_evidence_lasts(place: Any) -> None:
     assert status == 200
 
 
+# A server killed between a connect and its handshake: the `ssl` module then lets go of its socket
+# without closing it, and the client here never saw it.
+@pytest.mark.filterwarnings("ignore:unclosed <ssl.SSLSocket:ResourceWarning")
 @pytest.mark.slow
 def test_kills_under_load_lose_nothing_acknowledged(place: Any) -> None:
     entries: list[str] = []
