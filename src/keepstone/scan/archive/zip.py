@@ -92,20 +92,6 @@ def unpacked(view: View, entry: Entry) -> tuple[memoryview, str, str]:
     return content, "", ""
 
 
-def member_content(
-    entry: Entry, packed: memoryview, allowance: Allowance
-) -> tuple[memoryview, str, str]:
-    """As `unpacked`, where only the member's packed bytes are at hand."""
-    content, rule, why = _content(entry, packed, allowance)
-    if why:
-        return content, rule, why
-    if len(content) != entry.size:
-        return content, "zip.ambiguous", "The member is not as large as the archive says."
-    if zlib.crc32(content) != entry.crc:
-        return content, "scan.not_evaluated", "The member's checksum is wrong."
-    return content, "", ""
-
-
 def _content(entry: Entry, packed: memoryview, allowance: Allowance) -> tuple[memoryview, str, str]:
     nothing, unseen = memoryview(b""), "scan.not_evaluated"
     if entry.flags & ENCRYPTED:

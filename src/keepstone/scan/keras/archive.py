@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keepstone.core.finding import Finding
-from keepstone.scan.archive.zip import member_content
+from keepstone.scan.archive.zip import problems, unpacked
 from keepstone.scan.archive.zipdir import read_zip
 from keepstone.scan.formats import UNKNOWN, identify
 from keepstone.scan.keras.config import judge_config
@@ -23,17 +23,14 @@ MAX_TEXT = 64 << 20
 def scan_keras(view: View) -> Iterator[Finding]:
     """Judge a `.keras` archive. No finding means clean."""
     listing = read_zip(view.data)
-    for problem in listing.problems:
-        offset = problem.offset if view.member is None else None
-        yield view.finding(problem.rule, problem.reason, offset, problem.member)
+    yield from problems(view, listing)
     names = [entry.name for entry in listing.entries]
     if _CONFIG not in names:
         yield view.finding("keras.malformed", "The archive has no configuration of its own.")
     for entry in listing.entries:
         if entry.name.endswith("/") and not entry.size:
             continue
-        packed = view.data[entry.start : entry.start + entry.packed]
-        content, rule, why = member_content(entry, packed, view.allowance)
+        content, rule, why = unpacked(view, entry)
         if why:
             yield view.finding(rule, why, None, entry.name)
         yield from _member(view, entry.name, content)

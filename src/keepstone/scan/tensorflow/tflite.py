@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from math import prod
 
 from keepstone.core.finding import Finding
-from keepstone.scan.archive.zip import member_content
+from keepstone.scan.archive.zip import problems, unpacked
 from keepstone.scan.archive.zipdir import ends_as_zip, read_zip
 from keepstone.scan.formats import UNKNOWN, identify
 from keepstone.scan.pickle.opcodes import resembles_importing_pickle
@@ -211,14 +211,11 @@ class _Model:
 def _archive(view: View, reach: int) -> Iterator[Finding]:
     """Labels and vocabularies that TFLite's metadata keeps in an archive behind the model."""
     listing = read_zip(view.data)
-    for problem in listing.problems:
-        offset = problem.offset if view.member is None else None
-        yield view.finding(problem.rule, problem.reason, offset, problem.member)
+    yield from problems(view, listing)
     for entry in listing.entries:
         if entry.header < reach:
             yield view.finding("tflite.hidden", "A member lies in the model.", None, entry.name)
-        packed = view.data[entry.start : entry.start + entry.packed]
-        content, rule, why = member_content(entry, packed, view.allowance)
+        content, rule, why = unpacked(view, entry)
         if why:
             yield view.finding(rule, why, None, entry.name)
         elif not _is_text(content, view):
