@@ -75,6 +75,9 @@ def check_click(root: click.Command, name: str, arguments: list[str]) -> str | N
         if not rest or rest[0] in context.help_option_names or rest[0] == "--version":
             return None
         child = command.get_command(context, rest[0])
+        if child is None and any(isinstance(one, click.Argument) for one in command.params):
+            # A command of its own too, and this is its argument.
+            break
         if child is None:
             return f"`{context.command_path}` has no command {rest[0]!r}"
         context = context_of(child, rest.pop(0), context)
@@ -113,6 +116,9 @@ def check_mention(root: click.Command, name: str, words: list[str]) -> str | Non
     rest = list(words)
     while isinstance(command, click.Group) and rest and re.fullmatch(r"[a-z][a-z-]*", rest[0]):
         child = command.get_command(context, rest[0])
+        if child is None and any(isinstance(one, click.Argument) for one in command.params):
+            # A command of its own too, and this is its argument.
+            break
         if child is None:
             return f"`{context.command_path}` has no command {rest[0]!r}"
         context = context_of(child, rest.pop(0), context)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import click
 
 from keepstone import __version__
+from keepstone.cli.lazy import Lazy
 from keepstone.cli.output import report_error
 from keepstone.errors import Exit, KeepstoneError, OperationalError
 
@@ -37,21 +37,7 @@ COMMANDS = {
 }
 
 
-class Commands(click.Group):
-    """Finds each command in the file of its name, and imports it only then."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"keepstone.cli.{COMMANDS[cmd_name]}")
-        command: click.Command = module.command
-        return command
-
-
-@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=Lazy, files=COMMANDS, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="keepstone")
 def cli() -> None:
     """Serve a model only when signed evidence satisfies the policy, and prove it later.

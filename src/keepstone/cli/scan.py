@@ -10,16 +10,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from keepstone.cli.lazy import CommandOrGroup
 from keepstone.cli.options import format_option, site_at, workspace_option
 
 if TYPE_CHECKING:
     from keepstone.scan.pickle.allowlist import Added
     from keepstone.scan.report import ScanReport
 
+# What else can be scanned than files: the value is the file of this package.
+OTHERS: dict[str, str] = {}
 _ALL = "*"
 
 
-@click.command("scan")
+@click.command("scan", cls=CommandOrGroup, files=OTHERS)
 @click.argument("paths", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--vault",
