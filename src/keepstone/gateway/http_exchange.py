@@ -133,6 +133,10 @@ class HttpExchange:
     async def _run(self) -> None:
         try:
             await self._connection.app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            # The server stops and waited long enough.
+            self._connection.abort()
+            raise
         except Exception as error:  # the process edge  # noqa: BLE001
             self._finish(error)
         else:
