@@ -31,8 +31,6 @@ from keepstone.vault.registry.records import (
 )
 from keepstone.vault.registry.reference import Reference
 
-_NO_POINTERS: Mapping[str, Pointer] = MappingProxyType({})
-
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -99,7 +97,7 @@ class Shelf:
 
     name: str
     versions: tuple[Version, ...] = ()
-    pointers: Mapping[str, Pointer] = _NO_POINTERS
+    pointers: Mapping[str, Pointer] = field(default_factory=lambda: MappingProxyType({}))
     proposals: tuple[Proposal, ...] = ()
 
     def version(self, number: int) -> Version | None:
