@@ -20,7 +20,7 @@ from keepstone.evidence.memory import Memory, Remembered, Stamp
 from keepstone.evidence.modelsign import sign_model
 from keepstone.evidence.predicates import Admission, Scan, Signature, Training
 from keepstone.evidence.statement import make_statement
-from keepstone.workspace import admit as room
+from keepstone.workspace import intake as room
 from keepstone.workspace import sealing
 from keepstone.workspace.admit import Submission, name_of
 from keepstone.workspace.opened import Workspace

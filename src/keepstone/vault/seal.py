@@ -95,6 +95,11 @@ def seal(
     return Sealed(staged.digest, name, version, size)
 
 
+def sealed_bytes(staged: Staged) -> int:
+    """How many bytes of the vault the staged copy takes once it is sealed, its header apart."""
+    return chunked.sealed_size(_LENGTH + len(_listing(staged)) + staged.size)
+
+
 def unseal(
     store: FileStore,
     kek: KeyEncryptionKey,
@@ -115,9 +120,9 @@ def unseal(
     require_permission(permission, now)
     # (2)
     with filling() as state:
-        checker = _Checker(permission.artifact)
+        checker = Checker(permission.artifact)
         keeper = _Keeper(permission.artifact, state)
-        _read(store, kek, (permission.artifact, permission.name, version), keeper, checker)
+        read_blob(store, kek, (permission.artifact, permission.name, version), keeper, checker)
         return state.verified(checker.listing, permission.artifact)
 
 
@@ -128,7 +133,7 @@ def check_sealed(
 
     Raises as `unseal` does of the blob.
     """
-    _read(store, kek, (digest, name, version), None, _Checker(digest))
+    read_blob(store, kek, (digest, name, version), None, Checker(digest))
 
 
 def look_into(
@@ -147,19 +152,20 @@ def look_into(
     with store.open(digest, name) as blob:
         version = read_header(blob).version
     with filling() as state:
-        checker = _Checker(digest)
-        _read(store, kek, (digest, name, version), _Keeper(digest, state), checker)
+        checker = Checker(digest)
+        read_blob(store, kek, (digest, name, version), _Keeper(digest, state), checker)
         with state.verified(checker.listing, digest) as files:
             return look(files)
 
 
-def _read(
+def read_blob(
     store: FileStore,
     kek: KeyEncryptionKey,
     address: tuple[Digest, str, int],
-    keeper: _Keeper | None,
-    checker: _Checker,
+    keeper: Split | None,
+    checker: Checker,
 ) -> None:
+    """Read the blob at (digest, name, version) to its end, verified; for this room alone."""
     digest, name, version = address
     context = seal_context(digest, name, version)
     with store.open(digest, name) as blob:
@@ -264,6 +270,12 @@ def _corrupt(why: str) -> VerificationError:
     )
 
 
+def _listing(staged: Staged) -> bytes:
+    return canonical(
+        [{"path": f.path, "sha256": f.sha256.hex, "size": f.size} for f in staged.artifact]
+    )
+
+
 class _Body:
     """The plaintext of a seal as one stream: the listing, then each staged file in order.
 
@@ -272,9 +284,7 @@ class _Body:
 
     def __init__(self, staged: Staged) -> None:
         self._staged = staged
-        listing = canonical(
-            [{"path": f.path, "sha256": f.sha256.hex, "size": f.size} for f in staged.artifact]
-        )
+        listing = _listing(staged)
         if len(listing) > _MAX_LISTING:
             raise InputError("model.too_large", "The artifact's list of files is too long.")
         self._head = memoryview(len(listing).to_bytes(_LENGTH, "big") + listing)
@@ -330,7 +340,7 @@ class _Body:
             )
 
 
-class _Split:
+class Split:
     """Takes the authentic plaintext in pieces and splits it into the files of its listing."""
 
     def __init__(self, digest: Digest) -> None:
@@ -402,7 +412,7 @@ class _Split:
                 self.begin(self._listed[self._at])
 
 
-class _Checker(_Split):
+class Checker(Split):
     """Hashes each file and compares it with the listing; keeps nothing."""
 
     def begin(self, file: FileDigest) -> None:
@@ -416,7 +426,7 @@ class _Checker(_Split):
             raise _corrupt("a file in it has another digest")
 
 
-class _Keeper(_Split):
+class _Keeper(Split):
     """Keeps each file in memory of its own; the checker sees the same buffers."""
 
     def __init__(self, digest: Digest, state: Filling) -> None:

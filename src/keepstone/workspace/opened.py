@@ -29,6 +29,7 @@ from keepstone.policy.engine import Authorizer, Engine
 from keepstone.policy.trust import Trust
 from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.workspace.book import Book
 from keepstone.workspace.clock import SteadyClock
 from keepstone.workspace.kek import Rotated, finish_rotation
 from keepstone.workspace.keys import (
@@ -78,6 +79,7 @@ class Workspace:
         # Revocations in force that are not on the record yet, or could not be put there.
         self._unrecorded: tuple[bytes, ...] = ()
         self.evidence = self._read_evidence(self.trust)
+        self.book = Book(self.ledger, self.clock)
         self.ring = load_ring(site.layout, self.kek, self.trust.policy.key_max_lifetime_ms)
         self.verifier = TokenVerifier(
             [keys.token.verifying],
@@ -89,6 +91,8 @@ class Workspace:
         # Held while what is in force changes, never while the disk is waited for.
         self._change = threading.RLock()
         self._ring_file = threading.Lock()
+        # Held while the next sealing's number is chosen and put on the record.
+        self.numbering = threading.Lock()
         self._listeners: list[Listener] = []
 
     @property
