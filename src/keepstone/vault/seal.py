@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import FileIO
@@ -88,7 +88,7 @@ def seal(
 
     def fill(sink: Sink) -> None:
         sink(memoryview(MAGIC + len(header).to_bytes(_LENGTH, "big") + header))
-        with _Body(staged) as body:
+        with Body(staged) as body:
             chunked.encrypt(data_key, context, body, sink, source)
 
     size = store.write(staged.digest, name, fill)
@@ -97,7 +97,12 @@ def seal(
 
 def sealed_bytes(staged: Staged) -> int:
     """How many bytes of the vault the staged copy takes once it is sealed, its header apart."""
-    return chunked.sealed_size(_LENGTH + len(_listing(staged)) + staged.size)
+    return chunked.sealed_size(plain_bytes(staged.artifact))
+
+
+def plain_bytes(files: Sequence[FileDigest]) -> int:
+    """How long the plaintext of a seal is: the list of the files, and their contents."""
+    return _LENGTH + len(_listing(files)) + sum(file.size for file in files)
 
 
 def unseal(
@@ -270,13 +275,11 @@ def _corrupt(why: str) -> VerificationError:
     )
 
 
-def _listing(staged: Staged) -> bytes:
-    return canonical(
-        [{"path": f.path, "sha256": f.sha256.hex, "size": f.size} for f in staged.artifact]
-    )
+def _listing(files: Sequence[FileDigest]) -> bytes:
+    return canonical([{"path": f.path, "sha256": f.sha256.hex, "size": f.size} for f in files])
 
 
-class _Body:
+class Body:
     """The plaintext of a seal as one stream: the listing, then each staged file in order.
 
     Each file is hashed on its way: a copy that changed since it was judged is not sealed.
@@ -284,7 +287,7 @@ class _Body:
 
     def __init__(self, staged: Staged) -> None:
         self._staged = staged
-        listing = _listing(staged)
+        listing = _listing(staged.artifact)
         if len(listing) > _MAX_LISTING:
             raise InputError("model.too_large", "The artifact's list of files is too long.")
         self._head = memoryview(len(listing).to_bytes(_LENGTH, "big") + listing)
@@ -294,7 +297,7 @@ class _Body:
         self._hash = sha256()
         self._size = 0
 
-    def __enter__(self) -> _Body:
+    def __enter__(self) -> Body:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -88,6 +88,17 @@ def push(desk: Desk, asked: Push, observer: Observer) -> Pushed:
                 staged.discard()
 
 
+def require_push(desk: Desk, name: str, attributes: Mapping[str, str]) -> None:
+    """Return if the principal may push such a version of `name`: asked before its bytes are sent.
+
+    A no is recorded. Raises as `push` (1).
+    """
+    with desk.asking("push", name):
+        checked = checked_attributes(desk.rules, attributes)
+        _require_right(desk, desk.catalogue, check_name(name), checked)
+        require_room(desk.rules, desk.catalogue, name, 0)
+
+
 def checked_attributes(
     rules: RegistryRules, given: Mapping[str, str]
 ) -> frozenset[tuple[str, str]]:

@@ -8,10 +8,12 @@ what is not there or not theirs is InputError `registry.not_found`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from keepstone.identity.principal import Principal
+from keepstone.vault.overlap import Sink
 from keepstone.vault.registry.catalogue import Version
 from keepstone.vault.registry.release import Release
 from keepstone.workspace.intake import Observer
@@ -35,6 +37,10 @@ class Registry:
         """Bring a model in as the next version under its name; see `pushing.push`."""
         return pushing.push(self._desk(who), asked, observer)
 
+    def require_push(self, who: Principal, name: str, attributes: Mapping[str, str]) -> None:
+        """Return if `who` may push such a version; see `pushing.require_push`."""
+        pushing.require_push(self._desk(who), name, attributes)
+
     def pull(
         self,
         who: Principal,
@@ -49,6 +55,10 @@ class Registry:
     def write_out(self, granted: Release, target: Path) -> None:
         """Write what `pull` released to `target`, whole or not at all; see `vault.unpack`."""
         pulling.write_out(self._workspace, granted, target)
+
+    def send_out(self, granted: Release, begin: Callable[[int], Sink]) -> None:
+        """Give what `pull` released to the sink that `begin` opens; see `pulling.send_out`."""
+        pulling.send_out(self._workspace, granted, begin)
 
     def list(
         self,
