@@ -24,6 +24,7 @@ from keepstone.policy.certified import ByAuthority, ByIssuer, CertifiedSigner
 from keepstone.policy.parse import add_signer
 from keepstone.workspace.control import ask
 from keepstone.workspace.opened import Workspace, open_workspace
+from keepstone.workspace.reference import LIBRARY
 from keepstone.workspace.site import Site
 from keepstone.workspace.trusting import export_bundle
 
@@ -233,7 +234,8 @@ def _admit_model(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     # Imported here: it brings the loaders along, which no other operation needs.
     from keepstone.workspace.admit import admit_again
 
-    return admit_again(workspace, str(arguments["model"]), str(arguments["endpoint"]))
+    endpoint = str(arguments.get("endpoint", LIBRARY))
+    return admit_again(workspace, str(arguments["model"]), endpoint)
 
 
 def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:

@@ -117,8 +117,9 @@ def up(
     observer: Observer,
     announce: Callable[[Served], None],
 ) -> None:
-    """Admit `submission`, a file or a version of the registry, and serve it until the process is told to stop.
+    """Admit `submission` and serve it until the process is told to stop.
 
+    What is `Wanted` is a version of the registry, pulled and then submitted like any file.
     `announce` is called once the endpoint answers. On the way out, everything acknowledged is
     durable and a checkpoint is kept outside. Raises what `open_workspace` and `submit` raise,
     and OperationalError `server.port_in_use`.
