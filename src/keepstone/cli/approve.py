@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 @click.option("--lifetime", type=DURATION, help="How long it holds.  [default: as the policy says]")
 @workspace_option
 def command(model: str, key: KeyReference, reason: str, lifetime: int | None, root: Path) -> None:
-    """Approve MODEL (a name, or its digest) to be served under its name.
+    """Approve MODEL (a name, its digest, or a version such as NAME@3) to be served under its name.
 
-    What is approved is the digest that Keepstone saw last under the name, and is printed.
+    What is approved is the version's digest, or the one that Keepstone saw last under the name; it
+    is printed.
     """
     from keepstone.workspace.statements import approve
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 )
 @workspace_option
 def command(target: str, key: KeyReference, reason: str, kind: str, root: Path) -> None:
-    """Revoke TARGET: a model (name or digest), a statement (entry id or digest) or a key (id).
+    """Revoke TARGET: a model (name, digest, or a version such as NAME@3 or NAME@ALIAS), a statement
+    (entry id or digest) or a key (id).
 
     A digest is the artifact's, or the SHA-256 of a model that is one file, as `sha256sum` prints
     it; either is denied also before it was ever seen here.

@@ -135,24 +135,29 @@ def _sign(workspace: Workspace, verdict: Verdict, contract: Digest) -> bytes:
     return envelope
 
 
-def admit_again(workspace: Workspace, text: str) -> dict[str, Any]:
+def admit_again(workspace: Workspace, text: str, endpoint: str = LIBRARY) -> dict[str, Any]:
     """The owner's side: judge what `text` means now, and sign and record an admission.
 
-    (1) The newest admission names the artifact and its contract. (2) The gate decides now.
-    Returns the envelope, the owner's time and the number of the newest sealing. Raises
-    DeniedError `gate.denied`, which is recorded; InputError `model.never_admitted`.
+    (1) The newest admission names the artifact and its contract. (2) The gate decides now. Answers
+    as `sign_admission`. Raises DeniedError `gate.denied`, which is recorded; InputError
+    `model.never_admitted`.
     """
     # (1)
     before = latest_admission(workspace.evidence, Reference.parse(text))
-    subject = Subject(before.name, before.artifact)
     # (2)
-    verdict = require_admitted(workspace, subject, LIBRARY)
-    envelope = _sign(workspace, verdict, before.contract)
+    verdict = require_admitted(workspace, Subject(before.name, before.artifact), endpoint)
+    return sign_admission(workspace, verdict, before.contract)
+
+
+def sign_admission(workspace: Workspace, verdict: Verdict, contract: Digest) -> dict[str, Any]:
+    """An admission for whoever asked the owner: the envelope, the digest, the owner's time, and
+    the number of the newest sealing."""
+    envelope = _sign(workspace, verdict, contract)
     return {
         "envelope": base64.b64encode(envelope).decode("ascii"),
-        "digest": subject.digest.hex,
+        "digest": verdict.subject.digest.hex,
         "now": workspace.clock.now_ms(),
-        "sealing": newest_sealing(workspace.evidence, subject) or 0,
+        "sealing": newest_sealing(workspace.evidence, verdict.subject) or 0,
     }
 
 
@@ -182,5 +187,6 @@ __all__ = [
     "judge",
     "name_of",
     "require_admitted",
+    "sign_admission",
     "submit",
 ]

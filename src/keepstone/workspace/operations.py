@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -23,15 +24,19 @@ from keepstone.policy.certified import ByAuthority, ByIssuer, CertifiedSigner
 from keepstone.policy.parse import add_signer
 from keepstone.workspace.control import ask
 from keepstone.workspace.opened import Workspace, open_workspace
+from keepstone.workspace.reference import LIBRARY
 from keepstone.workspace.site import Site
 from keepstone.workspace.trusting import export_bundle
 
 Arguments = Mapping[str, Any]
 _PATIENCE_S = 15.0
+_REGISTRY = "registry."
 
 
-def perform(site: Site, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Perform `operation` as the owner, or have the owner perform it.
+def perform(
+    site: Site, operation: str, arguments: dict[str, Any], *, wait_s: float = 60.0
+) -> dict[str, Any]:
+    """Perform `operation` as the owner, or have the owner perform it within `wait_s`.
 
     Raises what the operation raises; OperationalError `workspace.owned` when the owner answers
     nobody for some seconds.
@@ -46,7 +51,7 @@ def perform(site: Site, operation: str, arguments: dict[str, Any]) -> dict[str, 
                 raise
             owned = error
         try:
-            return ask(site.layout, operation, arguments)
+            return ask(site.layout, operation, arguments, wait_s=wait_s)
         except OperationalError as error:
             # Between the two the owner may have come or gone.
             if error.code != "control.no_owner":
@@ -56,15 +61,27 @@ def perform(site: Site, operation: str, arguments: dict[str, Any]) -> dict[str, 
         time.sleep(0.05)
 
 
-def execute(workspace: Workspace, operation: str, arguments: Arguments) -> dict[str, Any]:
-    """Perform one operation. Raises InputError `control.unknown_operation`, `control.malformed`."""
-    action = OPERATIONS.get(operation)
-    if action is None:
-        raise InputError("control.unknown_operation", f"There is no operation {operation[:64]!r}.")
+def execute(
+    workspace: Workspace, operation: str, arguments: Arguments, uid: int | None = None
+) -> dict[str, Any]:
+    """Perform one operation for the user `uid`; None: for this process's own.
+
+    Raises InputError `control.unknown_operation`, `control.malformed`.
+    """
     try:
-        return action(workspace, arguments)
+        if operation.startswith(_REGISTRY):
+            # Imported here: it brings the scanners and loaders along.
+            from keepstone.workspace.registry.operations import execute_registry
+
+            asking = os.geteuid() if uid is None else uid
+            answer = execute_registry(workspace, operation, arguments, asking)
+            if answer is not None:
+                return answer
+        elif operation in OPERATIONS:
+            return OPERATIONS[operation](workspace, arguments)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError("control.malformed", f"{operation} lacks an argument: {error}.") from error
+    raise InputError("control.unknown_operation", f"There is no operation {operation[:64]!r}.")
 
 
 def _record(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
@@ -217,7 +234,8 @@ def _admit_model(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     # Imported here: it brings the loaders along, which no other operation needs.
     from keepstone.workspace.admit import admit_again
 
-    return admit_again(workspace, str(arguments["model"]))
+    endpoint = str(arguments.get("endpoint", LIBRARY))
+    return admit_again(workspace, str(arguments["model"]), endpoint)
 
 
 def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:

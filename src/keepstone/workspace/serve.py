@@ -30,6 +30,7 @@ from keepstone.workspace.admit import Admitted, Observer, Submission, submit
 from keepstone.workspace.control import ControlServer
 from keepstone.workspace.opened import Workspace, open_workspace
 from keepstone.workspace.operations import execute
+from keepstone.workspace.registry.admitting import Wanted, submit_version
 from keepstone.workspace.site import Site
 from keepstone.workspace.standing import Keeper, Standing
 
@@ -111,13 +112,14 @@ class Served:
 
 def up(
     site: Site,
-    submission: Submission,
+    submission: Submission | Wanted,
     options: ServeOptions,
     observer: Observer,
     announce: Callable[[Served], None],
 ) -> None:
     """Admit `submission` and serve it until the process is told to stop.
 
+    What is `Wanted` is a version of the registry, pulled and then submitted like any file.
     `announce` is called once the endpoint answers. On the way out, everything acknowledged is
     durable and a checkpoint is kept outside. Raises what `open_workspace` and `submit` raise,
     and OperationalError `server.port_in_use`.
@@ -127,11 +129,12 @@ def up(
         listening = listen(options.host, options.port)
         for each in listening:
             stack.enter_context(each)
-        control = ControlServer(
-            site.layout, lambda operation, arguments: execute(workspace, operation, arguments)
-        )
+        control = ControlServer(site.layout, lambda *asked: execute(workspace, *asked))
         stack.callback(control.close)
-        admitted = submit(workspace, submission, observer)
+        if isinstance(submission, Wanted):
+            admitted = submit_version(workspace, submission, observer)
+        else:
+            admitted = submit(workspace, submission, observer)
         _serve(workspace, admitted, options, listening, announce)
 
 

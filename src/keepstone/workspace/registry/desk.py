@@ -22,7 +22,7 @@ from keepstone.vault.registry.records import ALIAS, STAGE, Author
 from keepstone.vault.registry.reference import Reference
 from keepstone.workspace.admit import judge
 from keepstone.workspace.opened import Workspace
-from keepstone.workspace.reference import LIBRARY
+from keepstone.workspace.reference import endpoint_of
 
 READ = "model.read"
 # Of what is not there: no narrowed grant reaches it.
@@ -196,7 +196,7 @@ class Desk:
 
     def endpoint_of(self, text: str) -> str:
         """Where the gate judges what `text` names: at the alias or stage, else at the library."""
-        return Reference.parse(text).pointer or LIBRARY
+        return endpoint_of(Reference.parse(text))
 
     def verdict(self, version: Version, endpoint: str) -> Verdict:
         """What the gate says now. Raises OperationalError `evidence.unreadable`."""
