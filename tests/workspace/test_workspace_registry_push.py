@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from keepstone.identity.principal import Grant, Principal, PrincipalKind
+from keepstone.identity.principal import Principal, PrincipalKind
 from keepstone.workspace.intake import Submission
 from keepstone.workspace.registry.registry import Push, Registry
 from tests.workspace.observers import Silent

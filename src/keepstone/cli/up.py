@@ -133,7 +133,7 @@ def command(
             submission = replace(submission, signature=signature)
         if statements is not None:
             submission = replace(submission, statements=statements)
-    options = ServeOptions(host, port, audit, unsafe_plain_http)
+    options = ServeOptions(host=host, port=port, audit=audit, unsafe_plain_http=unsafe_plain_http)
     if not site.layout.exists():
         identity = create_workspace(site, profile=profile, hosts=options.hosts)
         say(f"workspace {identity.workspace_id} made at {site.layout.root}", mark="ok")

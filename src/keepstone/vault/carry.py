@@ -22,8 +22,8 @@ from keepstone.core.canonical import canonical, parse_json
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, VerificationError
 from keepstone.files import make_private_directory, storage_errors
-from keepstone.vault.overlap import BUFFER, Sink, pour
-from keepstone.vault.seal import Body, Checker
+from keepstone.vault.overlap import BUFFER, pour
+from keepstone.vault.seal import Body, Checker, plain_bytes
 from keepstone.vault.staging import Staged
 from keepstone.vault.unpack import Writer, give_name, remove_partial
 
@@ -71,15 +71,20 @@ def read_block(read: Read, size: int) -> bytes:
     return bytes(block)
 
 
-def send(staged: Staged, sink: Sink) -> None:
-    """Give the staged copy to `sink`, hashed on its way.
+def artifact_bytes(staged: Staged) -> int:
+    """How many bytes `pieces` gives."""
+    return plain_bytes(staged.artifact)
+
+
+def pieces(staged: Staged) -> Iterator[bytes]:
+    """The staged copy as it travels, hashed on its way.
 
     Raises VerificationError `staging.changed` where it is no longer what was staged.
     """
     buffer = memoryview(bytearray(BUFFER))
     with Body(staged) as body:
         while count := body.readinto(buffer):
-            sink(buffer[:count])
+            yield bytes(buffer[:count])
 
 
 def receive_staged(read: Read, digest: Digest, staging: Path, most: int) -> Staged:
@@ -156,16 +161,3 @@ def _told_as_carried() -> Iterator[None]:
 
 def _malformed(why: str) -> InputError:
     return InputError("carry.malformed", f"What was sent is no artifact: {why}.")
-
-
-__all__ = [
-    "MAX_BLOCK",
-    "MAX_HEAD",
-    "Read",
-    "head_bytes",
-    "read_block",
-    "read_head",
-    "receive_at",
-    "receive_staged",
-    "send",
-]

@@ -31,7 +31,7 @@ from keepstone.policy.admission import NO_CONTRACT
 from keepstone.vault import carry
 from keepstone.vault.overlap import Sink
 from keepstone.vault.registry.release import Release
-from keepstone.workspace.admit import sign_admission
+from keepstone.workspace.admit import admission_envelope
 from keepstone.workspace.intake import Submission
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.registry.operations import Listening, moved, named
@@ -207,7 +207,7 @@ class _Admissions:
             kept = self._kept.get(key)
         if kept is not None and verdict.now < kept[1]:
             return kept[0]
-        envelope = sign_admission(
+        envelope = admission_envelope(
             self._workspace, verdict, NO_CONTRACT if contract is None else contract
         )
         with self._lock:
