@@ -91,10 +91,7 @@ def test_two_principals_see_and_load_different_models_and_the_ledger_shows_each_
         told.append((caught.value.code, caught.value.cause.replace(text, "X")))
     assert len(set(told)) == 1
     assert told[0][0] == "registry.not_found"
-    seen = [
-        (one["principal"], one["action"], one["outcome"])
-        for one in served.entries("access")
-    ]
+    seen = [(one["principal"], one["action"], one["outcome"]) for one in served.entries("access")]
     assert ("user:alice", "pull", "allowed") in seen
     assert ("user:alice", "pull", "registry.not_found") in seen
     assert ("user:bob", "pull", "registry.not_found") in seen

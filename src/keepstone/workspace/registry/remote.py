@@ -276,8 +276,7 @@ class RemoteRegistry:
         if body is not None:
             more["content"] = canonical(body)
         with self._answer(method, path, **more) as answer:
-            value = _json(_whole(answer))
-        return value
+            return _json(_whole(answer))
 
     @contextmanager
     def _answer(
