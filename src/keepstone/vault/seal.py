@@ -19,7 +19,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import FileIO
-from pathlib import Path
 from typing import Any, TypeVar
 
 from keepstone.core.canonical import canonical, parse_json
@@ -88,8 +87,25 @@ def seal(
 
     def fill(sink: Sink) -> None:
         sink(memoryview(MAGIC + len(header).to_bytes(_LENGTH, "big") + header))
+<<<<<<< HEAD
         with Body(staged) as body:
             chunked.encrypt(data_key, context, body, sink, source)
+=======
+        # What is encrypted is held against what was hashed, as it would be to be unsealed.
+        checker = Checker(staged.digest)
+        try:
+            with _Body(staged) as body:
+                chunked.encrypt(data_key, context, body, sink, source, checker.take)
+            checker.finish()
+        except VerificationError as error:
+            if error.code != "seal.corrupt":
+                raise
+            raise VerificationError(
+                "staging.changed",
+                "The staged copy changed after it was judged.",
+                "Run the command again; if it happens again, look who writes to the workspace.",
+            ) from error
+>>>>>>> registry
 
     size = store.write(staged.digest, name, fill)
     return Sealed(staged.digest, name, version, size)
@@ -279,11 +295,16 @@ def _listing(files: Sequence[FileDigest]) -> bytes:
     return canonical([{"path": f.path, "sha256": f.sha256.hex, "size": f.size} for f in files])
 
 
+<<<<<<< HEAD
 class Body:
     """The plaintext of a seal as one stream: the listing, then each staged file in order.
 
     Each file is hashed on its way: a copy that changed since it was judged is not sealed.
     """
+=======
+class _Body:
+    """The plaintext of a seal as one stream: the listing, then each staged file in order."""
+>>>>>>> registry
 
     def __init__(self, staged: Staged) -> None:
         self._staged = staged
@@ -292,10 +313,7 @@ class Body:
             raise InputError("model.too_large", "The artifact's list of files is too long.")
         self._head = memoryview(len(listing).to_bytes(_LENGTH, "big") + listing)
         self._files = iter(staged.artifact)
-        self._current: FileDigest | None = None
         self._open: FileIO | None = None
-        self._hash = sha256()
-        self._size = 0
 
     def __enter__(self) -> Body:
         return self
@@ -310,37 +328,21 @@ class Body:
             buffer[:count] = self._head[:count]
             self._head = self._head[count:]
             return count
-        while True:
-            if self._open is None and not self._next():
-                return 0
+        while self._open is not None or self._next():
             assert self._open is not None
             count = self._open.readinto(buffer)
             if count:
-                self._hash.update(buffer[:count])
-                self._size += count
                 return count
-            self._finish()
+            self._open.close()
+            self._open = None
+        return 0
 
     def _next(self) -> bool:
-        self._current = next(self._files, None)
-        if self._current is None:
+        file = next(self._files, None)
+        if file is None:
             return False
-        path: Path = self._staged.file(self._current.path)
-        self._open = FileIO(path, "rb")
-        self._hash, self._size = sha256(), 0
+        self._open = FileIO(self._staged.file(file.path), "rb")
         return True
-
-    def _finish(self) -> None:
-        assert self._open is not None
-        assert self._current is not None
-        self._open.close()
-        self._open = None
-        if (self._size, self._hash.hexdigest()) != (self._current.size, self._current.sha256.hex):
-            raise VerificationError(
-                "staging.changed",
-                "The staged copy changed after it was judged.",
-                "Run the command again; if it happens again, look who writes to the workspace.",
-            )
 
 
 class Split:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,8 +27,11 @@ from keepstone.vault.staging import Staged, StagingLimits, stage
 from keepstone.workspace.intake import Intake, Observer, Submission
 from keepstone.workspace.registry.collecting import drop_if_unnamed
 from keepstone.workspace.registry.desk import Attempt, Desk
+from keepstone.workspace.sealing import keep_sealed
 
 PUSH = "model.push"
+# From here on the scan takes long enough to seal meanwhile.
+_LARGE = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def push(desk: Desk, asked: Push, observer: Observer) -> Pushed:
     (2) Stage: one private copy, hashed while it is written, and cut off where it is too large.
     (3) Scan. What is flagged is refused, and nothing of it is kept.
     (4) Observe the signature and take in the statements; read the contract, if it has one.
-    (5) Seal: durable before anybody can name it.
+    (5) Seal: durable before anybody can name it. A large model is sealed while it is scanned.
     (6) Under the lock, once more: the right, the room, and whether it is a version already.
     (7) One entry. From here on it is a version, and not before.
 
@@ -171,13 +175,8 @@ def _take_in(
         require_room(desk.rules, desk.catalogue, subject.name, sealed)
     with desk.book.arriving(subject):
         try:
-            # (3)
-            scan = _require_unflagged(intake.scan())
-            # (4)
-            intake.take_origin()
-            contract = _contract(intake, scan)
-            # (5)
-            intake.seal()
+            # (3), (4), (5)
+            scan, contract = _judged_and_sealed(intake)
             observer.begin("record")
             with desk.book.writing() as catalogue:
                 # (6)
@@ -214,6 +213,30 @@ def _take_in(
     attempt.about(version)
     observer.end(f"{version.exact}, as entry {entry}")
     return Pushed(version, False, str(entry))
+
+
+def _judged_and_sealed(intake: Intake) -> tuple[Scan, Digest | None]:
+    """Scan, origin and contract, and a durable blob.
+
+    A large copy is sealed while it is scanned. Nobody can name the blob until both are done; what
+    is then flagged is dropped.
+    """
+    with ThreadPoolExecutor(1, "keepstone-seal") as beside:
+        early = None
+        if intake.staged.size >= _LARGE:
+            early = beside.submit(keep_sealed, intake.workspace, intake.staged, intake.subject)
+        # (3)
+        scan = _require_unflagged(intake.scan())
+        # (4)
+        intake.take_origin()
+        contract = _contract(intake, scan)
+        # (5)
+        if early is None:
+            intake.seal()
+        else:
+            intake.observer.begin("seal")
+            intake.observer.end(early.result())
+    return scan, contract
 
 
 def _same(
