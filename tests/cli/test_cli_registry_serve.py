@@ -211,3 +211,62 @@ def test_to_a_stranger_there_is_nothing(served: Served, move: int) -> None:
         _MOVES[move](stranger)
     assert caught.value.code == "registry.not_found"
     assert stranger.list()["versions"] == []
+
+
+def test_the_commands_ask_a_server_as_they_ask_the_workspace(served: Served) -> None:
+    place, ready = served.place, served.ready
+    files = {}
+    for name, roles in (
+        ("pia", ["pusher", "releaser"]),
+        ("rex", ["releaser", "puller"]),
+        ("ida", ["examiner"]),
+    ):
+        asked = ["keys", "create", f"user:{name}"]
+        for role in roles:
+            asked += ["--role", role]
+        path = place.root / f"{name}.key"
+        path.touch(0o600)
+        path.write_text(place.json(*asked)["key"])
+        files[name] = path
+
+    def ask(who: str, *command: object, code: int = 0) -> Any:
+        done = place.run(
+            *command,
+            KEEPSTONE_REGISTRY=ready["url"],
+            KEEPSTONE_CA=ready["ca"],
+            KEEPSTONE_KEY_FILE=str(files[who]),
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    model = served.model(2.0)
+    pushed = ask("pia", "push", model, "--name", "fraud", "--attribute", "team=risk")
+    assert pushed.stdout.strip() == "fraud@1"
+    other = served.model(3.0)
+    ask("pia", "push", other, "--name", "fraud", "--attribute", "team=risk")
+    assert "fraud@2" in ask("ida", "list").stdout
+    assert "the gate admits it" in ask("ida", "show", "fraud@1").stdout
+    assert ask("ida", "diff", "fraud@1", "fraud@2", code=1).stdout.startswith("digest")
+    ask("pia", "alias", "fraud", "best", "1")
+    assert ask("pia", "promote", "fraud@1", "--to", "production").stdout.strip() == "proposed"
+    ask("pia", "promote", "fraud@1", "--to", "production", code=1)
+    assert ask("rex", "promote", "fraud@1", "--to", "production").stdout.strip() == "moved"
+    ask("pia", "deprecate", "fraud@2", "--reason", "worse")
+    # Nothing is pulled without the gate's key, from somebody else than the server.
+    assert "registry.no_gate_key" in ask("rex", "pull", "fraud@production", code=2).stderr
+    key = ready["gate_key"]
+    ask("rex", "pull", "fraud@production", "--trust-key", key, "--out", "got.onnx")
+    assert (place.root / "got.onnx").read_bytes() == model.read_bytes()
+    ask("rex", "pull", "fraud@2", "--trust-key", key, "--out", "other.onnx", "--no-trust")
+    approver, responder = place.signer("ann", "approver"), place.signer("ben", "responder")
+    assert (
+        "approved fraud@"
+        in ask("ida", "approve", "fraud@1", "--as", approver, "--reason", "looked at it").stderr
+    )
+    ask("ida", "revoke", "fraud@1", "--as", responder, "--reason", "poisoned")
+    denied = ask("rex", "pull", "fraud@production", "--trust-key", key, "--out", "no", code=1)
+    assert "gate.revoked" in denied.stderr
+    assert (
+        "registry.not_remote" in ask("pia", "push", model, "--architecture", "a:B", code=2).stderr
+    )
+    assert place.run("list", "--registry", ready["url"]).returncode == 2

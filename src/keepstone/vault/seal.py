@@ -87,14 +87,10 @@ def seal(
 
     def fill(sink: Sink) -> None:
         sink(memoryview(MAGIC + len(header).to_bytes(_LENGTH, "big") + header))
-<<<<<<< HEAD
-        with Body(staged) as body:
-            chunked.encrypt(data_key, context, body, sink, source)
-=======
         # What is encrypted is held against what was hashed, as it would be to be unsealed.
         checker = Checker(staged.digest)
         try:
-            with _Body(staged) as body:
+            with Body(staged) as body:
                 chunked.encrypt(data_key, context, body, sink, source, checker.take)
             checker.finish()
         except VerificationError as error:
@@ -105,7 +101,6 @@ def seal(
                 "The staged copy changed after it was judged.",
                 "Run the command again; if it happens again, look who writes to the workspace.",
             ) from error
->>>>>>> registry
 
     size = store.write(staged.digest, name, fill)
     return Sealed(staged.digest, name, version, size)
@@ -295,16 +290,8 @@ def _listing(files: Sequence[FileDigest]) -> bytes:
     return canonical([{"path": f.path, "sha256": f.sha256.hex, "size": f.size} for f in files])
 
 
-<<<<<<< HEAD
 class Body:
-    """The plaintext of a seal as one stream: the listing, then each staged file in order.
-
-    Each file is hashed on its way: a copy that changed since it was judged is not sealed.
-    """
-=======
-class _Body:
     """The plaintext of a seal as one stream: the listing, then each staged file in order."""
->>>>>>> registry
 
     def __init__(self, staged: Staged) -> None:
         self._staged = staged

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import ssl
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -27,23 +27,28 @@ from urllib.parse import quote, urlsplit
 from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.ports import Clock, SystemClock
-from keepstone.errors import (
-    DeniedError,
-    InputError,
-    KeepstoneError,
-    OperationalError,
-    VerificationError,
-)
+from keepstone.core.subject import Subject
+from keepstone.errors import InputError, OperationalError, VerificationError
 from keepstone.evidence import predicates
 from keepstone.evidence.dsse import Envelope
-from keepstone.evidence.statement import open_payload
-from keepstone.identity.signing import parse_public_pem
+from keepstone.evidence.made import Made
+from keepstone.evidence.predicates import Approval, Predicate, Revocation, Target
+from keepstone.evidence.statement import make_statement, open_payload
+from keepstone.identity.signing import Signatory, parse_public_pem
 from keepstone.policy.admission import Admission, verify_admission
 from keepstone.vault import carry
 from keepstone.vault.registry.reference import Reference
 from keepstone.vault.staging import Staged, stage
-from keepstone.workspace.intake import Submission
+from keepstone.workspace.intake import TOOL, Submission
 from keepstone.workspace.reference import LIBRARY
+from keepstone.workspace.registry.answers import (
+    PIECE,
+    Reader,
+    load_httpx,
+    read_object,
+    read_whole,
+    refused,
+)
 from keepstone.workspace.registry.served import PULL_SCHEMA, PUSH_SCHEMA
 
 if TYPE_CHECKING:
@@ -51,16 +56,9 @@ if TYPE_CHECKING:
 
     from keepstone.vault.load import Loaded
 
-_MAX_ANSWER = 64 << 20
 _CONNECT_S, _READ_S = 10.0, 120.0
 # A push is scanned and sealed before it is answered.
 _PUSH_S = 3600.0
-_PIECE = 1 << 20
-_BY_STATUS: tuple[tuple[range, type[KeepstoneError]], ...] = (
-    (range(401, 404), DeniedError),
-    (range(422, 423), VerificationError),
-    (range(400, 429), InputError),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +148,35 @@ class RemoteRegistry:
         """Bring a signed statement: an approval, a revocation."""
         return self._ask("POST", "/v1/statements", {"envelope": json.loads(envelope.to_json())})
 
+    def approve(
+        self, text: str, key: Signatory, reason: str, lifetime_ms: int | None = None
+    ) -> tuple[Subject, str]:
+        """Sign an approval of a version with `key`, and bring it; what it is about, and its entry.
+
+        The digest is the one that the registry tells: whoever approves has examined those bytes.
+        """
+        now = self.clock.now_ms()
+        made = Made(TOOL, now, None if lifetime_ms is None else now + lifetime_ms)
+        return self._say(text, lambda subject: Approval(made, reason), key)
+
+    def revoke(self, text: str, key: Signatory, reason: str) -> tuple[Subject, str]:
+        """Sign a revocation of a version with `key`, and bring it."""
+        made = Made(TOOL, self.clock.now_ms())
+        return self._say(
+            text,
+            lambda subject: Revocation(made, Target("artifact", subject.digest), reason),
+            key,
+        )
+
+    def _say(
+        self, text: str, say: Callable[[Subject], Predicate], key: Signatory
+    ) -> tuple[Subject, str]:
+        _version(Reference.parse(text))
+        shown = self.show(text)
+        subject = Subject(str(shown["model"]), Digest.parse(str(shown["digest"])))
+        answer = self.record(make_statement(subject, say(subject), key))
+        return subject, str(answer["entry"])
+
     # Artifacts
 
     def push(
@@ -209,7 +236,7 @@ class RemoteRegistry:
             )
         query = {} if examine is None else {"reason": examine}
         with self._answer("GET", f"{_path(wanted)}/content", query=query) as answer:
-            read = _Reader(answer.iter_raw(_PIECE)).readinto
+            read = Reader(answer.iter_raw(PIECE)).readinto
             # (1)
             head = carry.read_head(read)
             number, digest = _expected(head, wanted)
@@ -276,7 +303,7 @@ class RemoteRegistry:
         if body is not None:
             more["content"] = canonical(body)
         with self._answer(method, path, **more) as answer:
-            return _json(_whole(answer))
+            return read_object(read_whole(answer))
 
     @contextmanager
     def _answer(
@@ -293,7 +320,7 @@ class RemoteRegistry:
 
         No redirect is followed, and no proxy or netrc of the environment gets the credential.
         """
-        httpx = _httpx()
+        httpx = load_httpx()
         timeout = httpx.Timeout(read_s, connect=_CONNECT_S, write=read_s)
         try:
             with (
@@ -313,7 +340,7 @@ class RemoteRegistry:
                 ) as answer,
             ):
                 if answer.status_code not in (200, 201):
-                    raise _refused(answer.status_code, _whole(answer))
+                    raise refused(answer.status_code, read_whole(answer))
                 yield answer
         except httpx.HTTPError as error:
             raise OperationalError(
@@ -344,18 +371,6 @@ def connect(
     return RemoteRegistry(url, key, ca, gate_key)
 
 
-def _httpx() -> Any:
-    try:
-        import httpx
-    except ImportError as error:
-        raise OperationalError(
-            "extra.http",
-            "Asking another machine needs the extra `http`.",
-            "Install it: pip install 'keepstone[http]'.",
-        ) from error
-    return httpx
-
-
 def _is_loopback(host: str | None) -> bool:
     try:
         return host == "localhost" or ip_address(host or "").is_loopback
@@ -383,25 +398,6 @@ def _pieces(blocks: list[bytes], staged: Staged) -> Iterator[bytes]:
     yield from carry.pieces(staged)
 
 
-class _Reader:
-    """An answer's pieces as something to read from, no further than asked."""
-
-    def __init__(self, pieces: Iterator[bytes]) -> None:
-        self._pieces = pieces
-        self._left = memoryview(b"")
-
-    def readinto(self, buffer: memoryview, /) -> int:
-        while not self._left:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._left = memoryview(piece)
-        count = min(len(buffer), len(self._left))
-        buffer[:count] = self._left[:count]
-        self._left = self._left[count:]
-        return count
-
-
 def _expected(head: Mapping[str, Any], wanted: Reference) -> tuple[int, Digest]:
     """The version that a pull's head speaks of, which is one that was asked for."""
     match head:
@@ -414,39 +410,4 @@ def _expected(head: Mapping[str, Any], wanted: Reference) -> tuple[int, Digest]:
                 return number, digest
     raise VerificationError(
         "registry.wrong_answer", "The registry answered with another version than was asked for."
-    )
-
-
-def _whole(answer: httpx.Response) -> bytes:
-    data = bytearray()
-    for piece in answer.iter_raw(_PIECE):
-        data += piece
-        if len(data) > _MAX_ANSWER:
-            raise OperationalError("registry.bad_answer", "The registry's answer is too large.")
-    return bytes(data)
-
-
-def _json(data: bytes) -> dict[str, Any]:
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise OperationalError(
-            "registry.bad_answer", "The registry's answer cannot be read."
-        ) from error
-    if not isinstance(value, dict):
-        raise OperationalError("registry.bad_answer", "The registry's answer is no object.")
-    return value
-
-
-def _refused(status: int, data: bytes) -> KeepstoneError:
-    """The server's no, as the error it was there."""
-    try:
-        said = _json(data)
-    except OperationalError:
-        said = {}
-    family = next((kind for codes, kind in _BY_STATUS if status in codes), OperationalError)
-    return family(
-        str(said.get("code", "registry.bad_answer"))[:64],
-        str(said.get("detail") or said.get("title") or f"The registry answered {status}.")[:1000],
-        str(said.get("next_step", ""))[:500],
     )
