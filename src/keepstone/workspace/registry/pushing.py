@@ -73,13 +73,9 @@ def push(desk: Desk, asked: Push, observer: Observer) -> Pushed:
     """
     submission = asked.submission
     with desk.asking("push", submission.name) as attempt:
-        name = check_name(submission.name)
-        attributes = checked_attributes(desk.rules, asked.attributes)
         # (1)
-        _require_right(desk, desk.catalogue, name, attributes)
-        require_room(desk.rules, desk.catalogue, name, 0)
-        if asked.staged is None:
-            require_size(desk.rules, _size_on_disk(submission.model))
+        size = 0 if asked.staged is not None else _size_on_disk(submission.model)
+        name, attributes = _require_welcome(desk, submission.name, asked.attributes, size)
         # (2)
         observer.begin("stage")
         staged = asked.staged or _stage(desk, submission, observer)
@@ -90,6 +86,26 @@ def push(desk: Desk, asked: Push, observer: Observer) -> Pushed:
         finally:
             if asked.staged is None:
                 staged.discard()
+
+
+def require_welcome(desk: Desk, name: str, attributes: Mapping[str, str], size: int) -> None:
+    """Return if a push of some `size` bytes would be taken now; for who has not sent them yet.
+
+    A promise of nothing: `push` asks again. A refusal is recorded. Raises as `push` (1).
+    """
+    with desk.asking("push", name):
+        _require_welcome(desk, name, attributes, size)
+
+
+def _require_welcome(
+    desk: Desk, text: str, given: Mapping[str, str], size: int
+) -> tuple[str, frozenset[tuple[str, str]]]:
+    name = check_name(text)
+    attributes = checked_attributes(desk.rules, given)
+    _require_right(desk, desk.catalogue, name, attributes)
+    require_size(desk.rules, size)
+    require_room(desk.rules, desk.catalogue, name, size)
+    return name, attributes
 
 
 def checked_attributes(

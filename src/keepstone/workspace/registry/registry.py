@@ -8,6 +8,7 @@ what is not there or not theirs is InputError `registry.not_found`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,12 @@ class Registry:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+
+    def require_welcome(
+        self, who: Principal, name: str, attributes: Mapping[str, str], size: int
+    ) -> None:
+        """Return if a push would be taken now; for a server, before it takes the bytes."""
+        pushing.require_welcome(self._desk(who), name, attributes, size)
 
     def push(self, who: Principal, asked: Push, observer: Observer) -> Pushed:
         """Bring a model in as the next version under its name; see `pushing.push`."""
