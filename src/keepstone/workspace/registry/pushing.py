@@ -24,6 +24,7 @@ from keepstone.vault.registry.quota import require_room, require_size
 from keepstone.vault.registry.records import Pushed as PushedRecord
 from keepstone.vault.seal import sealed_bytes
 from keepstone.vault.staging import Staged, StagingLimits, stage
+from keepstone.vault.walk import reading
 from keepstone.workspace.intake import Intake, Observer, Submission
 from keepstone.workspace.registry.collecting import drop_if_unnamed
 from keepstone.workspace.registry.desk import Attempt, Desk
@@ -75,7 +76,9 @@ def push(desk: Desk, asked: Push, observer: Observer) -> Pushed:
     with desk.asking("push", submission.name) as attempt:
         # (1)
         size = 0 if asked.staged is not None else _size_on_disk(submission.model)
-        name, attributes = _require_welcome(desk, submission.name, asked.attributes, size)
+        require_size(desk.rules, size)
+        # Of bytes, later: they may be those of a version, which takes no more room.
+        name, attributes = _require_welcome(desk, submission.name, asked.attributes, 0)
         # (2)
         observer.begin("stage")
         staged = asked.staged or _stage(desk, submission, observer)
@@ -94,6 +97,7 @@ def require_welcome(desk: Desk, name: str, attributes: Mapping[str, str], size: 
     A promise of nothing: `push` asks again. A refusal is recorded. Raises as `push` (1).
     """
     with desk.asking("push", name):
+        require_size(desk.rules, size)
         _require_welcome(desk, name, attributes, size)
 
 
@@ -103,7 +107,6 @@ def _require_welcome(
     name = check_name(text)
     attributes = checked_attributes(desk.rules, given)
     _require_right(desk, desk.catalogue, name, attributes)
-    require_size(desk.rules, size)
     require_room(desk.rules, desk.catalogue, name, size)
     return name, attributes
 
@@ -142,14 +145,14 @@ def _require_right(
 
 def _size_on_disk(path: Path) -> int:
     """What the files there say of their size: a guess, made before anything is read."""
-    if not path.is_dir():
-        return path.stat().st_size if path.exists() else 0
-    sizes = (
-        (Path(folder) / name).lstat().st_size
-        for folder, _, names in os.walk(path)
-        for name in names
-    )
-    return sum(sizes)
+    with reading(path):
+        if not path.is_dir():
+            return path.stat().st_size
+        return sum(
+            (Path(folder) / name).lstat().st_size
+            for folder, _, names in os.walk(path)
+            for name in names
+        )
 
 
 def _stage(desk: Desk, submission: Submission, observer: Observer) -> Staged:
