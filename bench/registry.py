@@ -133,20 +133,16 @@ def _transfers(folder: Path, size: int) -> list[dict[str, Any]]:
             copies.append(_seconds(lambda: _copy(source, folder / "copy")))
             (folder / "copy").unlink()
             os.sync()
+            begin = time.perf_counter()
             asked = Push(Submission.of(source, name="large"))
-            found: list[Any] = []
-            pushes.append(
-                _seconds(lambda asked=asked: found.append(registry.push(who, asked, _Silent())))
-            )
+            version = registry.push(who, asked, _Silent()).version
+            pushes.append(time.perf_counter() - begin)
             os.sync()
-            exact = found[0].version.exact
-
-            def pull(exact: str = exact) -> None:
-                registry.write_out(registry.pull(who, exact).release, folder / "pulled")
-
-            pulls.append(_seconds(pull))
+            begin = time.perf_counter()
+            registry.write_out(registry.pull(who, version.exact).release, folder / "pulled")
+            pulls.append(time.perf_counter() - begin)
             (folder / "pulled").unlink()
-            workspace.store.delete(found[0].version.digest, "large")
+            workspace.store.delete(version.digest, "large")
             os.sync()
     return [
         _row("registry.push", pushes, copies, size),
@@ -198,5 +194,5 @@ def _write(path: Path, size: int) -> None:
 
 
 if __name__ == "__main__":
-    for row in rows(int(float(sys.argv[1]) * 1e9) if len(sys.argv) > 1 else SIZE):
-        print(json.dumps(row))
+    for each in rows(int(float(sys.argv[1]) * 1e9) if len(sys.argv) > 1 else SIZE):
+        print(json.dumps(each))
