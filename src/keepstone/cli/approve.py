@@ -20,8 +20,21 @@ if TYPE_CHECKING:
 @signer_option
 @click.option("--reason", required=True, help="Why; it is signed and recorded.")
 @click.option("--lifetime", type=DURATION, help="How long it holds.  [default: as the policy says]")
+@click.option(
+    "--at",
+    "endpoint",
+    help="Only there: an alias or stage of the registry, `local` for an endpoint, `library` for"
+    " programs.  [default: everywhere]",
+)
 @workspace_option
-def command(model: str, key: KeyReference, reason: str, lifetime: int | None, root: Path) -> None:
+def command(
+    model: str,
+    key: KeyReference,
+    reason: str,
+    lifetime: int | None,
+    endpoint: str | None,
+    root: Path,
+) -> None:
     """Approve MODEL (a name, its digest, or a version such as NAME@3) to be served under its name.
 
     What is approved is the version's digest, or the one that Keepstone saw last under the name; it
@@ -29,5 +42,5 @@ def command(model: str, key: KeyReference, reason: str, lifetime: int | None, ro
     """
     from keepstone.workspace.statements import approve
 
-    done = approve(site_at(root), model, signing_key(key), reason, lifetime)
+    done = approve(site_at(root), model, signing_key(key), reason, lifetime, endpoint)
     say(f"approved {done.subject} as entry {done.entry}", mark="ok")

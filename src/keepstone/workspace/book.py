@@ -70,8 +70,11 @@ class Book:
         tried = before.extended([(self._ledger.durable_size, body)])
         if tried.fault is not None:
             raise inconsistent(tried.fault.cause)
-        self._in_doubt = True
-        index = self._ledger.append(body).wait(_DURABLE_S)
+        try:
+            index = self._ledger.append(body).wait(_DURABLE_S)
+        except BaseException:
+            self._in_doubt = True
+            raise
         with self._reading:
             # Entries are durable in order: what failed before is on the disk by now, or never.
             self._known = None if in_doubt else before.extended([(index, body)])

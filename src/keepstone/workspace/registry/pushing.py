@@ -28,6 +28,7 @@ from keepstone.vault.walk import reading
 from keepstone.workspace.intake import Intake, Observer, Submission
 from keepstone.workspace.registry.collecting import drop_if_unnamed
 from keepstone.workspace.registry.desk import Attempt, Desk
+from keepstone.workspace.registry.moving import note_line
 from keepstone.workspace.sealing import keep_sealed
 
 PUSH = "model.push"
@@ -75,6 +76,7 @@ def push(desk: Desk, asked: Push, observer: Observer) -> Pushed:
     submission = asked.submission
     with desk.asking("push", submission.name) as attempt:
         # (1)
+        note_line(asked.note)
         size = 0 if asked.staged is not None else _size_on_disk(submission.model)
         require_size(desk.rules, size)
         # Of bytes, later: they may be those of a version, which takes no more room.
