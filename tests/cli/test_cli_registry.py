@@ -163,3 +163,21 @@ def test_another_user_is_another_principal(shop: Any) -> None:
     nobody = local_principal(4_000_000)
     assert (nobody.id, nobody.key_id) == ("local:uid-4000000", "uid-4000000")
     assert nobody.is_local
+
+
+@pytest.mark.loopback
+def test_an_endpoint_serves_a_stage(shop: Any, error_code: Callable[..., str]) -> None:
+    shop.must("push", "scale.onnx", "--name", "scale")
+    shop.must("promote", "scale@1", "--to", "staging")
+    ready = shop.up("--unsafe-plain-http", "a test", model="scale@staging")
+    assert ready["model"] == "scale"
+    # Beside the running owner everything is asked of it.
+    shop.must("alias", "scale", "best", "1")
+    assert shop.json("show", "scale@best")["number"] == 1
+    kept = shop.json("registry", "collect", "--keep", "1")
+    assert kept["versions"] == []
+    assert shop.stop() == 0
+    named = shop.run("up", "scale@staging", "--name", "other")
+    assert named.returncode == 2
+    absent = shop.run("up", "scale@production")
+    assert (absent.returncode, error_code(absent)) == (2, "registry.not_found")
