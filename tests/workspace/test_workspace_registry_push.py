@@ -507,3 +507,10 @@ def test_a_push_is_asked_for_its_right_again_when_it_is_recorded(
         bob = person("bob", Grant("pusher", ("fraud",), versions=(1,)))
         assert refused(shop.push, 1.0, who=bob).code == "policy.denied"
         assert len(shop.blobs()) == 1
+
+
+def test_a_note_is_one_line_and_that_is_known_before_anything_is_taken(home: Any) -> None:
+    with opened(home) as shop:
+        for note in ("a\nb", "a\x1b[2J", "a\u202eb", "n" * 501):
+            assert refused(shop.push, note=note).code == "registry.no_reason"
+        assert _statements(home) == []

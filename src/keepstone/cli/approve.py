@@ -20,9 +20,20 @@ if TYPE_CHECKING:
 @signer_option
 @click.option("--reason", required=True, help="Why; it is signed and recorded.")
 @click.option("--lifetime", type=DURATION, help="How long it holds.  [default: as the policy says]")
+@click.option(
+    "--at",
+    "endpoint",
+    help="Only there: an alias or stage of the registry, `local` for an endpoint, `library` for"
+    " programs.  [default: everywhere]",
+)
 @registry_options
 def command(
-    model: str, key: KeyReference, reason: str, lifetime: int | None, asking: Asking
+    model: str,
+    key: KeyReference,
+    reason: str,
+    lifetime: int | None,
+    endpoint: str | None,
+    asking: Asking,
 ) -> None:
     """Approve MODEL (a name, its digest, or a version such as NAME@3) to be served under its name.
 
@@ -32,8 +43,10 @@ def command(
     from keepstone.workspace.statements import approve
 
     if asking.url is not None:
-        subject, entry = asking.server().approve(model, signing_key(key), reason, lifetime)
+        subject, entry = asking.server().approve(
+            model, signing_key(key), reason, lifetime, endpoint
+        )
         say(f"approved {subject} as entry {entry}", mark="ok")
         return
-    done = approve(site_at(asking.root), model, signing_key(key), reason, lifetime)
+    done = approve(site_at(asking.root), model, signing_key(key), reason, lifetime, endpoint)
     say(f"approved {done.subject} as entry {done.entry}", mark="ok")

@@ -134,7 +134,8 @@ def command(
         if statements is not None:
             submission = replace(submission, statements=statements)
     options = ServeOptions(host=host, port=port, audit=audit, unsafe_plain_http=unsafe_plain_http)
-    if not site.layout.exists():
+    # A version lies in a workspace that is there already.
+    if not site.layout.exists() and isinstance(submission, Submission):
         identity = create_workspace(site, profile=profile, hosts=options.hosts)
         say(f"workspace {identity.workspace_id} made at {site.layout.root}", mark="ok")
     beside = model.parent / "sample.json"

@@ -111,10 +111,16 @@ class LedgerReader:
 
         Keys are those of `entry.index_keys`: `statement`, `event` and `registry`.
         """
-        after = start - 1
+        after, segment = start - 1, None
         while numbers := self.rows.numbers(key, after):
             for number in numbers:
-                yield number, self.body(number)
+                # Many entries may have been committed together: their segment is read once.
+                if segment is None or not segment.first <= number < segment.end:
+                    found = self.rows.segments(number, 1)
+                    if not found or not found[0].first <= number < found[0].end:
+                        raise corrupt(f"The ledger lacks entry {number}.")
+                    segment = found[0]
+                yield number, segment.bodies[number - segment.first]
             after = numbers[-1]
 
     def indexed_and_checked(self, key: str) -> Iterator[tuple[int, bytes]]:

@@ -14,10 +14,9 @@ from typing import Any
 
 from keepstone.core.ports import Clock
 from keepstone.core.subject import Subject
-from keepstone.errors import InputError
 from keepstone.ledger import EntryId, Kind, Ledger, LedgerReader, make_entry
 from keepstone.ledger.tree import leaf_hash
-from keepstone.vault.registry.catalogue import Catalogue
+from keepstone.vault.registry.catalogue import Catalogue, inconsistent
 from keepstone.vault.registry.records import Record, record_body
 
 _DURABLE_S = 20.0
@@ -70,9 +69,12 @@ class Book:
         # Tried first: an entry that the fold refuses would end the registry for everybody.
         tried = before.extended([(self._ledger.durable_size, body)])
         if tried.fault is not None:
-            raise InputError(tried.fault.code, tried.fault.cause)
-        self._in_doubt = True
-        index = self._ledger.append(body).wait(_DURABLE_S)
+            raise inconsistent(tried.fault.cause)
+        try:
+            index = self._ledger.append(body).wait(_DURABLE_S)
+        except BaseException:
+            self._in_doubt = True
+            raise
         with self._reading:
             # Entries are durable in order: what failed before is on the disk by now, or never.
             self._known = None if in_doubt else before.extended([(index, body)])

@@ -40,14 +40,22 @@ class Recorded:
 
 
 def approve(
-    site: Site, model: str, key: Signatory, reason: str, lifetime_ms: int | None = None
+    site: Site,
+    model: str,
+    key: Signatory,
+    reason: str,
+    lifetime_ms: int | None = None,
+    endpoint: str | None = None,
 ) -> Recorded:
-    """Approve what Keepstone saw last as `model`. Raises `model.unknown`, `statement.no_right`."""
+    """Approve what Keepstone saw last as `model`, or a version; at one endpoint if it is named.
+
+    Raises `model.unknown`, `statement.no_right`.
+    """
     with read_workspace(site) as view:
         subject = view.subject_of(model)
         expires = None if lifetime_ms is None else view.now + lifetime_ms
         made = Made(TOOL, view.now, expires)
-    return _say(site, subject, Approval(made, reason), key)
+    return _say(site, subject, Approval(made, reason, endpoint), key)
 
 
 def revoke(site: Site, kind: str, target: str, key: Signatory, reason: str) -> Recorded:

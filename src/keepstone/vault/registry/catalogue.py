@@ -204,6 +204,8 @@ class _Draft:
     sealed: int
     size: int
     fault: Fault | None = None
+    # By model: which number keeps a digest. Made when a model is first pushed to.
+    digests: dict[str, dict[Digest, int]] = field(default_factory=dict)
 
     def take(self, index: int, record: Record, at: int) -> None:
         _TAKE[type(record)](self, index, record, at)
@@ -231,9 +233,13 @@ class _Draft:
         shelf = self.shelves.get(record.model) or Shelf(record.model)
         if record.number != len(shelf.versions) + 1:
             raise inconsistent(f"version {record.number} of {record.model} is not the next one")
-        same = shelf.holding(record.digest)
-        if same is not None and not same.collected:
-            raise inconsistent(f"{record.model}@{same.number} is that artifact already")
+        kept = self.digests.get(record.model)
+        if kept is None:
+            kept = {one.digest: one.number for one in shelf.versions if not one.collected}
+            self.digests[record.model] = kept
+        if record.digest in kept:
+            raise inconsistent(f"{record.model}@{kept[record.digest]} is that artifact already")
+        kept[record.digest] = record.number
         version = Version(
             name=record.model,
             number=record.number,
@@ -327,6 +333,7 @@ class _Draft:
             if any(one.number == number for one in shelf.open_proposals(at)):
                 raise inconsistent(f"{version.exact} is proposed")
             self.put(replace(version, collected=True))
+            self.digests.get(version.name, {}).pop(version.digest, None)
             self.sealed -= version.sealed
 
     def swept(self, index: int, record: Swept, at: int) -> None:

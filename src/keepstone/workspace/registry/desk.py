@@ -122,6 +122,8 @@ class Desk:
     def facts(self, version: Version) -> VersionFacts:
         """What grants look at: the version's attributes, and where it stands."""
         shelf = self.catalogue.shelf(version.name)
+        if not shelf.pointers:
+            return VersionFacts(version.number, version.attributes)
         stages = {
             ("stage", one.name)
             for one in shelf.pointing_to(version.number)

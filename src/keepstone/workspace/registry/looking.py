@@ -126,6 +126,8 @@ def _files(desk: Desk, version: Version) -> tuple[FileDigest, ...]:
 
 def _pointers(desk: Desk, shelf: Shelf) -> list[Any]:
     """What may point now: the name of a stage is that stage's alone."""
+    if not shelf.pointers:
+        return []
     return [one for one in shelf.pointers.values() if one.kind == desk.pointer_kind(one.name)]
 
 
@@ -150,6 +152,8 @@ def version_document(desk: Desk, version: Version) -> dict[str, Any]:
     """One version in a line's worth of JSON members."""
     shelf = desk.catalogue.shelf(version.name)
     pointing = [one for one in _pointers(desk, shelf) if one.number == version.number]
+    aliases = [one.name for one in pointing if one.kind != STAGE]
+    stages = [one.name for one in pointing if one.kind == STAGE]
     said = version.deprecated
     return {
         "model": version.name,
@@ -161,8 +165,8 @@ def version_document(desk: Desk, version: Version) -> dict[str, Any]:
         "scan": version.outcome.value,
         "attributes": dict(sorted(version.attributes)),
         "contract": None if version.contract is None else str(version.contract),
-        "aliases": sorted(one.name for one in pointing if one.kind != STAGE),
-        "stages": sorted(one.name for one in pointing if one.kind == STAGE),
+        "aliases": sorted(aliases),
+        "stages": sorted(stages),
         "pushed": {"by": version.pushed_by, "at": rfc3339(version.pushed_at)},
         "deprecated": None
         if said is None

@@ -89,8 +89,10 @@ def _explain_examining(desk: Desk, version: Version, verdict: Verdict) -> None:
         verdict.require()
     except DeniedError as error:
         if desk.may(EXAMINE, version.name, desk.facts(version)):
-            how = f"To look at it before it is approved: keepstone pull {version.exact} --examine"
-            raise DeniedError(error.code, error.cause, f"{how} REASON") from error
+            error.next_step = (
+                "To look at it before it is approved:"
+                f" keepstone pull {version.exact} --examine REASON"
+            )
         raise
 
 

@@ -24,9 +24,11 @@ from keepstone.vault.registry.quota import require_room, require_size
 from keepstone.vault.registry.records import Pushed as PushedRecord
 from keepstone.vault.seal import sealed_bytes
 from keepstone.vault.staging import Staged, StagingLimits, stage
+from keepstone.vault.walk import reading
 from keepstone.workspace.intake import Intake, Observer, Submission
 from keepstone.workspace.registry.collecting import drop_if_unnamed
 from keepstone.workspace.registry.desk import Attempt, Desk
+from keepstone.workspace.registry.moving import note_line
 from keepstone.workspace.sealing import keep_sealed
 
 PUSH = "model.push"
@@ -73,13 +75,12 @@ def push(desk: Desk, asked: Push, observer: Observer) -> Pushed:
     """
     submission = asked.submission
     with desk.asking("push", submission.name) as attempt:
-        name = check_name(submission.name)
-        attributes = checked_attributes(desk.rules, asked.attributes)
         # (1)
-        _require_right(desk, desk.catalogue, name, attributes)
-        require_room(desk.rules, desk.catalogue, name, 0)
-        if asked.staged is None:
-            require_size(desk.rules, _size_on_disk(submission.model))
+        note_line(asked.note)
+        size = 0 if asked.staged is not None else _size_on_disk(submission.model)
+        require_size(desk.rules, size)
+        # Of bytes, later: they may be those of a version, which takes no more room.
+        name, attributes = _require_welcome(desk, submission.name, asked.attributes, 0)
         # (2)
         observer.begin("stage")
         staged = asked.staged or _stage(desk, submission, observer)
@@ -92,15 +93,24 @@ def push(desk: Desk, asked: Push, observer: Observer) -> Pushed:
                 staged.discard()
 
 
-def require_push(desk: Desk, name: str, attributes: Mapping[str, str]) -> None:
-    """Return if the principal may push such a version of `name`: asked before its bytes are sent.
+def require_welcome(desk: Desk, name: str, attributes: Mapping[str, str], size: int) -> None:
+    """Return if a push of some `size` bytes would be taken now; for who has not sent them yet.
 
-    A no is recorded. Raises as `push` (1).
+    A promise of nothing: `push` asks again. A refusal is recorded. Raises as `push` (1).
     """
     with desk.asking("push", name):
-        checked = checked_attributes(desk.rules, attributes)
-        _require_right(desk, desk.catalogue, check_name(name), checked)
-        require_room(desk.rules, desk.catalogue, name, 0)
+        require_size(desk.rules, size)
+        _require_welcome(desk, name, attributes, size)
+
+
+def _require_welcome(
+    desk: Desk, text: str, given: Mapping[str, str], size: int
+) -> tuple[str, frozenset[tuple[str, str]]]:
+    name = check_name(text)
+    attributes = checked_attributes(desk.rules, given)
+    _require_right(desk, desk.catalogue, name, attributes)
+    require_room(desk.rules, desk.catalogue, name, size)
+    return name, attributes
 
 
 def checked_attributes(
@@ -137,14 +147,14 @@ def _require_right(
 
 def _size_on_disk(path: Path) -> int:
     """What the files there say of their size: a guess, made before anything is read."""
-    if not path.is_dir():
-        return path.stat().st_size if path.exists() else 0
-    sizes = (
-        (Path(folder) / name).lstat().st_size
-        for folder, _, names in os.walk(path)
-        for name in names
-    )
-    return sum(sizes)
+    with reading(path):
+        if not path.is_dir():
+            return path.stat().st_size
+        return sum(
+            (Path(folder) / name).lstat().st_size
+            for folder, _, names in os.walk(path)
+            for name in names
+        )
 
 
 def _stage(desk: Desk, submission: Submission, observer: Observer) -> Staged:

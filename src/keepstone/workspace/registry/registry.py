@@ -33,13 +33,15 @@ class Registry:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
 
+    def require_welcome(
+        self, who: Principal, name: str, attributes: Mapping[str, str], size: int
+    ) -> None:
+        """Return if a push would be taken now; for a server, before it takes the bytes."""
+        pushing.require_welcome(self._desk(who), name, attributes, size)
+
     def push(self, who: Principal, asked: Push, observer: Observer) -> Pushed:
         """Bring a model in as the next version under its name; see `pushing.push`."""
         return pushing.push(self._desk(who), asked, observer)
-
-    def require_push(self, who: Principal, name: str, attributes: Mapping[str, str]) -> None:
-        """Return if `who` may push such a version; see `pushing.require_push`."""
-        pushing.require_push(self._desk(who), name, attributes)
 
     def pull(
         self,

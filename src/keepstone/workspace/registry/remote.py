@@ -149,7 +149,12 @@ class RemoteRegistry:
         return self._ask("POST", "/v1/statements", {"envelope": json.loads(envelope.to_json())})
 
     def approve(
-        self, text: str, key: Signatory, reason: str, lifetime_ms: int | None = None
+        self,
+        text: str,
+        key: Signatory,
+        reason: str,
+        lifetime_ms: int | None = None,
+        endpoint: str | None = None,
     ) -> tuple[Subject, str]:
         """Sign an approval of a version with `key`, and bring it; what it is about, and its entry.
 
@@ -157,7 +162,7 @@ class RemoteRegistry:
         """
         now = self.clock.now_ms()
         made = Made(TOOL, now, None if lifetime_ms is None else now + lifetime_ms)
-        return self._say(text, lambda subject: Approval(made, reason), key)
+        return self._say(text, lambda subject: Approval(made, reason, endpoint), key)
 
     def revoke(self, text: str, key: Signatory, reason: str) -> tuple[Subject, str]:
         """Sign a revocation of a version with `key`, and bring it."""
@@ -196,6 +201,7 @@ class RemoteRegistry:
                 {
                     "schema": PUSH_SCHEMA,
                     "digest": str(staged.digest),
+                    "size": staged.size,
                     "attributes": dict(attributes),
                     "note": note,
                     "signature": None if not beside[0] else len(beside[0]),

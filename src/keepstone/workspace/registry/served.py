@@ -2,7 +2,8 @@
 
 What travels beside an artifact, both ways, is described here; see also `vault.carry`.
 
-    push  {"schema": "keepstone.push/v1", "digest", "attributes", "note", "signature", "statements"}
+    push  {"schema": "keepstone.push/v1", "digest", "size", "attributes", "note", "signature",
+           "statements"}
           the last two are sizes in bytes, or null; the blocks follow in this order
     pull  {"schema": "keepstone.pull/v1", "version", "admission", "gate", "warnings"}
           `admission` is the gate's envelope for this very artifact, null where it is only to be
@@ -72,11 +73,12 @@ class ServedRegistry:
         head = Fields(carry.read_head(read), "push", "carry.malformed")
         if head.text("schema", 64) != PUSH_SCHEMA:
             raise head.fault("schema", f"is not {PUSH_SCHEMA}")
-        digest, note = head.digest("digest"), str(head.raw("note") or "")
+        digest, size = head.digest("digest"), head.integer("size")
+        note = str(head.raw("note") or "")
         attributes = dict(head.lines("attributes", 64))
         sizes = {name: _size(head, name) for name in ("signature", "statements")}
         head.done()
-        self._registry.require_push(who, model, attributes)
+        self._registry.require_welcome(who, model, attributes, size)
         staging = self._workspace.layout.staging
         make_private_directory(staging)
         beside = Path(tempfile.mkdtemp(prefix="beside-", dir=staging))
