@@ -143,5 +143,9 @@ def collect(
     for one in answer["orphans"]:
         click.echo(f"{one['model']} (no version)  {one['digest']}")
     would = "would go" if dry_run else "went"
-    total = len(answer["versions"]), len(answer["orphans"])
-    say(f"{total[0]} version(s) and {total[1]} blob(s) of no version {would}", mark="ok")
+    total = len(answer["versions"]), len(answer["orphans"]), answer["leftovers"]
+    say(
+        f"{total[0]} version(s), {total[1]} blob(s) of no version and {total[2]} broken-off"
+        f" write(s) {would}",
+        mark="ok",
+    )

@@ -14,16 +14,16 @@ from pathlib import Path
 
 from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest
 from keepstone.errors import InputError, OperationalError
-from keepstone.files import storage_errors, sync_directory
-from keepstone.vault.files import FileStore, write_all
+from keepstone.files import storage_errors, sync_directory, write_all
 from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.vault.overlap import Sink
 from keepstone.vault.registry.release import Release
 from keepstone.vault.seal import Checker, Split, read_blob
+from keepstone.vault.stores.port import BlobStore
 
 
 def unpack(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     release: Release,
     target: Path,
@@ -59,7 +59,7 @@ def unpack(
 
 
 def pour_out(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     release: Release,
     sink: Sink,
@@ -78,7 +78,7 @@ def pour_out(
 
 
 def read_listing(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, sealing: int
+    store: BlobStore, kek: KeyEncryptionKey, digest: Digest, name: str, sealing: int
 ) -> tuple[FileDigest, ...]:
     """The paths, sizes and digests of an artifact in the vault, held against its digest.
 

@@ -169,6 +169,7 @@ def _collect(workspace: Workspace, who: Principal, given: Arguments) -> dict[str
         "dry_run": rules.dry_run,
         "versions": [named(version) for version in done.versions],
         "orphans": [{"model": one.name, "digest": str(one.digest)} for one in done.orphans],
+        "leftovers": done.leftovers,
         "bytes": done.bytes,
         "entries": list(done.entries),
     }
