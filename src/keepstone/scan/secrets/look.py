@@ -102,7 +102,7 @@ def find_in_environment(
     for name, value in pairs:
         strings.add(value, Spot(name))
         strings.pair(name, value, Spot(name))
-    look.take(view, strings_seen(strings), set())
+    look.take(view, strings_seen(view, strings), set())
     yield from look.found
 
 
@@ -170,7 +170,7 @@ class _Look:
     def _pickle(self, view: View, values: set[str]) -> Iterator[Finding]:
         """The constants of a pickle, and pickles that lie as byte strings among them."""
         found = constants(view)
-        self.take(view, constants_seen(found), values)
+        self.take(view, constants_seen(view, found), values)
         for start, end in found.nested:
             yield from view.inside(f"(bytes at {start})", view.data[start:end])
         if found.why:
@@ -183,15 +183,15 @@ class _Look:
             parsed = parse_json(text)
             value = None if parsed is None else parsed.value
         if is_notebook(value):
-            self.take(view, notebook_seen(value), values)
+            self.take(view, notebook_seen(view, value), values)
             return
         name = (view.member or view.path).rsplit(" > ", 1)[-1]
-        self.take(view, text_seen(text, name.rsplit("/", 1)[-1]), values)
+        self.take(view, text_seen(view, text, name.rsplit("/", 1)[-1]), values)
         if value is not None:
             # `\u0067hp_`, or a file with its lines as one text: what a reader sees is not there.
             strings = Strings()
             strings.walk(value, Spot())
-            self.take(view, strings_seen(strings), values)
+            self.take(view, strings_seen(view, strings), values)
 
     def take(self, view: View, seen: Iterable[Seen], values: set[str]) -> None:
         """Make findings of what was seen. Of a value that has a line or a part of its own to it,
