@@ -186,3 +186,8 @@ def test_addresses_of_the_handbook_hold_no_secret() -> None:
 def test_a_secret_is_one_finding_by_the_strictest_rule() -> None:
     found = hits(f'url = "postgresql://me:{KEY}@db.net"\npassword = "{KEY}"', "a.py")
     assert [hit.rule for hit in found] == ["secret.credential", "secret.assigned"]
+
+
+def test_variables_in_prose_need_no_quotes() -> None:
+    assert [hit.value for hit in hits(f"Run it:\n\n    DB_PASSWORD={WORD} app\n", "a.md")] == [WORD]
+    assert not hits("password=get_it1 and more", "a.md")

@@ -250,3 +250,20 @@ def test_what_takes_too_long_is_not_clean() -> None:
     assert [item.finding.message for item in items] == [
         "The file takes longer than the limit allows."
     ]
+
+
+def test_a_line_longer_than_a_piece_is_read_to_its_end() -> None:
+    step = 4 << 20
+    data = b"\xff\xfe\xfd\0" + b"ab cd " * (step // 3) + TOKEN.encode() + b" ab" * 50
+    assert [item.kind for item in found(data)] == ["GitHub token"]
+
+
+def test_a_cell_that_stands_there_twice_hides_nothing() -> None:
+    cell = f'"cell_type": "code", "source": "x = \'{TOKEN}\'", "source": "x = 1"'
+    text = f'{{"nbformat": 4, "cells": [{{{cell}}}]}}'
+    assert [kind for kind, _ in places(text.encode(), "a.ipynb")] == ["GitHub token"]
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff", b"\xff\xfe\0\0"])
+def test_a_mark_of_another_encoding_hides_nothing(mark: bytes) -> None:
+    assert "GitHub token" in [kind for kind, _ in places(mark + f"x = '{TOKEN}' ".encode() * 2)]

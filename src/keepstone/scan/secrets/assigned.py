@@ -47,7 +47,8 @@ _BARE_LINE = re.compile(r"[^\s\"'`][^\s\"'`]{0,300}")
 # Lines on which a value stands without quotes, even in source.
 _UNQUOTED = re.compile(
     r"[ \t]{0,20}(?:[#$>!%][ \t]{0,4})?"
-    r"(?:export|set|setx|env|%env|%set_env|ENV|ARG|SET|declare -x)[ \t]"
+    r"(?:(?:export|set|setx|env|%env|%set_env|ENV|ARG|SET|declare -x)[ \t]"
+    r"|[A-Z][A-Z0-9_]{2,60}=[^\s=])"
 )
 # A field of a connection string or of an address's query.
 _FIELD = re.compile(r"=([^;&\s\"'<>]{1,400})")
@@ -151,7 +152,7 @@ def _values(text: str, start: int, end: int, code: bool) -> Iterator[tuple[int, 
     if "(" in gives[0] or "," in gives[0]:
         return
     line = text.rfind("\n", max(0, start - 200), start) + 1
-    if code and not _UNQUOTED.match(text, line, start + 1):
+    if code and not _UNQUOTED.match(text, line, end + 2):
         return
     if (bare := _BARE_LINE.match(text, at)) is not None:
         value = bare[0].rstrip(",;")

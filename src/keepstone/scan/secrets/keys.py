@@ -65,8 +65,6 @@ def key_hits(text: str, count: Callable[[int], None] = lambda _: None) -> Iterat
 
 def _pem(text: str, label: str, begin: int, stop: int) -> Hit | None:
     """The key whose first line ends at `begin`, and the next line of dashes begins at `stop`."""
-    if stop < 0 and len(text) - begin > _LONGEST:
-        return None
     raw = text[begin : stop if stop >= 0 else begin + _LONGEST]
     body = _BETWEEN.sub("", _HEADER.sub("", raw))
     if stop < 0 or not text.startswith(f"-----END {label}", stop):

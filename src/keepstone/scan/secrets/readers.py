@@ -31,6 +31,7 @@ _ESCAPES = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
 _PROSE = ("markdown", "raw", "heading")
 # Runs of printable bytes are looked for so much at once.
 _STEP = 4 << 20
+_OVER = 16 << 10
 _RUN = 6
 _ARRAY = 64 << 20
 
@@ -171,10 +172,10 @@ def binary_seen(view: View) -> Iterator[Seen]:
     for at in range(0, len(data), _STEP):
         if view.allowance.out_of_time():
             raise InputError("scan.unreadable", "The file takes longer than the limit allows.")
-        # A run over the border is found whole in the piece where it begins.
-        piece = data[at : at + _STEP + 4096]
+        # A token over the border is whole in the piece where it begins.
+        piece = data[at : at + _STEP + _OVER]
         for start, end in printable_runs(piece):
-            if start < _STEP and (start or not at):
+            if start < _STEP and not (at and start == 0 and end <= _OVER):
                 text = bytes(piece[start:end]).decode("ascii")
                 strings.add(text, Spot(None, at + start))
                 held += len(text)
