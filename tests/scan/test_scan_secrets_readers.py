@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from bench.planted.values import FAMILIES
 from keepstone.scan.allowance import Allowance
+from keepstone.scan.secrets import readers
 from keepstone.scan.secrets.found import SecretFinding
 from keepstone.scan.secrets.look import find_in_environment, find_secrets
 
@@ -199,11 +200,12 @@ def test_gguf_and_onnx(tmp_path: object) -> None:
     assert places(head + entry) == [("password", "metadata general.password")]
 
 
-def test_a_binary_is_searched_for_what_tells_itself() -> None:
+def test_a_binary_is_searched_for_what_tells_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = random.Random(1).randbytes(9000)
     (item,) = found(noise + b"\0" + TOKEN.encode() + b"\0" + noise, "weights.bin")
     assert item.finding.location.offset == 9001
-    across = random.Random(2).randbytes((4 << 20) - 11) + b"\0" + TOKEN.encode() + b"\0"
+    monkeypatch.setattr(readers, "_STEP", 1 << 16)
+    across = random.Random(2).randbytes((1 << 16) - 11) + b"\0" + TOKEN.encode() + b"\0"
     assert [one.kind for one in found(across)] == ["GitHub token"]
 
 
@@ -252,8 +254,9 @@ def test_what_takes_too_long_is_not_clean() -> None:
     ]
 
 
-def test_a_line_longer_than_a_piece_is_read_to_its_end() -> None:
-    step = 4 << 20
+def test_a_line_longer_than_a_piece_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = 1 << 16
+    monkeypatch.setattr(readers, "_STEP", step)
     data = b"\xff\xfe\xfd\0" + b"ab cd " * (step // 3) + TOKEN.encode() + b" ab" * 50
     assert [item.kind for item in found(data)] == ["GitHub token"]
 
