@@ -10,6 +10,8 @@ import pickle
 import random
 import tarfile
 import zipfile
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -109,7 +111,7 @@ def test_keys_of_states_and_of_pairs_count() -> None:
     assert [kind for kind, _ in places(pickle.dumps(twice))] == ["password"]
 
 
-def test_a_pickle_is_not_run(tmp_path: object) -> None:
+def test_a_pickle_is_not_run() -> None:
     class Bad:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return exec, (f"raise SystemExit # {TOKEN}",)
@@ -126,15 +128,15 @@ def test_a_pickle_in_a_pickle_and_beyond_a_break() -> None:
     assert any("cannot be followed" in item.finding.message for item in items)
 
 
-def test_arrays_of_joblib_are_stepped_over() -> None:
-    joblib = pytest.importorskip("joblib")
+def test_arrays_of_joblib_are_stepped_over(need_module: Callable[[str], Any]) -> None:
+    joblib = need_module("joblib")
     out = io.BytesIO()
     joblib.dump({"w": np.arange(300.0), "password": WORD}, out)
     assert places(out.getvalue(), "a.joblib") == [("password", None)]
 
 
-def test_torch_and_texts_of_numpy() -> None:
-    torch = pytest.importorskip("torch")
+def test_torch_and_texts_of_numpy(need_module: Callable[[str], Any]) -> None:
+    torch = need_module("torch")
     out = io.BytesIO()
     torch.save({"w": torch.zeros(3), "password": WORD}, out)
     assert places(out.getvalue()) == [("password", "archive/data.pkl")]
@@ -178,8 +180,8 @@ def test_depth_members_and_bombs_are_limits_and_said() -> None:
     assert [item.is_secret for item in found(bomb)] == [False]
 
 
-def test_heads_of_models() -> None:
-    safetensors = pytest.importorskip("safetensors.numpy")
+def test_heads_of_models(need_module: Callable[[str], Any]) -> None:
+    safetensors = need_module("safetensors.numpy")
     metadata = {"api_key": TOKEN, "config": json.dumps({"password": WORD})}
     data = safetensors.save({"w": np.zeros(2)}, metadata)
     assert sorted(places(data), key=str) == [
@@ -188,8 +190,8 @@ def test_heads_of_models() -> None:
     ]
 
 
-def test_gguf_and_onnx(tmp_path: object) -> None:
-    onnx = pytest.importorskip("onnx")
+def test_gguf_and_onnx(need_module: Callable[[str], Any]) -> None:
+    onnx = need_module("onnx")
     graph = onnx.helper.make_graph([], "g", [], [])
     model = onnx.helper.make_model(graph)
     onnx.helper.set_model_props(model, {"password": WORD})
