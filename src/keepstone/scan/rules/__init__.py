@@ -18,6 +18,7 @@ from keepstone.scan.rules import (
     markup,
     onnx,
     pickle,
+    secret,
     sevenzip,
     skops,
     tar,
@@ -38,7 +39,15 @@ MAX_FINDINGS = 1000
 
 _TABLES = (
     *(archive.TABLE, common.TABLE, folders.TABLE, keras.TABLE, markup.TABLE, onnx.TABLE),
-    *(pickle.TABLE, sevenzip.TABLE, skops.TABLE, tar.TABLE, template.TABLE, tensorflow.TABLE),
+    *(
+        pickle.TABLE,
+        secret.TABLE,
+        sevenzip.TABLE,
+        skops.TABLE,
+        tar.TABLE,
+        template.TABLE,
+        tensorflow.TABLE,
+    ),
     *(tensors.TABLE, text.TABLE, torch.TABLE, trees.TABLE),
 )
 SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}
