@@ -254,17 +254,21 @@ def test_an_advisory_over_several_weaknesses_joins_them_to_none(tmp_path: Path) 
         return record(name, before("2.0", "openssl", "Debian:12"), **more)
 
     records = [
-        debian("DEBIAN-CVE-1", upstream=["CVE-1"]),
-        debian("DEBIAN-CVE-2", upstream=["CVE-2"]),
-        debian("DSA-1", upstream=["CVE-1", "CVE-2"]),
-        debian("DSA-2", upstream=["CVE-1", "CVE-3"]),
+        debian("DEBIAN-CVE-1-1", upstream=["CVE-1-1"]),
+        debian("DEBIAN-CVE-1-2", upstream=["CVE-1-2"]),
+        debian("DSA-1", upstream=["CVE-1-1", "DEBIAN-CVE-1-1", "CVE-1-2", "DEBIAN-CVE-1-2"]),
+        debian("DSA-2", upstream=["CVE-1-1", "DEBIAN-CVE-1-1", "CVE-1-3", "DEBIAN-CVE-1-3"]),
+        debian("DSA-3", upstream=["CVE-1-4", "DEBIAN-CVE-1-4"]),
     ]
     report = judged(write_folder(tmp_path / "osv", records), [thing("1", "Debian:12", "openssl")])
     assert ids(report) == [
-        ("CVE-1", "DEBIAN-CVE-1", "DSA-1"),
-        ("CVE-2", "DEBIAN-CVE-2", "DSA-1"),
+        ("CVE-1-1", "DEBIAN-CVE-1-1", "DSA-1"),
+        ("CVE-1-2", "DEBIAN-CVE-1-2", "DSA-1"),
+        ("CVE-1-4", "DSA-3"),
         ("DSA-2",),
     ]
+    assert report.vulnerabilities[-1].about == ("CVE-1-1", "CVE-1-3")
+    assert "has DSA-2 (unknown), fixed in 2.0, about CVE-1-1, CVE-1-3." in deps_text(report)
 
 
 def test_source_packages_releases_and_names_are_told_apart(tmp_path: Path) -> None:

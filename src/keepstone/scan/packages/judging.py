@@ -203,16 +203,17 @@ def _vulnerabilities(
     entries = {id(record): entry for record, entry in hits}
     order = order_of(package.ecosystem)
     assert order is not None or not hits
-    for ids, records in fold(record for record, _ in hits):
-        grouped = [(record, entries[id(record)]) for record in records]
+    for one in fold(record for record, _ in hits):
+        grouped = [(record, entries[id(record)]) for record in one.records]
         yield Vulnerability(
             package,
             paths,
-            tuple(printable(one) for one in ids),
+            tuple(map(printable, one.ids)),
             _fixes(package, grouped, order),
             rating_of(grouped),
-            next((printable(record.summary, 200) for record in records if record.summary), ""),
-            any(one.startswith(_MALICIOUS) for one in ids),
+            next((printable(record.summary, 200) for record in one.records if record.summary), ""),
+            any(name.startswith(_MALICIOUS) for name in one.ids),
+            tuple(map(printable, one.about)),
         )
 
 
