@@ -451,6 +451,14 @@ def test_a_zip_cut_short_inside_a_folder_is_not_evaluated(tmp_path: Path) -> Non
     assert "link.json" in reason
 
 
+def test_more_records_than_there_can_be_are_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepstone.scan.packages.osv.database.MAX_RECORDS", 2)
+    folder = write_folder(tmp_path / "osv", [OTHER, OTHER, record("CVE-1", before("9"))])
+    assert judged(folder, [thing("3.0")]).outcome is Outcome.NOT_EVALUATED
+
+
 def test_many_broken_records_are_counted(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "osv", [OTHER, *[b"{"] * 50])
     database = read_database(folder, [], NOW)
