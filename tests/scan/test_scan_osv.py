@@ -531,6 +531,10 @@ def test_a_build_with_a_local_label_is_the_version_that_it_was_built_from(
     folder = write_folder(tmp_path / "osv", [record("CVE-1", entry), OTHER])
     report = judged(folder, [thing("2.0.0+cu118", name="torch")])
     assert (ids(report) == [("CVE-1",)]) is means
+    both = affected("torch", {"introduced": "0"}, {"last_affected": "2"}, {"fixed": "2.1"})
+    fixed = write_folder(tmp_path / "fixed", [record("CVE-1", both), OTHER])
+    told = judged(fixed, [thing("2.0.0+cu118", name="torch")]).vulnerabilities
+    assert [found.fixed for found in told] == [("2.1",)]
     listed = write_folder(tmp_path / "list", [record("CVE-1", affected("torch", versions=["2.0"]))])
     assert ids(judged(listed, [thing("2.0.0+cu118", name="torch")])) == [("CVE-1",)]
 
