@@ -134,7 +134,10 @@ def test_a_table_that_is_none_is_refused() -> None:
         ("[roles.caller]", "[roles.Caller]"),
         ("[roles.caller]", "[roles.'a\"b']"),
         ("[roles.caller]", "[roles.gate]"),
-        ('grants = ["state.scan", "state.signature"]', 'grants = ["state.scan", "state.approval"]'),
+        (
+            'grants = ["state.scan", "state.signature", "state.vulnerabilities"]',
+            'grants = ["state.scan", "state.approval"]',
+        ),
         ('evidence = "scan"', 'evidence = "hope"'),
         ('role = "observer"', 'role = "oberver"'),
         ('role = "observer"', 'role = "approver"'),
