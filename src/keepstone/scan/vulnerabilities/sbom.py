@@ -165,7 +165,9 @@ def _vulnerable(top: Outside, components: list[Outside], target: str) -> Iterato
         ratings = [Outside(rating, "CycloneDX rating") for rating in one.many("ratings")]
         grades = [severity_of(rating.word("severity", 32)) for rating in ratings]
         severity = max((grade for grade in grades if grade), key=_rank, default=None)
-        affected = [Outside(each, "CycloneDX affect").word("ref", 2048) for each in one.many("affects")]
+        affected = [
+            Outside(each, "CycloneDX affect").word("ref", 2048) for each in one.many("affects")
+        ]
         for ref in affected or [""]:
             component = by_ref.get(ref)
             name = ref if component is None else component.word("name", 214)
