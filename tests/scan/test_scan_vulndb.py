@@ -17,9 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.identity.tls import create_ca, issue_leaf
+from keepstone.scan.packages.osv.database import read_database
+from keepstone.scan.packages.places import look
 from keepstone.scan.vulndb.archive import ArchiveLimits
 from keepstone.scan.vulndb.download import FetchLimits, check_url
 from keepstone.scan.vulndb.exchange import put_in_place
@@ -32,7 +35,7 @@ from keepstone.scan.vulndb.record import (
 )
 from keepstone.scan.vulndb.update import UpdateOptions, update
 from keepstone.scan.vulndb.verify import verify_folder
-from tests.scan.osv_server import MODIFIED, Osv, osv_record, osv_server, osv_zip, zip_of
+from tests.scan.osv_server import Osv, osv_record, osv_server, osv_zip, zip_of
 
 ONE = osv_zip(osv_record("GHSA-aaaa-bbbb-cccc"))
 TWO = osv_zip(osv_record("GHSA-aaaa-bbbb-cccc"), osv_record("PYSEC-2026-1"))
@@ -485,9 +488,16 @@ def test_verify_sees_every_change(osv: Osv, tmp_path: Path) -> None:
     (folder / "PyPI" / "more.json").write_text("{}")
     assert changed() == "vulndb.changed"
     (folder / "PyPI" / "more.json").unlink()
-    record = folder / "vulndb.json"
+    record = folder / ".vulndb.json"
     text = record.read_text()
     record.write_text(text.replace(Digest.of(ONE).hex, Digest.of(TWO).hex))
+    assert changed() == "vulndb.changed"
+    digest = json.loads(text)["digest"]
+    record.write_text(text.replace(digest, str(Digest.of(b"other"))))
+    assert changed() == "vulndb.changed"
+    record.write_text(text.replace('"PyPI"', '"PyPI/.."'))
+    assert changed() == "vulndb.ecosystem"
+    record.write_text("{}")
     assert changed() == "vulndb.malformed"
     record.write_text(text.replace("vulndb/v1", "vulndb/v2"))
     assert changed() == "vulndb.newer_version"
@@ -513,11 +523,21 @@ def test_what_is_no_ecosystem(name: str) -> None:
     assert caught.value.code == "vulndb.ecosystem"
 
 
-def test_the_digest_follows_from_the_data_and_not_from_the_time() -> None:
+def test_a_folder_is_as_current_as_its_oldest_part() -> None:
     one = Part("PyPI", "https://a", Digest.of(b"a"), 1, 1, 5, 10, 10)
-    later = Part("PyPI", "https://b", Digest.of(b"a"), 1, 1, 5, 20, 30, '"e"')
-    other = Part("npm", "https://a", Digest.of(b"a"), 1, 1, 5, 10, 10)
-    assert DatabaseRecord((one,)).digest == DatabaseRecord((later,)).digest
-    assert DatabaseRecord((one,)).digest != DatabaseRecord((other,)).digest
-    assert DatabaseRecord((later, other)).checked == 10
-    assert MODIFIED.endswith("Z")
+    later = Part("npm", "https://b", Digest.of(b"a"), 1, 1, 5, 20, 30, '"e"')
+    record = DatabaseRecord(Digest.of(b"all"), (one, later))
+    assert (record.checked, record.records) == (10, 2)
+    assert parse_record(canonical(record.to_dict())) == record
+
+
+@pytest.mark.loopback
+def test_its_digest_is_the_one_that_a_scan_names(osv: Osv, tmp_path: Path) -> None:
+    osv.put("PyPI", ONE)
+    record = bring(osv, tmp_path / "db")
+    lock = tmp_path / "requirements.txt"
+    lock.write_text("left-pad==1.0\n")
+    found = read_database(tmp_path / "db", look(lock).packages, 2**40)
+    assert found.digest == record.digest
+    assert not found.broken
+    assert [one.id for many in found.advisories.values() for one in many] == ["GHSA-aaaa-bbbb-cccc"]

@@ -1,14 +1,14 @@
 """What a database folder is: which ecosystems, from where, when, and with which digest.
 
-The record stands in the folder beside the data, as `keepstone.vulndb/v1`:
+The record stands in the folder beside the data, in a file that readers of OSV folders pass by:
 
     {"schema": "keepstone.vulndb/v1", "digest": "sha256:...", "ecosystems": [{"name": "PyPI",
      "source": "https://...", "sha256": "...", "bytes": 1, "records": 1, "newest": "2026-...Z",
      "fetched": "...", "checked": "...", "etag": null, "last_modified": null}]}
 
-The digest is over the ecosystems' names, the digests of their archives and their sizes. It is no
-signature: whoever can write the folder can write the record. It tells a folder that was damaged
-or mixed up, and names in evidence what was judged against.
+The digest is the one that `keepstone scan deps` gives the same folder, over every record in it. It
+is no signature: whoever can write the folder can write the record. It tells a folder that was
+damaged or mixed up, and names in evidence what was judged by.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keepstone.core.canonical import canonical, parse_json
+from keepstone.core.canonical import parse_json
 from keepstone.core.digest import Digest
 from keepstone.core.ports import rfc3339
 from keepstone.errors import InputError
 from keepstone.evidence.fields import Fields
 
 SCHEMA = "keepstone.vulndb/v1"
-FILE = "vulndb.json"
+FILE = ".vulndb.json"
 ARCHIVE = "all.zip"
 MAX_ECOSYSTEMS = 128
 MALFORMED = "vulndb.malformed"
@@ -90,12 +90,8 @@ class Part:
 class DatabaseRecord:
     """The record of a whole folder, its parts in the order of their names."""
 
+    digest: Digest
     parts: tuple[Part, ...]
-
-    @property
-    def digest(self) -> Digest:
-        """What evidence names: it follows from the parts alone, not from when they were asked."""
-        return digest_of((part.ecosystem, part.sha256, part.size) for part in self.parts)
 
     @property
     def checked(self) -> int:
@@ -115,12 +111,6 @@ class DatabaseRecord:
             "digest": str(self.digest),
             "ecosystems": [part.to_dict() for part in self.parts],
         }
-
-
-def digest_of(parts: Any) -> Digest:
-    """The digest over (ecosystem, digest of its archive, size) in the order of the names."""
-    listed = sorted((name, sha256.hex, size) for name, sha256, size in parts)
-    return Digest.of(canonical({"schema": SCHEMA, "parts": listed}))
 
 
 def check_ecosystem(name: str) -> str:
@@ -156,10 +146,7 @@ def parse_record(data: bytes) -> DatabaseRecord:
     names = [part.ecosystem for part in parts]
     if not names or names != sorted(set(names)):
         raise fields.fault("ecosystems", "is empty, not in order, or names one twice")
-    record = DatabaseRecord(parts)
-    if record.digest != digest:
-        raise fields.fault("digest", "is not that of the ecosystems listed")
-    return record
+    return DatabaseRecord(digest, parts)
 
 
 def read_record(folder: Path) -> DatabaseRecord:

@@ -30,7 +30,7 @@ from keepstone.scan.vulndb.record import (
     check_ecosystem,
     read_record,
 )
-from keepstone.scan.vulndb.verify import is_whole
+from keepstone.scan.vulndb.verify import database_digest, is_whole
 
 OSV = "https://osv-vulnerabilities.storage.googleapis.com"
 
@@ -93,7 +93,7 @@ def update(
                 if observer is not None:
                     observer(name, told)
             # (4)
-            record = DatabaseRecord(tuple(parts))
+            record = DatabaseRecord(database_digest(staging, clock.now_ms()), tuple(parts))
             write_atomic(staging / FILE, canonical(record.to_dict()), mode=0o644)
             put_in_place(staging, folder)
             return record

@@ -8,7 +8,9 @@ import stat
 from pathlib import Path
 
 from keepstone.core.digest import Digest
+from keepstone.core.ports import SystemClock
 from keepstone.errors import VerificationError
+from keepstone.scan.packages.osv.database import read_database
 from keepstone.scan.rules import printable
 from keepstone.scan.vulndb.record import ARCHIVE, FILE, DatabaseRecord, Part, read_record
 
@@ -28,7 +30,20 @@ def verify_folder(folder: Path) -> DatabaseRecord:
     for part in record.parts:
         if not is_whole(folder, part):
             raise _changed(f"{part.ecosystem}/{ARCHIVE} is missing, or not what was recorded")
+    if database_digest(folder, SystemClock().now_ms()) != record.digest:
+        raise _changed("its records have another digest")
     return record
+
+
+def database_digest(folder: Path, now: int) -> Digest:
+    """The digest that scans of packages give the folder.
+
+    Raises VerificationError `vulndb.changed` where some of it cannot be read as records.
+    """
+    found = read_database(folder, (), now)
+    if found.broken:
+        raise _changed(f"records cannot be read: {'; '.join(found.broken[:3])}")
+    return found.digest
 
 
 def is_whole(folder: Path, part: Part) -> bool:

@@ -18,11 +18,8 @@ from keepstone.evidence.vulnerabilities import (
 )
 from keepstone.scan.packages.judging import DepsReport
 from keepstone.scan.packages.names import base_of
-from keepstone.scan.rules import printable
+from keepstone.scan.rules import RULES, finding, printable
 from keepstone.scan.vulnerabilities.waiver import SignedWaiver, Waivers
-
-RULE = "vulnerability.known"
-OPEN = "vulnerability.not_evaluated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +35,21 @@ class Known:
 
     @property
     def finding(self) -> Finding:
-        """As a finding. What nobody has rated is taken for grave."""
-        more = "" if self.severity is not None else ", of unknown severity"
+        """As a finding. One that nobody has rated counts like any other."""
+        if any(one.startswith("MAL-") for one in self.ids):
+            rule, severity = "deps.malicious", Severity.CRITICAL
+        elif self.severity is None:
+            rule, severity = "deps.unknown_severity", RULES["deps.unknown_severity"].severity
+        else:
+            rule, severity = "deps.vulnerable", self.severity
         named = ", ".join(printable(one) for one in self.ids[:8])
-        message = f"{printable(self.package)} {printable(self.version)} has {named}{more}."
-        where = Location(printable(self.path, 512), None, printable(self.ecosystem))
-        return Finding(RULE, self.severity or Severity.HIGH, message, where)
+        what = f"{printable(self.package)} {printable(self.version)} ({printable(self.ecosystem)})"
+        return Finding(
+            rule,
+            severity,
+            f"{what} has {named}.",
+            Location(printable(self.path, 512)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,8 +183,8 @@ def _made(
 
 def _gravest_first(one: Known) -> tuple[int, str, str, tuple[str, ...]]:
     order = tuple(Severity)
-    return (-order.index(one.severity or Severity.HIGH), one.package, one.version, one.ids)
+    return (-order.index(one.finding.severity), one.package, one.version, one.ids)
 
 
 def _open_finding(reason: str, target: str) -> Finding:
-    return Finding(OPEN, Severity.LOW, printable(reason, 500), Location(printable(target, 500)))
+    return finding("deps.not_evaluated", printable(reason, 500), printable(target, 500))

@@ -71,6 +71,10 @@ class Outside(Fields):
     def __init__(self, value: Any, what: str) -> None:
         super().__init__(value, what, MALFORMED)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._value)
+
     def word(self, name: str, limit: int = 1024) -> str:
         """A text, fit to be shown, and empty where it is absent or null."""
         return "" if self.maybe(name) is None else printable(self.text(name, 1 << 20), limit)

@@ -96,6 +96,7 @@ class RefusedWaiver:
     line: int
     code: str
     cause: str
+    file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +105,9 @@ class Waivers:
 
     held: tuple[SignedWaiver, ...] = ()
     refused: tuple[RefusedWaiver, ...] = ()
+
+    def __add__(self, other: Waivers) -> Waivers:
+        return Waivers((*self.held, *other.held), (*self.refused, *other.refused))
 
     def for_(
         self, ecosystem: str, package: str, version: str, ids: Iterable[str]
@@ -170,7 +174,9 @@ def read_waiver(line: bytes, keys: Mapping[str, VerifyingKey], now: int) -> Sign
     return SignedWaiver(waiver, signers[0], envelope.payload_digest)
 
 
-def read_waivers(data: bytes, keys: Mapping[str, VerifyingKey], now: int) -> Waivers:
+def read_waivers(
+    data: bytes, keys: Mapping[str, VerifyingKey], now: int, *, file: str = ""
+) -> Waivers:
     """Read a file of waivers. A line that does not hold waives nothing and hinders no other.
 
     Raises InputError `waiver.malformed` for more lines than anybody signs.
@@ -186,7 +192,7 @@ def read_waivers(data: bytes, keys: Mapping[str, VerifyingKey], now: int) -> Wai
         try:
             found = read_waiver(line, keys, now)
         except KeepstoneError as error:
-            refused.append(RefusedWaiver(number, error.code, error.cause))
+            refused.append(RefusedWaiver(number, error.code, error.cause, file))
         else:
             held.setdefault(found.digest, found)
     return Waivers(tuple(held.values()), tuple(refused))
