@@ -27,6 +27,7 @@ from keepstone.evidence.dsse import Envelope, sign_envelope, verify_envelope
 from keepstone.evidence.fields import Fields
 from keepstone.evidence.standing import MAX_SKEW_MS
 from keepstone.identity.signing import Signatory, VerifyingKey
+from keepstone.scan.rules import printable
 
 PAYLOAD_TYPE = "application/vnd.keepstone.waiver+json"
 SCHEMA = "keepstone.waiver/v1"
@@ -97,6 +98,10 @@ class RefusedWaiver:
     code: str
     cause: str
     file: str = ""
+
+    def __str__(self) -> str:
+        where = f"{printable(self.file, 200)}, line" if self.file else "line"
+        return f"{where} {self.line}: {self.cause} [{self.code}]"
 
 
 @dataclass(frozen=True, slots=True)

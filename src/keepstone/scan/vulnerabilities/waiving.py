@@ -7,7 +7,6 @@ from typing import Any
 from keepstone.core.ports import rfc3339
 from keepstone.scan.packages.judging import DepsReport
 from keepstone.scan.packages.vulnerability import Vulnerability, Waived
-from keepstone.scan.rules import printable
 from keepstone.scan.vulnerabilities.waiver import SignedWaiver, Waivers
 
 
@@ -42,10 +41,7 @@ def waivers_json(report: DepsReport, waivers: Waivers) -> dict[str, Any]:
 
 def refused_text(waivers: Waivers) -> list[str]:
     """One line for each that waives nothing."""
-    return [
-        f"waives nothing: {printable(one.file, 200)}, line {one.line}: {one.cause} [{one.code}]"
-        for one in waivers.refused
-    ]
+    return [f"waives nothing: {one}" for one in waivers.refused]
 
 
 def _waiver_of(found: Vulnerability, waivers: Waivers) -> SignedWaiver | None:
