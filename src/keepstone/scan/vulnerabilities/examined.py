@@ -119,7 +119,7 @@ def conclude(
     """What can be stated: flagged, clean, or not evaluated, with the waivers that it took.
 
     It is dated when the scan was, so an old report makes an old statement, and ends with the first
-    waiver. Raises InputError `report.from_the_future`, `report.too_old`, `waiver.too_many`.
+    waiver. Raises InputError `report.from_the_future`, `waiver.too_many`.
     """
     used: dict[Digest, SignedWaiver] = {}
     counting: list[Known] = []
