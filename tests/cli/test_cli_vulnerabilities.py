@@ -161,7 +161,9 @@ def test_a_waiver_is_shown_used_and_ends(
     # The waiver is a mistake: revoking it by its digest takes the evidence with it.
     place.signer("carol", "responder")
     digest = said["waivers"][0]["digest"]
-    place.must("revoke", digest, "--kind", "statement", "--as", "carol.pem", "--reason", "reachable")
+    place.must(
+        "revoke", digest, "--kind", "statement", "--as", "carol.pem", "--reason", "reachable"
+    )
     assert not explained(place)
 
 
