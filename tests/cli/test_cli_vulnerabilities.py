@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 
 from keepstone.core.ports import SystemClock, rfc3339
+from keepstone.errors import InputError
 from keepstone.identity.signing import SigningKey, write_secret_file
+from keepstone.workspace.operations import perform
+from keepstone.workspace.site import Site
+from keepstone.workspace.vulnerabilities import Terms
 from tests.scan.osv_server import osv_record, osv_server, osv_zip
 
 Place = Any
@@ -117,6 +121,12 @@ def test_nothing_to_see_is_not_evaluated(asked: Callable[[str], Place], osv: Pat
     status, said = attest(place, "--scan", place.root / "empty", "--osv", osv)
     assert (status, said["outcome"], said["packages"]) == (3, "not_evaluated", 0)
     assert not explained(place)
+    # What the owner is asked to look at means the same in every folder.
+    site = Site.at(place.workspace, place.environment)
+    asked_for = {"model": "scale", "paths": ["bad"], "osv": str(osv), "max_age_ms": 1}
+    with pytest.raises(InputError) as caught:
+        perform(site, "vulnerabilities.observe", asked_for | {"terms": Terms().to_dict()})
+    assert caught.value.code == "control.malformed"
 
 
 def test_a_waiver_is_shown_used_and_ends(

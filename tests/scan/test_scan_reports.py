@@ -567,6 +567,41 @@ def test_our_own_report_of_nothing_is_not_evaluated(tmp_path: Path, osv: Path) -
         assert code(changed(deps_json(report), name, to=KeyError)) == "report.malformed"
 
 
+def test_a_component_of_any_type_is_a_package_where_it_has_a_package_url(osv: Path) -> None:
+    for kind in ("library", "file", "application", "data", ""):
+        listed = changed(CYCLONEDX, "components", 0, "type", to=kind)
+        assert state(read(listed, osv=osv)).outcome is Outcome.FLAGGED
+    for kind in ("library", "framework"):
+        odd = changed(CYCLONEDX, "components", 1, to={"type": kind, "name": "odd"})
+        mended = json.loads(json.dumps(odd).replace("left-pad@1.0", "left-pad@2.0"))
+        assert state(read(mended, osv=osv)).outcome is Outcome.NOT_EVALUATED
+
+
+def test_a_list_by_another_tool_says_its_source_packages_or_is_not_judged(osv: Path) -> None:
+    record = osv_record("DSA-1-1") | {"affected": [{
+        "package": {"ecosystem": "Debian:12", "name": "glibc"},
+        "ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "0"}]}],
+    }]}  # fmt: skip
+    (osv / "DSA-1-1.json").write_text(json.dumps(record))
+    component = {
+        "type": "library",
+        "name": "libc6",
+        "version": "2.36-9",
+        "purl": "pkg:deb/debian/libc6@2.36-9?distro=debian-12.5",
+    }
+    listed = changed(CYCLONEDX, "components", to=[component])
+    listed = changed(listed, "metadata", "tools", to=[{"name": "trivy", "version": "1"}])
+    assert state(read(listed, osv=osv)).outcome is Outcome.NOT_EVALUATED
+    component["properties"] = [  # type: ignore[assignment]
+        {"name": "aquasecurity:trivy:SrcName", "value": "glibc"},
+        {"name": "aquasecurity:trivy:SrcVersion", "value": "2.36"},
+    ]
+    listed = changed(listed, "components", to=[component])
+    said = state(read(listed, osv=osv))
+    assert said.outcome is Outcome.FLAGGED
+    assert "DSA-1-1" in said.findings[0].message
+
+
 # Package URLs
 
 

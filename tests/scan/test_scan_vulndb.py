@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.identity.tls import create_ca, issue_leaf
 from keepstone.scan.packages.osv.database import read_database
 from keepstone.scan.packages.places import look
+from keepstone.scan.vulndb import exchange
 from keepstone.scan.vulndb.archive import ArchiveLimits
 from keepstone.scan.vulndb.download import FetchLimits, check_url
 from keepstone.scan.vulndb.exchange import put_in_place
@@ -458,6 +460,21 @@ def test_a_swap_takes_one_step_and_needs_no_predecessor(tmp_path: Path) -> None:
     assert (tmp_path / "first" / "what").read_text() == "old"
     with pytest.raises(KeepstoneError):
         put_in_place(tmp_path / "nowhere", tmp_path / "first")
+
+
+def test_where_two_folders_cannot_be_swapped_nothing_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(one: Path, other: Path) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(exchange, "_exchange", unsupported)
+    for name in ("new", "old"):
+        (tmp_path / name).mkdir()
+    with pytest.raises(OperationalError) as caught:
+        put_in_place(tmp_path / "new", tmp_path / "old")
+    assert caught.value.code == "vulndb.cannot_swap"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new", "old"]
 
 
 @pytest.mark.loopback

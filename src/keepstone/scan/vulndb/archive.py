@@ -17,6 +17,7 @@ import msgspec
 
 from keepstone.core.ports import parse_rfc3339
 from keepstone.errors import InputError, OperationalError
+from keepstone.scan.packages.osv.files import MAX_RECORD, MAX_RECORDS
 from keepstone.scan.rules import printable
 
 _TAIL = 22 + 0xFFFF
@@ -30,9 +31,9 @@ _MAJOR = "1"
 class ArchiveLimits:
     """The most that an archive may hold; what unpacks to more is a bomb, or not this."""
 
-    records: int = 2_000_000
+    records: int = MAX_RECORDS
     directory: int = 512 << 20
-    record: int = 16 << 20
+    record: int = MAX_RECORD
     unpacked: int = 32 << 30
 
 

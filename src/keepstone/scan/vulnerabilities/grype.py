@@ -16,8 +16,8 @@ from keepstone.core.digest import Digest
 from keepstone.evidence.made import Tool
 from keepstone.evidence.vulnerabilities import Database
 from keepstone.scan.vulnerabilities.examined import Examined, Known
-from keepstone.scan.vulnerabilities.outside import Outside, major_of, newer, severity_of
-from keepstone.scan.vulnerabilities.purl import PurlError, read_purl
+from keepstone.scan.vulnerabilities.outside import MAX_ITEMS, Outside, major_of, newer, severity_of
+from keepstone.scan.vulnerabilities.purl import ecosystem_of
 
 _MAJOR = 0
 _SHA256 = re.compile(r"sha256:([0-9a-f]{64})(?![0-9a-f])")
@@ -37,7 +37,7 @@ def read_grype(value: Mapping[str, Any]) -> Examined:
         raise newer("Grype", version, f"{_MAJOR}.x")
     matches = [
         Outside(item, "Grype match")
-        for item in (*top.items("matches", 1_000_000), *top.many("ignoredMatches"))
+        for item in (*top.items("matches", MAX_ITEMS), *top.many("ignoredMatches"))
     ]
     known = tuple(map(_known, matches))
     database, doubts = _database(descriptor)
@@ -60,11 +60,7 @@ def _known(match: Outside) -> Known:
     name, version = artifact.exactly("name"), artifact.exactly("version")
     locations = [Outside(item, "Grype location") for item in artifact.many("locations")]
     path = locations[0].word("path") if locations else ""
-    try:
-        purl = artifact.word("purl", 2048)
-        ecosystem = read_purl(purl, path, source_is_said=True).ecosystem
-    except PurlError:
-        ecosystem = artifact.word("type", 64)
+    ecosystem = ecosystem_of(artifact.word("purl", 2048), artifact.word("type", 64))
     severity = severity_of(vulnerability.word("severity", 64))
     return Known(ecosystem, name, version, tuple(dict.fromkeys(ids)), severity, path)
 

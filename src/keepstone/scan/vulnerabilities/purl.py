@@ -57,6 +57,14 @@ def read_purl(text: str, path: str, *, source_is_said: bool) -> Package:
     return Package(ecosystem, name, version, path, source or name, source_version or version)
 
 
+def ecosystem_of(text: str, otherwise: str) -> str:
+    """The ecosystem of the package that `text` names, or `otherwise` where it names none."""
+    try:
+        return read_purl(text, "", source_is_said=True).ecosystem
+    except PurlError:
+        return otherwise
+
+
 def _split(text: str) -> tuple[str, str, str, str, dict[str, str]]:
     """Type, namespace, name, version and qualifiers."""
     if len(text) > MAX_LENGTH or not text.startswith("pkg:"):

@@ -6,9 +6,10 @@ Alone they are *not evaluated*. With a database of ours, their packages are held
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from keepstone.core.finding import Severity
 from keepstone.evidence.made import Tool
 from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.packages.inventory import MAX_PACKAGES, Inventory
@@ -16,13 +17,15 @@ from keepstone.scan.packages.package import Package
 from keepstone.scan.rules import printable
 from keepstone.scan.vulnerabilities.examined import Examined, Known
 from keepstone.scan.vulnerabilities.outside import Outside, major_of, newer, severity_of
-from keepstone.scan.vulnerabilities.purl import PurlError, read_purl
+from keepstone.scan.vulnerabilities.purl import PurlError, ecosystem_of, read_purl
 
 # Syft 0.62 to 1.x; the members that are read have been the same in these.
 _SYFT_OLDEST, _SYFT_NEWEST = 6, 16
 _CYCLONEDX_MAJOR = 1
-_PACKAGES = frozenset({"library", "framework", "application", "operating-system", "container"})
-# What a CycloneDX list may say about itself and its packages: these are no packages of a manager.
+# Components of these types are packages, and so is any that has a package URL. An operating system,
+# an image, an application or a file without one is what packages are in.
+_PACKAGES = frozenset({"library", "framework"})
+# Where Trivy writes the source package.
 _SOURCE_NAME, _SOURCE_VERSION = "aquasecurity:trivy:SrcName", "aquasecurity:trivy:SrcVersion"
 
 
@@ -98,11 +101,8 @@ def read_cyclonedx(value: Mapping[str, Any]) -> Bom:
     target = "" if about is None else about.word("name", 500)
     tool = _tool(metadata)
     components = list(_components(top.many("components")))
-    packages = [one for one in components if one.word("type", 64) in _PACKAGES]
-    bom = _inventory(
-        [one for one in packages if _is_package(one)],
-        lambda one: _of_cyclonedx(one, target, tool),
-    )
+    packages = [one for one in components if one.word("purl") or one.word("type", 64) in _PACKAGES]
+    bom = _inventory(packages, lambda one: _of_cyclonedx(one, target, tool))
     return Bom(
         tool,
         target,
@@ -110,12 +110,6 @@ def read_cyclonedx(value: Mapping[str, Any]) -> Bom:
         tuple(_vulnerable(top, components, target)),
         None if metadata is None else metadata.moment("timestamp"),
     )
-
-
-def _is_package(component: Outside) -> bool:
-    """An operating system or an image is what packages are in; with a package URL it is one."""
-    plain = component.word("type", 64) not in ("operating-system", "container", "application")
-    return plain or bool(component.word("purl"))
 
 
 def _components(items: list[Any], depth: int = 0) -> Iterator[Outside]:
@@ -141,8 +135,6 @@ def _tool(metadata: Outside | None) -> Tool:
 
 
 def _of_cyclonedx(component: Outside, target: str, tool: Tool) -> Package:
-    from dataclasses import replace
-
     said = {
         one.word("name", 256): one.word("value", 256)
         for one in (Outside(item, "CycloneDX property") for item in component.many("properties"))
@@ -172,19 +164,12 @@ def _vulnerable(top: Outside, components: list[Outside], target: str) -> Iterato
             component = by_ref.get(ref)
             name = ref if component is None else component.word("name", 214)
             version = "" if component is None else component.word("version", 128)
-            ecosystem = "unknown"
-            if component is not None:
-                try:
-                    purl = component.word("purl", 4096)
-                    ecosystem = read_purl(purl, target, source_is_said=True).ecosystem
-                except PurlError:
-                    pass
+            purl = "" if component is None else component.word("purl", 4096)
+            ecosystem = ecosystem_of(purl, "unknown")
             yield Known(ecosystem, name or "(not named)", version, ids, severity, target)
 
 
-def _rank(severity: Any) -> int:
-    from keepstone.core.finding import Severity
-
+def _rank(severity: Severity) -> int:
     return tuple(Severity).index(severity)
 
 

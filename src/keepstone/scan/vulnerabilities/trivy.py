@@ -14,7 +14,7 @@ from keepstone.evidence.made import Tool
 from keepstone.evidence.vulnerabilities import Database
 from keepstone.scan.vulnerabilities.examined import Examined, Known
 from keepstone.scan.vulnerabilities.outside import Outside, newer, severity_of
-from keepstone.scan.vulnerabilities.purl import PurlError, read_purl
+from keepstone.scan.vulnerabilities.purl import ecosystem_of
 
 _SCHEMA = 2
 _ECOSYSTEMS = {
@@ -68,12 +68,9 @@ def _known(one: Outside, kind: str, target: str) -> Known:
     package, version = one.exactly("PkgName"), one.exactly("InstalledVersion")
     ids = [one.exactly("VulnerabilityID", 128)]
     ids += [item for item in one.many("VendorIDs") if isinstance(item, str) and len(item) <= 128]
-    ecosystem = next((name for name, kinds in _ECOSYSTEMS.items() if kind in kinds), kind)
+    of_kind = next((name for name, kinds in _ECOSYSTEMS.items() if kind in kinds), kind)
     identifier = one.part_or_none("PkgIdentifier")
-    try:
-        purl = "" if identifier is None else identifier.word("PURL", 2048)
-        ecosystem = read_purl(purl, target, source_is_said=True).ecosystem
-    except PurlError:
-        pass
+    purl = "" if identifier is None else identifier.word("PURL", 2048)
+    ecosystem = ecosystem_of(purl, of_kind)
     path = one.word("PkgPath") or target
     return Known(ecosystem, package, version, tuple(ids), severity_of(one.word("Severity")), path)
