@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +23,7 @@ from keepstone.scan.packages.osv.record import Affected, BadRecordError, read_he
 from keepstone.scan.packages.package import Package
 from keepstone.scan.packages.report import deps_json, deps_sarif, deps_text
 from keepstone.scan.packages.versions import order_of
+from tests.scan.judging import sarif_schema
 from tests.scan.osv_records import (
     HIGH,
     NOW,
@@ -379,7 +381,9 @@ def test_each_finding_names_the_database_and_its_age(tmp_path: Path) -> None:
         assert place.items() >= said.items()
         assert place["newest"] == "2026-06-08T09:30:00.123Z"
     assert document["database"]["ecosystems"]["PyPI"]["records"] == 2
-    sarif = deps_sarif(report)["runs"][0]
+    document = deps_sarif(judged(folder, [thing("1"), thing("1", "conda")]))
+    jsonschema.validate(document, sarif_schema())
+    sarif = document["runs"][0]
     assert sarif["properties"]["database"].items() >= said.items()
     assert str(said["digest"]) in deps_text(report)
 

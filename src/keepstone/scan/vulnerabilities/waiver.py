@@ -27,6 +27,7 @@ from keepstone.evidence.dsse import Envelope, sign_envelope, verify_envelope
 from keepstone.evidence.fields import Fields
 from keepstone.evidence.standing import MAX_SKEW_MS
 from keepstone.identity.signing import Signatory, VerifyingKey
+from keepstone.scan.packages.names import normal_pypi
 from keepstone.scan.rules import printable
 
 PAYLOAD_TYPE = "application/vnd.keepstone.waiver+json"
@@ -132,12 +133,11 @@ def same_package(ecosystem: str, one: str, other: str) -> bool:
     if one == other:
         return True
     return (
-        ecosystem == "PyPI" and one.isascii() and other.isascii() and _pep503(one) == _pep503(other)
+        ecosystem == "PyPI"
+        and one.isascii()
+        and other.isascii()
+        and normal_pypi(one) == normal_pypi(other)
     )
-
-
-def _pep503(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def sign_waiver(waiver: Waiver, key: Signatory) -> Envelope:
