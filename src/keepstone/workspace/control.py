@@ -57,13 +57,17 @@ def _read_line(connection: socket.socket, limit: int) -> bytes:
     raise OperationalError("control.broken", "The control socket ended in the middle of a line.")
 
 
-def ask(layout: Layout, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def ask(
+    layout: Layout, operation: str, arguments: dict[str, Any], *, patience: float = 60.0
+) -> dict[str, Any]:
     """Have the owner perform `operation`; return its answer or raise the error it raised.
+
+    It may take `patience` seconds.
 
     Raises OperationalError `control.no_owner` where nobody listens.
     """
     with socket.socket(socket.AF_UNIX) as connection:
-        connection.settimeout(60)
+        connection.settimeout(patience)
         try:
             with _socket_address(layout) as address:
                 connection.connect(address)

@@ -28,6 +28,8 @@ from keepstone.workspace.trusting import export_bundle
 
 Arguments = Mapping[str, Any]
 _PATIENCE_S = 15.0
+# Reading a large database of vulnerabilities takes the owner a while.
+_TAKES_S = {"vulnerabilities.observe": 900.0}
 
 
 def perform(site: Site, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +48,7 @@ def perform(site: Site, operation: str, arguments: dict[str, Any]) -> dict[str, 
                 raise
             owned = error
         try:
-            return ask(site.layout, operation, arguments)
+            return ask(site.layout, operation, arguments, patience=_TAKES_S.get(operation, 60.0))
         except OperationalError as error:
             # Between the two the owner may have come or gone.
             if error.code != "control.no_owner":

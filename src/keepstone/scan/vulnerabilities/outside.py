@@ -18,7 +18,7 @@ from keepstone.errors import InputError
 from keepstone.evidence.fields import Fields
 from keepstone.scan.rules import printable
 
-MAX_REPORT = 256 << 20
+MAX_REPORT = 64 << 20
 MAX_ITEMS = 1_000_000
 MALFORMED = "report.malformed"
 _NANOSECONDS = re.compile(r"(\.[0-9]{9})[0-9]+")

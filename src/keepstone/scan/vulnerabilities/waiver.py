@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from keepstone.core.canonical import canonical, parse_json
@@ -64,7 +64,7 @@ class Waiver:
         """
         return (
             ecosystem == self.ecosystem
-            and same_package(ecosystem, package, self.package)
+            and known_as(ecosystem, package) == known_as(ecosystem, self.package)
             and self.version in (None, version)
             and not set(self.advisories).isdisjoint(ids)
         )
@@ -111,6 +111,15 @@ class Waivers:
 
     held: tuple[SignedWaiver, ...] = ()
     refused: tuple[RefusedWaiver, ...] = ()
+    # A report may name a million findings: each asks only the waivers of its own package.
+    _about: dict[tuple[str, str], list[SignedWaiver]] = field(
+        init=False, repr=False, compare=False, default_factory=dict
+    )
+
+    def __post_init__(self) -> None:
+        for one in self.held:
+            key = one.waiver.ecosystem, known_as(one.waiver.ecosystem, one.waiver.package)
+            self._about.setdefault(key, []).append(one)
 
     def __add__(self, other: Waivers) -> Waivers:
         return Waivers((*self.held, *other.held), (*self.refused, *other.refused))
@@ -119,25 +128,19 @@ class Waivers:
         self, ecosystem: str, package: str, version: str, ids: Iterable[str]
     ) -> SignedWaiver | None:
         """The waiver that covers this finding, the longest-lived where there are several."""
+        about = self._about.get((ecosystem, known_as(ecosystem, package)), ())
         known = frozenset(ids)
-        found = [one for one in self.held if one.waiver.covers(ecosystem, package, version, known)]
+        found = [one for one in about if one.waiver.covers(ecosystem, package, version, known)]
         return max(found, key=lambda one: one.waiver.expires, default=None)
 
 
-def same_package(ecosystem: str, one: str, other: str) -> bool:
-    """Whether the ecosystem itself takes both names for one package.
+def known_as(ecosystem: str, name: str) -> str:
+    """The name by which the ecosystem itself knows a package: two that share it are one.
 
-    PyPI does so by PEP 503, for the ASCII names that PEP 508 allows; lower-casing anything else
-    would make a package of a look-alike. Everywhere else a name is what it is.
+    PyPI knows names by PEP 503, for the ASCII that PEP 508 allows; lower-casing anything else would
+    make a package of a look-alike. Everywhere else a name is what it is.
     """
-    if one == other:
-        return True
-    return (
-        ecosystem == "PyPI"
-        and one.isascii()
-        and other.isascii()
-        and normal_pypi(one) == normal_pypi(other)
-    )
+    return normal_pypi(name) if ecosystem == "PyPI" and name.isascii() else name
 
 
 def sign_waiver(waiver: Waiver, key: Signatory) -> Envelope:
