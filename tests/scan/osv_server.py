@@ -14,25 +14,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote
 
+from tests.scan.osv_records import before, record
+
 MODIFIED = "2026-01-02T03:04:05Z"
 
 
 def osv_record(id: str, name: str = "left-pad", **more: Any) -> dict[str, Any]:
-    affected = [
-        {
-            "package": {"ecosystem": "PyPI", "name": name},
-            "ranges": [
-                {"type": "ECOSYSTEM", "events": [{"introduced": "0"}, {"fixed": "2.0"}]},
-            ],
-        }
-    ]
-    return {
-        "schema_version": "1.6.0",
-        "id": id,
-        "modified": MODIFIED,
-        "affected": affected,
-        **more,
-    }
+    """About every version of `name` below 2.0."""
+    return record(id, before("2.0", name), **{"modified": MODIFIED, **more})
 
 
 def osv_zip(*records: dict[str, Any]) -> bytes:

@@ -103,11 +103,12 @@ def vulnerabilities(
     )
     site = site_at(root)
     if report is None or key is None:
+        assert osv is not None
         # The owner may be another process, in another folder.
         arguments = {
             "model": model,
             "paths": [str(path.absolute()) for path in paths],
-            "osv": str(osv and osv.absolute()),
+            "osv": str(osv.absolute()),
             "max_age_ms": max_age,
             "terms": terms.to_dict(),
         }

@@ -6,12 +6,12 @@ its observer says what it saw. The observer never signs a report.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
 from keepstone.errors import InputError
@@ -113,7 +113,7 @@ def observe_packages(workspace: Workspace, arguments: Mapping[str, Any]) -> dict
         basis=SCANNED,
         tool=TOOL,
         now=now,
-        report=Digest.of(canonical(_without_floats(deps_json(report)))),
+        report=Digest.of(json.dumps(deps_json(report), sort_keys=True).encode()),
         lifetime_ms=terms.lifetime_ms,
     )
     entry, _ = workspace.record(make_statement(subject, said, workspace.keys.observer))
@@ -123,14 +123,3 @@ def observe_packages(workspace: Workspace, arguments: Mapping[str, Any]) -> dict
         "said": said.to_dict(),
         "refused": [str(one) for one in held.refused],
     }
-
-
-def _without_floats(value: Any) -> Any:
-    """Canonical JSON holds no floats: a score is written as the text that it is shown by."""
-    if isinstance(value, float):
-        return str(value)
-    if isinstance(value, Mapping):
-        return {key: _without_floats(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_floats(item) for item in value]
-    return value
