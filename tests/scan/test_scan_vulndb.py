@@ -505,6 +505,11 @@ def test_verify_sees_every_change(osv: Osv, tmp_path: Path) -> None:
     (folder / "PyPI" / "more.json").write_text("{}")
     assert changed() == "vulndb.changed"
     (folder / "PyPI" / "more.json").unlink()
+    # Also what no scan would read.
+    (folder / "notes.txt").write_text("mine")
+    assert changed() == "vulndb.changed"
+    (folder / "notes.txt").unlink()
+    verify_folder(folder)
     record = folder / ".vulndb.json"
     text = record.read_text()
     record.write_text(text.replace(Digest.of(ONE).hex, Digest.of(TWO).hex))
