@@ -160,11 +160,22 @@ def _held_against(
     hits, undecided = [], ""
     for entry in _entries(package, record):
         try:
-            if is_affected(_version(package), entry, order):
+            if any(is_affected(version, entry, order) for version in _versions(package)):
                 hits.append(entry)
         except UndecidedError as error:
             undecided = str(error)
     return tuple(hits), undecided
+
+
+def _versions(package: Package) -> Iterator[str]:
+    """The version, and without its local label the one that it was built from.
+
+    PEP 440: who says 2.0.0 means 2.0.0+cu118 too, though that is behind it in order.
+    """
+    version = _version(package)
+    yield version
+    if package.ecosystem == "PyPI" and "+" in version:
+        yield version.partition("+")[0]
 
 
 def _entries(package: Package, record: Record) -> Iterator[Affected]:
@@ -192,16 +203,17 @@ def _vulnerabilities(
     entries = {id(record): entry for record, entry in hits}
     order = order_of(package.ecosystem)
     assert order is not None or not hits
-    for ids, records in fold(record for record, _ in hits):
-        grouped = [(record, entries[id(record)]) for record in records]
+    for one in fold(record for record, _ in hits):
+        grouped = [(record, entries[id(record)]) for record in one.records]
         yield Vulnerability(
             package,
             paths,
-            tuple(printable(one) for one in ids),
+            tuple(map(printable, one.ids)),
             _fixes(package, grouped, order),
             rating_of(grouped),
-            next((printable(record.summary, 200) for record in records if record.summary), ""),
-            any(one.startswith(_MALICIOUS) for one in ids),
+            next((printable(record.summary, 200) for record in one.records if record.summary), ""),
+            any(name.startswith(_MALICIOUS) for name in one.ids),
+            tuple(map(printable, one.about)),
         )
 
 

@@ -87,6 +87,7 @@ def _vulnerability(found: Vulnerability, report: DepsReport) -> dict[str, Any]:
         "package": _package(found.package),
         "paths": list(found.paths),
         "ids": list(found.ids),
+        "about": list(found.about),
         "severity": found.rating.word,
         "score": found.rating.score,
         "severity_from": printable(found.rating.source, 1024),
