@@ -260,15 +260,31 @@ def test_an_advisory_over_several_weaknesses_joins_them_to_none(tmp_path: Path) 
         debian("DSA-2", upstream=["CVE-1-1", "DEBIAN-CVE-1-1", "CVE-1-3", "DEBIAN-CVE-1-3"]),
         debian("DSA-3", upstream=["CVE-1-4", "DEBIAN-CVE-1-4"]),
     ]
-    report = judged(write_folder(tmp_path / "osv", records), [thing("1", "Debian:12", "openssl")])
+    package = thing("1", "Debian:12", "openssl")
+    report = judged(write_folder(tmp_path / "osv", records), [package])
     assert ids(report) == [
         ("CVE-1-1", "DEBIAN-CVE-1-1", "DSA-1"),
         ("CVE-1-2", "DEBIAN-CVE-1-2", "DSA-1"),
         ("CVE-1-4", "DSA-3"),
         ("DSA-2",),
     ]
+    assert len(judged(_twice(tmp_path, records), [package]).vulnerabilities) == 4
     assert report.vulnerabilities[-1].about == ("CVE-1-1", "CVE-1-3")
     assert "has DSA-2 (unknown), fixed in 2.0, about CVE-1-1, CVE-1-3." in deps_text(report)
+
+
+def _twice(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
+    return write_folder(tmp_path / "twice", [*records, *records])
+
+
+def test_the_gravest_of_several_records_counts(tmp_path: Path) -> None:
+    low = "CVSS:3.1/AV:P/AC:H/PR:H/UI:R/S:U/C:L/I:N/A:N"
+    records = [
+        record("GHSA-a", before("2.0"), aliases=["CVE-1"], severity=_v3(low)),
+        record("CVE-1", before("2.0"), database_specific={"severity": "CRITICAL"}),
+    ]
+    report = judged(write_folder(tmp_path / "osv", records), [thing("1.0")])
+    assert report.vulnerabilities[0].rating.word == "critical"
 
 
 def test_source_packages_releases_and_names_are_told_apart(tmp_path: Path) -> None:
@@ -392,6 +408,17 @@ def test_each_finding_names_the_database_and_its_age(tmp_path: Path) -> None:
     assert str(said["digest"]) in deps_text(report)
 
 
+def test_a_finding_has_the_age_of_what_is_known_about_its_ecosystem(tmp_path: Path) -> None:
+    entry = affected(
+        "thing", {"introduced": "0"}, {"fixed": "2.0.0"}, ecosystem="npm", kind="SEMVER"
+    )
+    older = record("CVE-1", entry, modified="2026-06-01T00:00:00Z")
+    folder = write_folder(tmp_path / "osv", [OTHER, older])
+    document = deps_json(judged(folder, [thing("1.0.0", "npm")]))
+    assert document["database"]["age_days"] == 1
+    assert document["vulnerabilities"][0]["database"]["age_days"] == 9
+
+
 def test_a_fingerprint_outlives_another_version_and_another_file(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "osv", [record("CVE-1", before("2"), record_note=1)])
 
@@ -504,6 +531,10 @@ def test_a_build_with_a_local_label_is_the_version_that_it_was_built_from(
     folder = write_folder(tmp_path / "osv", [record("CVE-1", entry), OTHER])
     report = judged(folder, [thing("2.0.0+cu118", name="torch")])
     assert (ids(report) == [("CVE-1",)]) is means
+    both = affected("torch", {"introduced": "0"}, {"last_affected": "2"}, {"fixed": "2.1"})
+    fixed = write_folder(tmp_path / "fixed", [record("CVE-1", both), OTHER])
+    told = judged(fixed, [thing("2.0.0+cu118", name="torch")]).vulnerabilities
+    assert [found.fixed for found in told] == [("2.1",)]
     listed = write_folder(tmp_path / "list", [record("CVE-1", affected("torch", versions=["2.0"]))])
     assert ids(judged(listed, [thing("2.0.0+cu118", name="torch")])) == [("CVE-1",)]
 

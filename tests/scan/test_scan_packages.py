@@ -421,6 +421,7 @@ NPM = {
         "": {"name": "me", "version": "1.0.0"},
         "packages/mine": {"name": "mine", "version": "1.0.0"},
         "node_modules/mine": {"resolved": "packages/mine", "link": True},
+        "node_modules/away": {"resolved": "../away", "link": True},
         "node_modules/lodash": {"version": "4.17.20"},
         "node_modules/a/node_modules/@s/b": {"version": "2.0.0-rc.1"},
         "node_modules/alias": {"name": "real", "version": "3.0.0"},
@@ -442,7 +443,7 @@ def test_lock_files_in_json() -> None:
         ("npm", "lodash", "4.17.20"),
         ("npm", "real", "3.0.0"),
     ]
-    assert sorted(left(found)) == ["bare", "forked"]
+    assert sorted(left(found)) == ["away", "bare", "forked"]
     old = found_in({"package-lock.json": json.dumps({"lockfileVersion": 1, "dependencies": {}})})
     assert list(left(old)) == ["package-lock.json"]
 
@@ -450,7 +451,8 @@ def test_lock_files_in_json() -> None:
 CONDA = """name: ml
 channels: [conda-forge]
 dependencies:
-  - python=3.11
+  - python==3.11
+  - fuzzy=3.11
   - conda-forge::numpy=1.26.4=py311h_0
   - scipy>=1.10
   - blas=*=openblas
@@ -480,6 +482,7 @@ def test_conda_is_named_though_nobody_judges_it() -> None:
         "blas",
         "env/conda-meta/broken.json",
         "environment.yml",
+        "fuzzy",
         "loose",
         "scipy",
     ]

@@ -38,7 +38,7 @@ def fold(records: Iterable[Record]) -> list[Folded]:
         (several if len(_upstream(record)) > 1 and not record.aliases else single).append(record)
     groups = _joined(single)
     holder = {one: group for group in groups for one in group.ids}
-    alone: list[Folded] = []
+    alone: dict[str, Folded] = {}
     for record in several:
         named = _upstream(record)
         if all(one in holder for one in named):
@@ -46,9 +46,9 @@ def fold(records: Iterable[Record]) -> list[Folded]:
                 group.ids.add(record.id)
                 group.records.append(record)
         else:
-            alone.append(Folded((record.id,), (record,), tuple(sorted(named))))
+            alone[record.id] = Folded((record.id,), (record,), tuple(sorted(named)))
     folded = [Folded(tuple(sorted(one.ids, key=_rank)), tuple(one.records)) for one in groups]
-    return sorted((*folded, *alone), key=lambda one: [_rank(name) for name in one.ids])
+    return sorted((*folded, *alone.values()), key=lambda one: [_rank(name) for name in one.ids])
 
 
 def _upstream(record: Record) -> set[str]:
