@@ -8,6 +8,7 @@ import pytest
 
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Outcome
+from keepstone.core.subject import Subject
 from keepstone.errors import InputError
 from keepstone.evidence.predicates import Target
 from keepstone.evidence.vulnerabilities import Database, WaiverUsed
@@ -140,6 +141,37 @@ def test_revoking_what_it_rests_on_ends_it(world: World, what: str) -> None:
     }[what]
     world.revoke(target=target)
     assert "rests on" in why(world)
+
+
+def test_a_word_that_ended_does_not_bring_back_the_one_before_it(world: World) -> None:
+    world.packages(age=DAY)
+    used = WaiverUsed(Digest("fa" * 32), world.keys["bob"].key_id, world.now + 1000)
+    world.packages(waivers=(used,), expires=world.now + 1000)
+    assert world.judge().allowed
+    # The waiver is over: what was clean before anybody knew of the vulnerability is not, again.
+    assert "superseded by a later scan, which has ended" in why(world, world.now + 1000)
+    world.packages(age=1)
+    assert world.judge(world.now + 1000).allowed
+
+
+def test_revoking_a_bad_word_is_no_way_back_to_a_good_one(world: World) -> None:
+    world.packages(age=DAY)
+    flagged = world.packages(Outcome.FLAGGED)
+    world.revoke(target=Target("statement", flagged.digest))
+    assert "which has ended" in why(world)
+    world.packages(age=1)
+    assert world.judge().allowed
+
+
+def test_what_ended_under_another_name_or_by_another_key_replaces_nothing(world: World) -> None:
+    by_security(world)
+    world.packages(by="bob")
+    world.packages(by="frank", expires=world.now + 1000)
+    named = Subject("other", world.subject.digest)
+    subject, world.subject = world.subject, named
+    world.packages(by="bob", expires=world.now + 1000)
+    world.subject = subject
+    assert world.judge(world.now + 2000).allowed
 
 
 def test_only_who_has_the_right_may_say_it(world: World) -> None:

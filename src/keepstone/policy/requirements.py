@@ -18,10 +18,13 @@ from keepstone.evidence.predicates import (
     Training,
     Vulnerabilities,
 )
-from keepstone.evidence.verified import VerifiedStatement
+from keepstone.evidence.verified import VerifiedStatement, Why
 from keepstone.evidence.verify import Evidence
 from keepstone.policy.document import PUBLISHER, Requirement
 from keepstone.policy.trust import Trust
+
+# What counted once, and has ended.
+_ENDED = frozenset({Why.EXPIRED, Why.STATEMENT_REVOKED, Why.INPUT_ENDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +186,8 @@ def _miss(
             return f"{what} was superseded by a later scan"
         if predicate.outcome is not Outcome.CLEAN:
             return f"{what} says {predicate.outcome.value.replace('_', ' ')}"
+    if isinstance(predicate, Vulnerabilities) and _was_replaced(vote, evidence):
+        return f"{what} was superseded by a later scan, which has ended since"
     if requirement.max_database_age_ms is not None and _database_time(vote.statement) is None:
         return f"{what} does not say how old its database was"
     if isinstance(predicate, Approval) and predicate.endpoint not in (None, endpoint):
@@ -192,6 +197,21 @@ def _miss(
     if vote.until is not None and evidence.now >= vote.until:
         return f"{what} by {vote.person} is older than the policy allows"
     return None
+
+
+def _was_replaced(vote: Vote, evidence: Evidence) -> bool:
+    """Whether the same key said something later about it that no longer holds.
+
+    A clean word that ends with its waiver, or is revoked, must not bring back the one before it.
+    """
+    return any(
+        one.kind == vote.statement.kind
+        and one.why in _ENDED
+        and vote.key_id in one.signers
+        and one.subject == vote.statement.subject
+        and (one.entry_index or 0) > vote.statement.place
+        for one in evidence.refused
+    )
 
 
 def _name(item: VerifiedStatement) -> str:
