@@ -61,8 +61,8 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "pkcs11": ("identity/keystores", "vault/keks"),
     "boto3": ("identity/keystores", "vault/keks", "vault/stores"),
     "botocore": ("identity/keystores", "vault/keks", "vault/stores"),
-    "httpx": ("vault/stores/oci", "workspace/registry"),
     "sigstore": ("evidence",),
+    "httpx": ("vault/stores/oci", "scan/vulndb", "workspace/registry"),
     "cvss": ("scan/packages",),
     "packaging": ("scan/packages",),
 }

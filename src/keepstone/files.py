@@ -61,6 +61,28 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         raise storage_error(error, path) from error
 
 
+def append_line(path: Path, line: bytes, mode: int = 0o644) -> None:
+    """Add one line to a file of lines, durable when this returns; whoever else adds loses none.
+
+    A last line that a crash left without its end stays a line of its own.
+    Raises OperationalError `disk.full` or `file.unwritable`.
+    """
+    with storage_errors(path):
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, mode)
+        try:
+            size = os.fstat(descriptor).st_size
+            whole = size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+            data = (b"" if whole else b"\n") + line + b"\n"
+            # In one write: the kernel puts it at the end, whoever else writes there.
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_directory(path.parent)
+
+
 def read_private(path: Path, limit: int) -> bytes | None:
     """The content of a file that only this user can read and write, None where there is none.
 

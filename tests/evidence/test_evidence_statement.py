@@ -47,6 +47,7 @@ from keepstone.evidence.statement import (
     open_payload,
     parse_statement,
 )
+from keepstone.evidence.vulnerabilities import Database, Vulnerabilities, WaiverUsed
 from keepstone.identity.signing import SigningKey
 
 KEY = SigningKey.generate()
@@ -61,6 +62,20 @@ EXAMPLES: dict[str, Predicate] = {
         MADE, "scikit-learn", {"solver": "lbfgs"}, {"accuracy": "0.97"}, Input("digits", B), 7
     ),
     "scan": Scan(MADE, Outcome.FLAGGED, "onnx", (FINDING,), 3, B, "2026.1"),
+    "vulnerabilities": Vulnerabilities(
+        SHORT,
+        Outcome.FLAGGED,
+        "scanned",
+        Tool("keepstone", "0.1.0"),
+        "requirements.txt",
+        12,
+        (FINDING,),
+        3,
+        1,
+        B,
+        Database("osv", C, 900),
+        (WaiverUsed(C, KEY.key_id, 2_000),),
+    ),
     "signature": Signature(MADE, B, KEY.key_id),
     "approval": Approval(SHORT, "Reviewed.", "edge-1"),
     "sealing": Sealing(MADE, 3),

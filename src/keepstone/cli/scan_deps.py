@@ -9,10 +9,12 @@ import click
 
 from keepstone.cli.duration import DURATION
 from keepstone.cli.options import format_option
+from keepstone.cli.waivers import read_waiver_options, waiver_options
 
 if TYPE_CHECKING:
     from keepstone.scan.packages.inventory import Inventory
     from keepstone.scan.packages.judging import DepsReport
+    from keepstone.scan.vulnerabilities.waiver import Waivers
 
 _RUNNING = "*"
 _LIMITS = ("any", "low", "medium", "high", "critical")
@@ -50,6 +52,7 @@ _LIMITS = ("any", "low", "medium", "high", "critical")
     help="The severity from which a vulnerability makes the verdict; others are only told. One"
     " of unknown severity always counts.",
 )
+@waiver_options
 @format_option("json", "sarif")
 def command(
     paths: tuple[Path, ...],
@@ -57,6 +60,8 @@ def command(
     environment: str | None,
     max_age: int,
     fail_on: str,
+    waiver_files: tuple[Path, ...],
+    waiver_keys: tuple[Path, ...],
     style: str,
 ) -> int:
     """Hold every package that PATHS name against a database of vulnerabilities.
@@ -72,14 +77,18 @@ def command(
     from keepstone.core.finding import Outcome
     from keepstone.errors import Exit
     from keepstone.scan.packages.report import deps_json, deps_sarif, deps_text
+    from keepstone.scan.vulnerabilities.waiving import refused_text, waivers_json
 
     if not paths and environment is None:
         raise click.UsageError("Give the files or folders to look at, or --environment.")
-    report = _judge(_look(paths, environment), osv, max_age, fail_on)
+    waivers = read_waiver_options(waiver_files, waiver_keys)
+    report = _judge(_look(paths, environment), osv, max_age, fail_on, waivers)
     if style == "text":
-        click.echo(deps_text(report))
+        click.echo("\n".join([deps_text(report), *refused_text(waivers)]))
     else:
         document = deps_json(report) if style == "json" else deps_sarif(report)
+        place = document if style == "json" else document["runs"][0]["properties"]
+        place["waivers"] = waivers_json(report, waivers)
         click.echo(json.dumps(document, indent=2))
     statuses = {
         Outcome.CLEAN: Exit.OK,
@@ -103,13 +112,18 @@ def _look(paths: tuple[Path, ...], environment: str | None) -> Inventory:
     return found
 
 
-def _judge(found: Inventory, osv: Path | None, max_age: int, fail_on: str) -> DepsReport:
+def _judge(
+    found: Inventory, osv: Path | None, max_age: int, fail_on: str, waivers: Waivers
+) -> DepsReport:
     from keepstone.core.finding import Severity
     from keepstone.core.ports import SystemClock
     from keepstone.scan.packages.judging import judge_packages
     from keepstone.scan.packages.osv.database import read_database
+    from keepstone.scan.vulnerabilities.waiving import waived_by
 
     now = SystemClock().now_ms()
     database = None if osv is None else read_database(osv, found.packages, now)
     limit = None if fail_on == "any" else Severity(fail_on)
-    return judge_packages(found, database, now, max_age_ms=max_age, fail_on=limit)
+    return judge_packages(
+        found, database, now, max_age_ms=max_age, fail_on=limit, waived=waived_by(waivers)
+    )

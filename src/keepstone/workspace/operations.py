@@ -250,6 +250,13 @@ def _export_trust(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     return {"bundle": data.decode("ascii"), "statements": statements}
 
 
+def _observe_packages(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here: it brings the readers of packages along, which no other operation needs.
+    from keepstone.workspace.vulnerabilities import observe_packages
+
+    return observe_packages(workspace, arguments)
+
+
 OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = MappingProxyType(
     {
         "statement.record": _record,
@@ -261,6 +268,7 @@ OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = Map
         "signers.add": _add_signer,
         "policy.reload": _reload_policy,
         "model.admit": _admit_model,
+        "vulnerabilities.observe": _observe_packages,
         "ledger.checkpoint": _checkpoint,
         "ledger.forget": _forget_period,
         "trust.export": _export_trust,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import Any
 
+from keepstone import __version__
 from keepstone.core.finding import Outcome
 from keepstone.core.ports import rfc3339
 from keepstone.scan.packages.findings import PackageFinding, findings_of, sentence, smells_of
@@ -28,6 +29,8 @@ def deps_json(report: DepsReport) -> dict[str, Any]:
     database = report.database
     return {
         "schema": SCHEMA,
+        "version": __version__,
+        "time": rfc3339(report.now_ms),
         "verdict": str(report.outcome),
         "database": None if database is None else _database(database, report.now_ms),
         "fail_on": "any" if report.fail_on is None else str(report.fail_on),

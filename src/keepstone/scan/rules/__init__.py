@@ -43,7 +43,8 @@ _FAMILIES = (
     *(template, tensorflow, tensors, text, torch, trees),
 )
 SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}
-RULES = {rule.id: rule for rule in sorted(chain(*(one.TABLE for one in _FAMILIES)), key=lambda rule: rule.id)}
+_RULES = chain.from_iterable(family.TABLE for family in _FAMILIES)
+RULES = {rule.id: rule for rule in sorted(_RULES, key=lambda rule: rule.id)}
 
 
 def finding(
