@@ -58,7 +58,7 @@ class _Lz4:
         return bytes(self._machine.decompress(data, max_length=max_length))
 
 
-class _Zstandard:
+class Zstandard:
     """The machine of Python 3.14's standard library, whose errors are of their own kind."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ _MACHINES: dict[str, Callable[[], Decompressor]] = {
     "xz": lambda: lzma.LZMADecompressor(memlimit=_MEMORY),
     "lzma": lambda: lzma.LZMADecompressor(memlimit=_MEMORY),
     "lz4": _Lz4,
-    "zstd": _Zstandard,
+    "zstd": Zstandard,
     "zfile": zlib.decompressobj,
 }
 # These may follow one another in a file and are read as one.
