@@ -59,8 +59,9 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "lightgbm": ("vault/load", "lab"),
     "onnx": (),
     "pkcs11": ("identity/keystores", "vault/keks"),
-    "boto3": ("identity/keystores", "vault/keks"),
-    "botocore": ("identity/keystores", "vault/keks"),
+    "boto3": ("identity/keystores", "vault/keks", "vault/stores"),
+    "botocore": ("identity/keystores", "vault/keks", "vault/stores"),
+    "httpx": ("vault/stores/oci",),
     "sigstore": ("evidence",),
 }
 
