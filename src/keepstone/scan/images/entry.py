@@ -31,8 +31,8 @@ class Entry:
     """One member of a layer, and in the merged view the file that it made.
 
     Hard links share one: `mode` is what the last of them made it. `layer` counts from zero,
-    `start` is where its content lies in the layer's archive. `live` is true where a container
-    would see it.
+    `start` is where its content lies in the layer's archive. `placed` is true where it has a
+    place in the merged view at all, `live` where a container would see it.
     """
 
     path: str
@@ -45,6 +45,7 @@ class Entry:
     capability: bool
     sha256: bytes = b""
     sparse: bool = False
+    placed: bool = False
     live: bool = False
 
     @property

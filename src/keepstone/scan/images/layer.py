@@ -110,4 +110,5 @@ def _add(entry: Entry, layer: Layer, names: dict[str, str]) -> None:
         reason = "The layer holds this path twice: readers take different ones."
         layer.say("image.ambiguous", reason, shown(entry.path), entry)
     names[entry.path] = entry.kind
+    entry.placed = True
     layer.entries.append(entry)

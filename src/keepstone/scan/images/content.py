@@ -1,0 +1,128 @@
+"""A look at one file of a layer, whatever its size: its digest, its secrets, and if it is a model.
+
+Promise: no more of it is in memory than is judged at once. A file that is a model and larger than
+may be held is not evaluated; secrets are looked for in all of any file, window by window.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from keepstone.core.finding import Finding
+from keepstone.scan.archive.compressed import is_bomb
+from keepstone.scan.archive.tar import unfold
+from keepstone.scan.archive.tarheaders import SPARSE, TarMember
+from keepstone.scan.images.entry import MAX_NAME, Entry
+from keepstone.scan.images.limits import Limits
+from keepstone.scan.images.models import judge_model, may_be_model
+from keepstone.scan.pickle.allowlist import Added
+from keepstone.scan.rules import finding, printable
+
+# Up to this size a file is read before it is judged.
+_WHOLE = 32 << 20
+# Larger ones pass by in windows; a secret over the edge of one lies whole in the next.
+_WINDOW, _OVERLAP = 4 << 20, 1 << 16
+
+# Finds secrets in bytes that go by a name.
+SecretFinder = Callable[[str, bytes], Iterable[Finding]]
+
+
+@dataclass(slots=True)
+class ContentLook:
+    """Looks at the files of an image's layers, and keeps those that `wanted` names.
+
+    `kept` has contents by layer and place in it, up to the limit.
+    """
+
+    limits: Limits
+    secrets: SecretFinder
+    wanted: Callable[[str], bool]
+    allowed: tuple[Added, ...] = ()
+    kept: dict[tuple[int, int], bytes] = field(default_factory=dict)
+    looked_at: int = 0
+
+    def look(
+        self, entry: Entry, member: TarMember, pieces: Iterator[memoryview]
+    ) -> Iterator[Finding]:
+        """What is wrong with one file; its content is read to its end. Sets its digest."""
+        state = hashlib.sha256()
+        hashed = _hashed(pieces, state)
+        self.looked_at += 1
+        if entry.size <= _WHOLE:
+            yield from self._whole(entry, member, b"".join(hashed))
+        else:
+            yield from self._large(entry, hashed)
+        entry.sha256 = state.digest()
+
+    def _whole(self, entry: Entry, member: TarMember, data: bytes) -> Iterator[Finding]:
+        if entry.sparse:
+            whole = unfold(member, memoryview(data))
+            path = printable(entry.path, MAX_NAME)
+            if whole is None or is_bomb(len(whole), len(data) + 1):
+                claimed = _claimed(member)
+                if is_bomb(claimed, len(data) + 1):
+                    reason = f"The file claims {claimed} bytes, and the layer holds {len(data)}."
+                    yield finding("image.bomb", reason, path)
+                else:
+                    yield finding("image.not_evaluated", "The sparse file is not unfolded.", path)
+            else:
+                data = whole
+        if self.wanted(entry.path) and len(data) <= self.limits.kept:
+            self.limits.kept -= len(data)
+            self.kept[entry.layer, entry.start] = data
+        yield from self._judge(entry, data)
+        yield from self._secrets(entry, data)
+
+    def _large(self, entry: Entry, pieces: Iterator[memoryview]) -> Iterator[Finding]:
+        window, said = bytearray(), set[tuple[str, str]]()
+        held: bytearray | None = bytearray()
+        judged = False
+        for piece in pieces:
+            window += piece
+            if held is not None:
+                held += piece
+                if not judged and len(held) >= _WINDOW:
+                    judged = True
+                    if not may_be_model(entry.path, memoryview(bytes(held))):
+                        held = None
+                elif len(held) > self.limits.held:
+                    held = None
+                    reason = f"It looks like a model and is over {self.limits.held} bytes."
+                    yield finding("image.not_evaluated", reason, printable(entry.path, MAX_NAME))
+            if len(window) >= _WINDOW:
+                yield from self._new(entry, bytes(window), said)
+                del window[:-_OVERLAP]
+        yield from self._new(entry, bytes(window), said)
+        if held is not None:
+            yield from self._judge(entry, bytes(held))
+
+    def _new(self, entry: Entry, data: bytes, said: set[tuple[str, str]]) -> Iterator[Finding]:
+        for item in self._secrets(entry, data):
+            if (item.rule, item.message) not in said:
+                said.add((item.rule, item.message))
+                yield item
+
+    def _judge(self, entry: Entry, data: bytes) -> Iterator[Finding]:
+        view = memoryview(data)
+        if may_be_model(entry.path, view):
+            path = printable(entry.path, MAX_NAME)
+            yield from judge_model(path, entry.path, view, self.allowed)
+
+    def _secrets(self, entry: Entry, data: bytes) -> Iterator[Finding]:
+        yield from self.secrets(printable(entry.path, MAX_NAME), data)
+
+
+def _hashed(pieces: Iterator[memoryview], state: hashlib._Hash) -> Iterator[memoryview]:
+    for piece in pieces:
+        state.update(piece)
+        yield piece
+
+
+def _claimed(member: TarMember) -> int:
+    """How many bytes a sparse member says that it unfolds to."""
+    if member.kind == SPARSE:
+        return member.unfolded
+    size = member.pax.get("GNU.sparse.realsize", member.pax.get("GNU.sparse.size", ""))
+    return int(size) if size.isascii() and size.isdecimal() and len(size) < 19 else 0

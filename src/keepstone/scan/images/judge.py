@@ -1,0 +1,272 @@
+"""Judge images: each layer once, then all of them as one, then the configuration.
+
+Promise: nothing of an image is run or unpacked to disk, and an image is clean only where every
+blob of it was verified and read to its end. What could not be is *not evaluated*, with the reason;
+the rest is judged all the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
+
+from keepstone.errors import KeepstoneError
+from keepstone.scan.images.blobs import Blobs, read_verified, verified_chunks
+from keepstone.scan.images.config import Config, base_problem, parse_config, user_problem
+from keepstone.scan.images.content import ContentLook, SecretFinder
+from keepstone.scan.images.descriptor import CONFIGS, LAYERS, Descriptor, is_platform
+from keepstone.scan.images.found import (
+    ImageFinding,
+    ImageReport,
+    ImagesReport,
+    LayerReport,
+    of_image,
+)
+from keepstone.scan.images.layer import Layer, Seen, read_layer, shown
+from keepstone.scan.images.limits import Limits
+from keepstone.scan.images.manifest import Manifest
+from keepstone.scan.images.merge import Merged
+from keepstone.scan.images.select import Choice, NotJudged, nothing_chosen, rule_of
+from keepstone.scan.images.tree import LayerTree
+from keepstone.scan.images.unpack import LayerStream
+from keepstone.scan.images.view import mark_live, view_findings
+from keepstone.scan.packages.package import Package
+from keepstone.scan.packages.tree import FileTree
+from keepstone.scan.pickle.allowlist import Added
+from keepstone.scan.rules import MAX_FINDINGS, finding, printable
+
+_PASSWD = "etc/passwd"
+# Where a finding lies that is about no file.
+MANIFEST, CONFIG = "(manifest)", "(configuration)"
+
+# Called with what is looked at next.
+Observer = Callable[[str], None]
+
+
+class Store(Blobs, Protocol):
+    """Where images are, and which."""
+
+    def images(self, choice: Choice, limits: Limits) -> Iterator[Manifest | NotJudged]: ...
+
+
+class PackageJudge(Protocol):
+    """Lists the packages of a file system, and judges them."""
+
+    def wanted(self, path: str) -> bool:
+        """True where the file names packages, or says what distribution it is."""
+        ...
+
+    def judge(self, tree: FileTree) -> tuple[tuple[Package, ...], Iterator[ImageFinding]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a scan of images looks for, and within which limits.
+
+    Without `base` nobody asks what an image was built on.
+    """
+
+    secrets: SecretFinder
+    packages: PackageJudge
+    choice: Choice = field(default_factory=Choice)
+    limits: Limits = field(default_factory=Limits)
+    base: bool = True
+    allowed: tuple[Added, ...] = ()
+    observer: Observer = lambda _: None
+
+
+def scan_images(store: Store, reference: str, asked: Asked) -> ImagesReport:
+    """The verdict on every image of `store` that was asked for.
+
+    Raises InputError where there is no image to read, and `image.none_chosen` where there are
+    some, but none of the platform or name that was asked for.
+    """
+    images, findings, skipped = [], [], []
+    left_out = False
+    for item in store.images(asked.choice, asked.limits):
+        if isinstance(item, Manifest):
+            report = _Image(store, item, asked).report()
+            if report is None:
+                left_out = True
+            else:
+                images.append(report)
+        elif item.rule:
+            findings.append(of_image(item.rule, item.reason, printable(item.digest, 200)))
+        else:
+            skipped.append((printable(item.digest, 200), item.reason))
+    asked_for_one = asked.choice.platform or asked.choice.name
+    if not images and not findings and (left_out or asked_for_one):
+        raise nothing_chosen(asked.choice)
+    if not images and not findings:
+        findings.append(of_image("image.not_evaluated", "There is no image here.", MANIFEST))
+    return ImagesReport(
+        printable(reference, 4096), tuple(images), tuple(findings), tuple(skipped)
+    )
+
+
+@dataclass(slots=True)
+class _Image:
+    """One image, while it is judged."""
+
+    blobs: Blobs
+    manifest: Manifest
+    asked: Asked
+    found: list[ImageFinding] = field(default_factory=list)
+    layers: list[LayerReport] = field(default_factory=list)
+    read: list[Layer] = field(default_factory=list)
+    packages: tuple[Package, ...] = ()
+
+    def report(self) -> ImageReport | None:
+        """The verdict; None where the configuration is of another platform than was asked for."""
+        asked, manifest = self.asked, self.manifest
+        for problem in manifest.problems:
+            self._say(problem.rule, problem.reason, MANIFEST)
+        digest, config = self._config()
+        wanted = asked.choice.platform
+        if config is not None and wanted and not is_platform(wanted, config.platform):
+            return None
+        if config is not None:
+            asked.observer(f"{digest} {config.platform}")
+            self._judge(config)
+        return ImageReport(
+            manifest.digest,
+            digest,
+            config.platform if config else manifest.platform,
+            tuple(printable(tag, 200) for tag in manifest.tags),
+            tuple(self.layers),
+            self.packages,
+            tuple(self.found),
+        )
+
+    def _say(self, rule: str, reason: str, where: str) -> None:
+        self.found.append(of_image(rule, reason, where))
+
+    def _config(self) -> tuple[str, Config | None]:
+        said = self.manifest.config
+        if said.media_type not in CONFIGS and said.media_type:
+            kind = printable(said.media_type)
+            self._say("image.not_evaluated", f"It is no image, but an artifact of {kind}.", MANIFEST)
+            return said.digest, None
+        try:
+            raw = read_verified(self.blobs, said, self.asked.limits.document)
+            config = parse_config(raw, self.asked.limits)
+        except KeepstoneError as error:
+            self._say(rule_of(error), error.cause, CONFIG)
+            return said.digest, None
+        for problem in config.problems:
+            self._say(problem.rule, problem.reason, CONFIG)
+        known = self.manifest.platform
+        if known and not is_platform(config.platform, known) and not is_platform(known, config.platform):
+            reason = "The index gives the image another platform than it gives itself."
+            self._say("image.ambiguous", reason, CONFIG)
+        return said.digest or f"sha256:{hashlib.sha256(raw).hexdigest()}", config
+
+    def _judge(self, config: Config) -> None:
+        asked = self.asked
+        # What is kept of one image is let go before the next.
+        look = ContentLook(asked.limits, asked.secrets, self._wanted, asked.allowed)
+        held = asked.limits.kept
+        try:
+            self._layers(config, look)
+            self._whole(config, look)
+        except KeepstoneError as error:
+            self._say(rule_of(error), error.cause, MANIFEST)
+        finally:
+            asked.limits.kept = held
+
+    def _wanted(self, path: str) -> bool:
+        return path == _PASSWD or self.asked.packages.wanted(path)
+
+    def _layers(self, config: Config, look: ContentLook) -> None:
+        layers, most = self.manifest.layers, self.asked.limits.layers
+        if len(layers) != len(config.diff_ids):
+            reason = f"{len(layers)} layers, where the configuration has {len(config.diff_ids)}."
+            self._say("image.blob_differs", f"The manifest names {reason}", MANIFEST)
+        if len(layers) > most:
+            reason = f"The image has {len(layers)} layers; {most} were looked at."
+            self._say("image.not_evaluated", reason, MANIFEST)
+        for index, layer in enumerate(layers[:most]):
+            self.asked.observer(f"layer {index + 1} of {len(layers)}, {layer.shown}")
+            told = config.diff_ids[index] if index < len(config.diff_ids) else ""
+            self._layer(index, layer, told, look)
+
+    def _layer(self, index: int, said: Descriptor, told: str, look: ContentLook) -> None:
+        """Read a layer. What it holds counts only once its blob was verified."""
+        layer, stream, real, reason = Layer(index), None, "", _unreadable(said)
+        rule = "image.not_evaluated"
+        if not reason:
+            used = sum(len(one.entries) for one in self.read)
+            try:
+                stream = LayerStream(verified_chunks(self.blobs, said), self.asked.limits)
+                found = read_layer(stream, index, look, self.asked.limits.entries - used)
+                real, layer = stream.finish(), found
+            except KeepstoneError as error:
+                rule, reason = rule_of(error), error.cause
+        if reason:
+            layer.say(rule, f"The layer was not read: {reason}", "")
+        elif told.startswith("sha256:") and real != told:
+            why = "The layer does not hold what the configuration says: another, or out of order."
+            layer.say("image.blob_differs", why, "")
+        elif not told.startswith("sha256:"):
+            layer.say("image.not_evaluated", "No SHA-256 says what the layer holds.", "")
+        expected = LAYERS.get(said.media_type)
+        if stream is not None and expected and stream.kind != expected:
+            why = "The layer is packed in another way than its type says."
+            layer.say("image.ambiguous", why, "")
+        self.read.append(layer)
+        digest, unpacked = said.digest or real, stream.unpacked if stream else 0
+        self.layers.append(
+            LayerReport(digest, real, said.media_type, said.size, unpacked, not reason)
+        )
+
+    def _whole(self, config: Config, look: ContentLook) -> None:
+        merged = Merged()
+        misplaced = [one for layer in self.read for one in merged.lay(layer.entries)]
+        mark_live(merged)
+        for layer in self.read:
+            self.found += (self._placed(seen, layer.index) for seen in layer.seen)
+            if layer.more:
+                self._say("image.not_evaluated", f"{layer.more} more findings in a layer.", MANIFEST)
+        in_view = [Seen(finding(m.rule, m.reason, shown(m.entry.path)), m.entry) for m in misplaced]
+        in_view += (Seen(*pair) for pair in islice(view_findings(merged), MAX_FINDINGS))
+        self.found += (
+            self._placed(seen, seen.entry.layer) for seen in in_view if seen.entry is not None
+        )
+        tree = LayerTree(merged, look.kept, self.blobs, self.manifest.layers, self.asked.limits)
+        self.packages, more = self.asked.packages.judge(tree)
+        self.found += more
+        self._settings(config, tree)
+
+    def _placed(self, seen: Seen, index: int) -> ImageFinding:
+        entry = seen.entry
+        deleted = entry is not None and entry.placed and not entry.live
+        return ImageFinding(seen.finding, self.layers[index].digest, index + 1, deleted)
+
+    def _settings(self, config: Config, tree: LayerTree) -> None:
+        passwd = None
+        if (entry := tree.merged.find(_PASSWD)) is not None and entry.is_file:
+            passwd = tree.read(_PASSWD, self.asked.limits.document)
+        if (user := user_problem(config.user, passwd)) is not None:
+            self._say(user.rule, user.reason, CONFIG)
+        if self.asked.base:
+            base = base_problem(self.manifest.annotations, config.labels)
+            if base is not None:
+                self._say(base.rule, base.reason, MANIFEST)
+        for where, text in config.settings:
+            for item in self.asked.secrets(printable(where, 200), text.encode("utf-8", "replace")):
+                self.found.append(ImageFinding(item))
+
+
+def _unreadable(said: Descriptor) -> str:
+    """Why a layer of this kind is not read; nothing where it is."""
+    kind = said.media_type
+    if kind.endswith("+encrypted") or ".encrypted" in kind:
+        return "It is encrypted."
+    if said.urls or "nondistributable" in kind or ".foreign." in kind:
+        return "It is not part of the image, but fetched from elsewhere."
+    if kind not in LAYERS:
+        return f"Its type {printable(kind)} is not known."
+    return ""
