@@ -63,6 +63,8 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "botocore": ("identity/keystores", "vault/keks", "vault/stores"),
     "httpx": ("vault/stores/oci",),
     "sigstore": ("evidence",),
+    "cvss": ("scan/packages",),
+    "packaging": ("scan/packages",),
 }
 
 # These rings hold the words every other one trusts: the standard library, nothing else.
