@@ -114,11 +114,10 @@ class Archive:
                 yield found
 
     def _docker_image(self, item: Any, limits: Limits) -> Manifest:
-        if not isinstance(item, dict):
-            raise InputError("image.malformed", "manifest.json describes no image.")
-        name, layers, tags = item.get("Config"), item.get("Layers"), item.get("RepoTags") or []
-        names = [name, *layers, *tags] if isinstance(layers, list) and isinstance(tags, list) else []
-        if not names or not all(isinstance(one, str) for one in names):
+        described = item if isinstance(item, dict) else {}
+        name, layers = described.get("Config"), _texts(described.get("Layers"))
+        tags = _texts(described.get("RepoTags") or [])
+        if not isinstance(name, str) or layers is None or tags is None:
             raise InputError("image.malformed", "manifest.json describes no image.")
         digest = _CONFIG.match(name)
         config = self._descriptor(name, f"sha256:{digest[1]}" if digest else "")
@@ -169,6 +168,12 @@ class Archive:
                 return found
             parts = found.link
         return None
+
+
+def _texts(value: Any) -> list[str] | None:
+    """`value` if it is a list of texts."""
+    whole = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return value if whole else None
 
 
 @contextmanager

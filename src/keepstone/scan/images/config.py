@@ -48,9 +48,7 @@ def parse_config(raw: bytes, limits: Limits) -> Config:
     if not isinstance(user, str):
         raise InputError("image.malformed", "The configuration's user is no text.")
     return Config(
-        platform_name(
-            document.get("os"), document.get("architecture"), document.get("variant")
-        ),
+        platform_name(document.get("os"), document.get("architecture"), document.get("variant")),
         user,
         tuple(check_digest(one) for one in listed),
         tuple(_settings(document, own, limits, problems)),

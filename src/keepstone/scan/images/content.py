@@ -29,6 +29,10 @@ _WINDOW, _OVERLAP = 4 << 20, 1 << 16
 SecretFinder = Callable[[str, bytes], Iterable[Finding]]
 
 
+def find_secrets(path: str, data: bytes) -> Iterator[Finding]:
+    yield from ()
+
+
 @dataclass(slots=True)
 class ContentLook:
     """Looks at the files of an image's layers, and keeps those that `wanted` names.

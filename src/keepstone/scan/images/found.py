@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from keepstone.core.finding import Finding, Outcome, worst
-from keepstone.scan.packages.package import Package
+from keepstone.scan.images.packages import Packages
 from keepstone.scan.rules import RULES, finding
 
 
@@ -29,7 +29,7 @@ class ImageFinding:
 
 @dataclass(frozen=True, slots=True)
 class LayerReport:
-    """A layer of an image. `evaluated` is false where it was not read to its end."""
+    """A layer of an image. `evaluated` is false where a part of it was not judged."""
 
     digest: str
     diff_id: str
@@ -48,7 +48,7 @@ class ImageReport:
     platform: str
     tags: tuple[str, ...]
     layers: tuple[LayerReport, ...]
-    packages: tuple[Package, ...]
+    packages: Packages
     findings: tuple[ImageFinding, ...]
 
     @property
@@ -67,7 +67,6 @@ class ImagesReport:
     images: tuple[ImageReport, ...]
     findings: tuple[ImageFinding, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
-    database: object | None = None
 
     @property
     def outcome(self) -> Outcome:

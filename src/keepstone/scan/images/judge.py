@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Protocol
 
-from keepstone.errors import KeepstoneError
+from keepstone.errors import InputError, KeepstoneError
 from keepstone.scan.images.blobs import Blobs, read_verified, verified_chunks
 from keepstone.scan.images.config import Config, base_problem, parse_config, user_problem
-from keepstone.scan.images.content import ContentLook, SecretFinder
+from keepstone.scan.images.content import ContentLook, SecretFinder, find_secrets
 from keepstone.scan.images.descriptor import CONFIGS, LAYERS, Descriptor, is_platform
 from keepstone.scan.images.found import (
     ImageFinding,
@@ -29,12 +29,11 @@ from keepstone.scan.images.layer import Layer, Seen, read_layer, shown
 from keepstone.scan.images.limits import Limits
 from keepstone.scan.images.manifest import Manifest
 from keepstone.scan.images.merge import Merged
+from keepstone.scan.images.packages import PackageCheck, Packages, names_packages
 from keepstone.scan.images.select import Choice, NotJudged, nothing_chosen, rule_of
 from keepstone.scan.images.tree import LayerTree
 from keepstone.scan.images.unpack import LayerStream
 from keepstone.scan.images.view import mark_live, view_findings
-from keepstone.scan.packages.package import Package
-from keepstone.scan.packages.tree import FileTree
 from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.rules import MAX_FINDINGS, finding, printable
 
@@ -52,16 +51,6 @@ class Store(Blobs, Protocol):
     def images(self, choice: Choice, limits: Limits) -> Iterator[Manifest | NotJudged]: ...
 
 
-class PackageJudge(Protocol):
-    """Lists the packages of a file system, and judges them."""
-
-    def wanted(self, path: str) -> bool:
-        """True where the file names packages, or says what distribution it is."""
-        ...
-
-    def judge(self, tree: FileTree) -> tuple[tuple[Package, ...], Iterator[ImageFinding]]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What a scan of images looks for, and within which limits.
@@ -69,12 +58,12 @@ class Asked:
     Without `base` nobody asks what an image was built on.
     """
 
-    secrets: SecretFinder
-    packages: PackageJudge
+    packages: PackageCheck
     choice: Choice = field(default_factory=Choice)
     limits: Limits = field(default_factory=Limits)
     base: bool = True
     allowed: tuple[Added, ...] = ()
+    secrets: SecretFinder = find_secrets
     observer: Observer = lambda _: None
 
 
@@ -102,9 +91,7 @@ def scan_images(store: Store, reference: str, asked: Asked) -> ImagesReport:
         raise nothing_chosen(asked.choice)
     if not images and not findings:
         findings.append(of_image("image.not_evaluated", "There is no image here.", MANIFEST))
-    return ImagesReport(
-        printable(reference, 4096), tuple(images), tuple(findings), tuple(skipped)
-    )
+    return ImagesReport(printable(reference, 4096), tuple(images), tuple(findings), tuple(skipped))
 
 
 @dataclass(slots=True)
@@ -117,7 +104,7 @@ class _Image:
     found: list[ImageFinding] = field(default_factory=list)
     layers: list[LayerReport] = field(default_factory=list)
     read: list[Layer] = field(default_factory=list)
-    packages: tuple[Package, ...] = ()
+    packages: Packages = field(default_factory=Packages)
 
     def report(self) -> ImageReport | None:
         """The verdict; None where the configuration is of another platform than was asked for."""
@@ -148,7 +135,9 @@ class _Image:
         said = self.manifest.config
         if said.media_type not in CONFIGS and said.media_type:
             kind = printable(said.media_type)
-            self._say("image.not_evaluated", f"It is no image, but an artifact of {kind}.", MANIFEST)
+            self._say(
+                "image.not_evaluated", f"It is no image, but an artifact of {kind}.", MANIFEST
+            )
             return said.digest, None
         try:
             raw = read_verified(self.blobs, said, self.asked.limits.document)
@@ -159,7 +148,11 @@ class _Image:
         for problem in config.problems:
             self._say(problem.rule, problem.reason, CONFIG)
         known = self.manifest.platform
-        if known and not is_platform(config.platform, known) and not is_platform(known, config.platform):
+        if (
+            known
+            and not is_platform(config.platform, known)
+            and not is_platform(known, config.platform)
+        ):
             reason = "The index gives the image another platform than it gives itself."
             self._say("image.ambiguous", reason, CONFIG)
         return said.digest or f"sha256:{hashlib.sha256(raw).hexdigest()}", config
@@ -178,7 +171,7 @@ class _Image:
             asked.limits.kept = held
 
     def _wanted(self, path: str) -> bool:
-        return path == _PASSWD or self.asked.packages.wanted(path)
+        return path == _PASSWD or names_packages(path)
 
     def _layers(self, config: Config, look: ContentLook) -> None:
         layers, most = self.manifest.layers, self.asked.limits.layers
@@ -217,10 +210,9 @@ class _Image:
             why = "The layer is packed in another way than its type says."
             layer.say("image.ambiguous", why, "")
         self.read.append(layer)
+        whole = not any(seen.finding.rule == "image.not_evaluated" for seen in layer.seen)
         digest, unpacked = said.digest or real, stream.unpacked if stream else 0
-        self.layers.append(
-            LayerReport(digest, real, said.media_type, said.size, unpacked, not reason)
-        )
+        self.layers.append(LayerReport(digest, real, said.media_type, said.size, unpacked, whole))
 
     def _whole(self, config: Config, look: ContentLook) -> None:
         merged = Merged()
@@ -229,16 +221,21 @@ class _Image:
         for layer in self.read:
             self.found += (self._placed(seen, layer.index) for seen in layer.seen)
             if layer.more:
-                self._say("image.not_evaluated", f"{layer.more} more findings in a layer.", MANIFEST)
+                self._say(
+                    "image.not_evaluated", f"{layer.more} more findings in a layer.", MANIFEST
+                )
         in_view = [Seen(finding(m.rule, m.reason, shown(m.entry.path)), m.entry) for m in misplaced]
         in_view += (Seen(*pair) for pair in islice(view_findings(merged), MAX_FINDINGS))
         self.found += (
             self._placed(seen, seen.entry.layer) for seen in in_view if seen.entry is not None
         )
         tree = LayerTree(merged, look.kept, self.blobs, self.manifest.layers, self.asked.limits)
-        self.packages, more = self.asked.packages.judge(tree)
-        self.found += more
         self._settings(config, tree)
+        self.packages = self.asked.packages.judge(tree)
+        for item in self.packages.findings:
+            entry = merged.find(item.location.path)
+            at = self._placed(Seen(item), entry.layer) if entry else ImageFinding(item)
+            self.found.append(at)
 
     def _placed(self, seen: Seen, index: int) -> ImageFinding:
         entry = seen.entry
@@ -246,9 +243,11 @@ class _Image:
         return ImageFinding(seen.finding, self.layers[index].digest, index + 1, deleted)
 
     def _settings(self, config: Config, tree: LayerTree) -> None:
-        passwd = None
-        if (entry := tree.merged.find(_PASSWD)) is not None and entry.is_file:
+        try:
             passwd = tree.read(_PASSWD, self.asked.limits.document)
+        except InputError:
+            # Whoever it names is then unknown, and said to be.
+            passwd = None
         if (user := user_problem(config.user, passwd)) is not None:
             self._say(user.rule, user.reason, CONFIG)
         if self.asked.base:

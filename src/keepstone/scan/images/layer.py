@@ -67,7 +67,7 @@ def read_layer(stream: LayerStream, index: int, look: ContentLook, most: int) ->
             reason = "Runtimes differ in what this kind of entry is."
             layer.say("image.ambiguous", reason, shown(entry.path), entry)
         if entry.kind not in KNOWN or entry.is_file:
-            for one in look.look(entry, _content(stream, item)):
+            for one in look.look(entry, item, _content(stream, item)):
                 layer.add(Seen(one, entry))
         if _has_place(item.name, entry, layer):
             _add(entry, layer, names)

@@ -122,7 +122,9 @@ class Merged:
             inside.children[name] = target
         else:
             if entry.kind == SYMBOLIC and _climbs_out(parts[:-1], entry.link):
-                reason = "The link climbs out of the image: unpacked elsewhere it leads to the host."
+                reason = (
+                    "The link climbs out of the image: unpacked elsewhere it leads to the host."
+                )
                 yield Misplaced("image.link", reason, entry)
             inside.children[name] = entry
 

@@ -120,5 +120,3 @@ def nothing_chosen(choice: Choice) -> InputError:
     """Why there is no image, where some were left out."""
     what = f"the platform {choice.platform}" if choice.platform else f"the name {choice.name!r}"
     return InputError("image.none_chosen", f"There is no image for {what} here.")
-
-

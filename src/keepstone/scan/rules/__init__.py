@@ -14,6 +14,7 @@ from keepstone.scan.rules import (
     archive,
     common,
     folders,
+    image,
     keras,
     markup,
     onnx,
@@ -37,9 +38,9 @@ RULES_VERSION = "2"
 MAX_FINDINGS = 1000
 
 _TABLES = (
-    *(archive.TABLE, common.TABLE, folders.TABLE, keras.TABLE, markup.TABLE, onnx.TABLE),
-    *(pickle.TABLE, sevenzip.TABLE, skops.TABLE, tar.TABLE, template.TABLE, tensorflow.TABLE),
-    *(tensors.TABLE, text.TABLE, torch.TABLE, trees.TABLE),
+    *(archive.TABLE, common.TABLE, folders.TABLE, image.TABLE, keras.TABLE, markup.TABLE),
+    *(onnx.TABLE, pickle.TABLE, sevenzip.TABLE, skops.TABLE, tar.TABLE, template.TABLE),
+    *(tensorflow.TABLE, tensors.TABLE, text.TABLE, torch.TABLE, trees.TABLE),
 )
 SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}
 RULES = {rule.id: rule for rule in sorted(chain(*_TABLES), key=lambda rule: rule.id)}
