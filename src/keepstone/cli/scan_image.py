@@ -10,16 +10,18 @@ from pathlib import Path
 import click
 
 from keepstone.cli.options import format_option
+from keepstone.cli.scan_deps import fail_on_option, max_age_option, severity_limit
 
 
 @click.command("image")
 @click.argument("reference", metavar="REF")
 @click.option(
     "--osv",
-    type=click.Path(path_type=Path, exists=True),
-    metavar="DIR",
-    help="A folder, or a zip, of OSV records that the image's packages are compared with.",
+    type=click.Path(path_type=Path),
+    help="The database that packages are compared with: see `keepstone scan deps`.",
 )
+@max_age_option
+@fail_on_option
 @click.option(
     "--no-vulnerabilities",
     is_flag=True,
@@ -36,6 +38,8 @@ from keepstone.cli.options import format_option
 def command(
     reference: str,
     osv: Path | None,
+    max_age: int,
+    fail_on: str,
     no_vulnerabilities: bool,
     no_base: bool,
     platform: str,
@@ -63,7 +67,8 @@ def command(
     from keepstone.scan.images.report import to_json, to_sarif, to_text
     from keepstone.scan.images.select import Choice
 
-    packages = PackageCheck(osv, SystemClock().now_ms(), not no_vulnerabilities)
+    now, limit = SystemClock().now_ms(), severity_limit(fail_on)
+    packages = PackageCheck(osv, now, not no_vulnerabilities, max_age, limit)
     with open_images(reference, os.environ) as (store, name), _progress(style) as observer:
         choice = Choice(platform, name)
         asked = Asked(packages, choice, base=not no_base, observer=observer)

@@ -6,21 +6,22 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from keepstone.core.finding import Finding, Location, Severity
+from keepstone.core.finding import Finding, Severity
+from keepstone.scan.packages.findings import findings_of
 from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.packages.inventory import inventory
-from keepstone.scan.packages.judging import judge_packages
+from keepstone.scan.packages.judging import MAX_AGE_MS, judge_packages
 from keepstone.scan.packages.osv.database import Database, read_database
 from keepstone.scan.packages.package import Package
 from keepstone.scan.packages.readers import reader_of
 from keepstone.scan.packages.tree import FileTree
-from keepstone.scan.packages.vulnerability import Vulnerability
-from keepstone.scan.rules import RULES, finding
+from keepstone.scan.rules import finding
 
 # What names the distribution, which decides whose advisories count.
 _RELEASE = frozenset({"etc/os-release", "usr/lib/os-release"})
 # So many packages are named where nothing is known of more.
 _NAMED = 5
+_UNASKED = "image.vulnerabilities"
 
 
 def names_packages(path: str) -> bool:
@@ -41,44 +42,34 @@ class Packages:
 class PackageCheck:
     """How packages are judged: against the records under `osv`, as they stand at `now_ms`.
 
-    Without records nothing is known of any package, and that is said, unless `asked` is false.
+    `max_age_ms` and `fail_on` are those of `judge_packages`. Without records nothing is known of
+    any package, and that is said, unless `asked` is false.
     """
 
     osv: Path | None
     now_ms: int
     asked: bool = True
+    max_age_ms: int = MAX_AGE_MS
+    fail_on: Severity | None = None
 
     def judge(self, tree: FileTree) -> Packages:
         """List and judge. Raises InputError where the records cannot be read."""
         found = inventory(tree, locks=False)
+        count = len(found.packages)
         if self.osv is None or not self.asked:
-            findings = [*_grouped(found.open)]
-            if self.asked:
-                reason = f"{len(found.packages)} packages were compared with no vulnerabilities."
-                findings.append(finding("image.vulnerabilities", reason, ""))
-            return Packages(found.packages, tuple(findings))
+            reason = f"{count} packages were compared with no vulnerabilities."
+            unknown = (finding(_UNASKED, reason, ""),) if self.asked else ()
+            return Packages(found.packages, (*_grouped(found.open), *unknown))
         database = read_database(self.osv, found.packages, self.now_ms)
-        report = judge_packages(found, database, self.now_ms)
-        findings = [_vulnerable(one) for one in report.vulnerabilities if report.counts(one)]
+        report = judge_packages(
+            found, database, self.now_ms, max_age_ms=self.max_age_ms, fail_on=self.fail_on
+        )
+        findings = [item.finding for item in findings_of(report) if item.about is not None]
         findings += _grouped(report.open)
-        if not found.packages:
+        if not count:
             reason = "The image names no packages: what its programs are made of is not known."
-            findings.append(finding("image.vulnerabilities", reason, ""))
+            findings.append(finding(_UNASKED, reason, ""))
         return Packages(found.packages, tuple(findings), database)
-
-
-def _vulnerable(found: Vulnerability) -> Finding:
-    package, rule = found.package, "image.vulnerable"
-    fixed = f"fixed in {', '.join(found.fixed)}" if found.fixed else "no fix is known"
-    kind = "is malicious" if found.malicious else f"is vulnerable ({found.rating.word}), {fixed}"
-    more = f": {found.summary}" if found.summary else "."
-    severity = Severity.CRITICAL if found.malicious else found.rating.severity
-    return Finding(
-        rule,
-        severity or RULES[rule].severity,
-        f"{found.id}: {package.name} {package.version} {kind}{more}",
-        Location(package.path),
-    )
 
 
 def _grouped(left: Iterable[NotJudged]) -> Iterator[Finding]:
@@ -90,4 +81,4 @@ def _grouped(left: Iterable[NotJudged]) -> Iterator[Finding]:
         known = [name for name in about if name]
         more = f" and {len(known) - _NAMED} more" if len(known) > _NAMED else ""
         prefix = f"{', '.join(known[:_NAMED])}{more}: " if known else ""
-        yield finding("image.not_evaluated", prefix + reason, path)
+        yield finding("deps.not_evaluated", prefix + reason, path)

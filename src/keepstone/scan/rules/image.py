@@ -84,12 +84,6 @@ TABLE = (
         "The image's packages were listed and not compared with known vulnerabilities.",
     ),
     Rule(
-        "image.vulnerable",
-        HIGH,
-        FLAGGED,
-        "A package in the image has a known vulnerability, or is itself an attack.",
-    ),
-    Rule(
         "image.world_writable",
         MEDIUM,
         FLAGGED,

@@ -19,8 +19,11 @@ def compare_pep440(one: str, other: str) -> int:
 
 @lru_cache(4096)
 def _parsed(text: str) -> Version:
-    from packaging.version import InvalidVersion, Version
-
+    try:
+        from packaging.version import InvalidVersion, Version
+    except ImportError:
+        why = "Versions of Python packages need the extra `deps` (pip install 'keepstone[deps]')."
+        raise UnorderableError(why) from None
     try:
         return Version(text)
     except (InvalidVersion, ValueError):
