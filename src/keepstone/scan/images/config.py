@@ -10,11 +10,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from keepstone.core.finding import Finding
 from keepstone.errors import InputError
 from keepstone.scan.images.descriptor import check_digest, platform_name, texts
 from keepstone.scan.images.limits import Limits
 from keepstone.scan.images.manifest import Problem, read_document
 from keepstone.scan.rules import printable
+from keepstone.scan.secrets.look import find_in_environment, find_secrets
 
 BASE_NAME = "org.opencontainers.image.base.name"
 BASE_DIGEST = "org.opencontainers.image.base.digest"
@@ -25,11 +27,13 @@ _MAX_ID = (1 << 31) - 1
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """What is judged of a configuration. `settings` are texts by what they are: (where, text)."""
+    """What is judged of a configuration. `variables` are those of the environment, `settings`
+    other texts by what they are: (where, text)."""
 
     platform: str
     user: str
     diff_ids: tuple[str, ...]
+    variables: tuple[str, ...]
     settings: tuple[tuple[str, str], ...]
     labels: Mapping[str, str]
     problems: tuple[Problem, ...] = ()
@@ -51,6 +55,7 @@ def parse_config(raw: bytes, limits: Limits) -> Config:
         platform_name(document.get("os"), document.get("architecture"), document.get("variant")),
         user,
         tuple(check_digest(one) for one in listed),
+        tuple(_list(own.get("Env"))),
         tuple(_settings(document, own, limits, problems)),
         texts(own.get("Labels")),
         tuple(problems),
@@ -61,8 +66,6 @@ def _settings(
     document: dict[str, Any], own: dict[str, Any], limits: Limits, problems: list[Problem]
 ) -> Iterator[tuple[str, str]]:
     """Every text that may hold a secret, with what it is."""
-    for line in _list(own.get("Env")):
-        yield f"ENV {line.partition('=')[0]}", line
     for key, value in texts(own.get("Labels")).items():
         yield f"LABEL {key}", f"{key}={value}"
     for key in ("Entrypoint", "Cmd", "Shell", "OnBuild"):
@@ -84,6 +87,14 @@ def _settings(
 def _list(value: Any) -> Iterator[str]:
     if isinstance(value, list):
         yield from (item for item in value if isinstance(item, str))
+
+
+def setting_secrets(config: Config) -> Iterator[Finding]:
+    """Secrets in the settings, and what of them was not looked at."""
+    found = [*find_in_environment(config.variables, "ENV")]
+    for where, text in config.settings:
+        found += find_secrets(text.encode("utf-8", "replace"), printable(where, 200))
+    yield from (item.finding for item in found if item.counts or not item.is_secret)
 
 
 def user_problem(user: str, passwd: bytes | None) -> Problem | None:

@@ -7,7 +7,7 @@ may be held is not evaluated; secrets are looked for in all of any file, window 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from keepstone.core.finding import Finding
@@ -19,33 +19,27 @@ from keepstone.scan.images.limits import Limits
 from keepstone.scan.images.models import judge_model, may_be_model
 from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.rules import finding, printable
+from keepstone.scan.secrets.look import find_secrets
 
 # Up to this size a file is read before it is judged.
 _WHOLE = 32 << 20
 # Larger ones pass by in windows; a secret over the edge of one lies whole in the next.
 _WINDOW, _OVERLAP = 4 << 20, 1 << 16
 
-# Finds secrets in bytes that go by a name.
-SecretFinder = Callable[[str, bytes], Iterable[Finding]]
-
-
-def find_secrets(path: str, data: bytes) -> Iterator[Finding]:
-    yield from ()
-
 
 @dataclass(slots=True)
 class ContentLook:
     """Looks at the files of an image's layers, and keeps those that `wanted` names.
 
-    `kept` has contents by layer and place in it, up to the limit.
+    `kept` has contents by layer and place in it, up to the limit. `unread` are the files in which
+    secrets could not be looked for everywhere, by the reason.
     """
 
     limits: Limits
-    secrets: SecretFinder
     wanted: Callable[[str], bool]
     allowed: tuple[Added, ...] = ()
     kept: dict[tuple[int, int], bytes] = field(default_factory=dict)
-    looked_at: int = 0
+    unread: dict[str, list[Entry]] = field(default_factory=dict)
 
     def look(
         self, entry: Entry, member: TarMember, pieces: Iterator[memoryview]
@@ -53,7 +47,6 @@ class ContentLook:
         """What is wrong with one file; its content is read to its end. Sets its digest."""
         state = hashlib.sha256()
         hashed = _hashed(pieces, state)
-        self.looked_at += 1
         if entry.size <= _WHOLE:
             yield from self._whole(entry, member, b"".join(hashed))
         else:
@@ -115,7 +108,11 @@ class ContentLook:
             yield from judge_model(path, entry.path, view, self.allowed)
 
     def _secrets(self, entry: Entry, data: bytes) -> Iterator[Finding]:
-        yield from self.secrets(printable(entry.path, MAX_NAME), data)
+        for item in find_secrets(data, printable(entry.path, MAX_NAME)):
+            if item.counts:
+                yield item.finding
+            elif not item.is_secret:
+                self.unread.setdefault(item.finding.message, []).append(entry)
 
 
 def _hashed(pieces: Iterator[memoryview], state: hashlib._Hash) -> Iterator[memoryview]:

@@ -15,8 +15,14 @@ from typing import Protocol
 
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.scan.images.blobs import Blobs, read_verified, verified_chunks
-from keepstone.scan.images.config import Config, base_problem, parse_config, user_problem
-from keepstone.scan.images.content import ContentLook, SecretFinder, find_secrets
+from keepstone.scan.images.config import (
+    Config,
+    base_problem,
+    parse_config,
+    setting_secrets,
+    user_problem,
+)
+from keepstone.scan.images.content import ContentLook
 from keepstone.scan.images.descriptor import CONFIGS, LAYERS, Descriptor, is_platform
 from keepstone.scan.images.found import (
     ImageFinding,
@@ -38,6 +44,8 @@ from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.rules import MAX_FINDINGS, finding, printable
 
 _PASSWD = "etc/passwd"
+# So many files are named where more are meant.
+_NAMED = 5
 # Where a finding lies that is about no file.
 MANIFEST, CONFIG = "(manifest)", "(configuration)"
 
@@ -63,7 +71,6 @@ class Asked:
     limits: Limits = field(default_factory=Limits)
     base: bool = True
     allowed: tuple[Added, ...] = ()
-    secrets: SecretFinder = find_secrets
     observer: Observer = lambda _: None
 
 
@@ -160,7 +167,7 @@ class _Image:
     def _judge(self, config: Config) -> None:
         asked = self.asked
         # What is kept of one image is let go before the next.
-        look = ContentLook(asked.limits, asked.secrets, self._wanted, asked.allowed)
+        look = ContentLook(asked.limits, self._wanted, asked.allowed)
         held = asked.limits.kept
         try:
             self._layers(config, look)
@@ -224,6 +231,10 @@ class _Image:
                 self._say(
                     "image.not_evaluated", f"{layer.more} more findings in a layer.", MANIFEST
                 )
+        for reason, entries in look.unread.items():
+            named = ", ".join(shown(entry.path) for entry in entries[:_NAMED])
+            why = f"Secrets were not looked for in all of {len(entries)} files ({named}): {reason}"
+            self._say("image.not_evaluated", why, MANIFEST)
         in_view = [Seen(finding(m.rule, m.reason, shown(m.entry.path)), m.entry) for m in misplaced]
         in_view += (Seen(*pair) for pair in islice(view_findings(merged), MAX_FINDINGS))
         self.found += (
@@ -254,9 +265,7 @@ class _Image:
             base = base_problem(self.manifest.annotations, config.labels)
             if base is not None:
                 self._say(base.rule, base.reason, MANIFEST)
-        for where, text in config.settings:
-            for item in self.asked.secrets(printable(where, 200), text.encode("utf-8", "replace")):
-                self.found.append(ImageFinding(item))
+        self.found += map(ImageFinding, setting_secrets(config))
 
 
 def _unreadable(said: Descriptor) -> str:

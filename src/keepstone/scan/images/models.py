@@ -7,13 +7,12 @@ compressed file for what models in it do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from keepstone.core.finding import Finding, Outcome
 from keepstone.scan.allowance import Allowance
 from keepstone.scan.archive.compressed import KINDS, first_of
 from keepstone.scan.formats import identify
 from keepstone.scan.pickle.allowlist import Added
+from keepstone.scan.pickle.opcodes import resembles_importing_pickle
 from keepstone.scan.rules import RULES
 from keepstone.scan.scanner import judge
 from keepstone.scan.tensorflow.saved_model import TENSORFLOW
@@ -39,7 +38,13 @@ _FAMILIES = frozenset(
         *("tf", "tflite", "torch", "trees"),
     }
 )
+# The rules of pickles that import something.
+_IMPORTS = frozenset(
+    rule for rule in RULES if rule.startswith("pickle.") and rule.endswith(("import", "call"))
+)
 _PEEK = 1 << 16
+# Pickles of the protocols 2 to 5 begin so; older ones as many a text does.
+_MARKED = 0x80
 
 
 def may_be_model(name: str, data: memoryview) -> bool:
@@ -49,21 +54,33 @@ def may_be_model(name: str, data: memoryview) -> bool:
 
 def judge_model(
     path: str, name: str, data: memoryview, allowed: tuple[Added, ...] = ()
-) -> Iterator[Finding]:
+) -> list[Finding]:
     """The scanner's findings on a file called `name`, reported under `path`. Never raises."""
-    found = judge(View(path, data, Allowance(), judge, allowed=allowed))
+    found = list(judge(View(path, data, Allowance(), judge, allowed=allowed)))
     if name.casefold().endswith(_NAMES) or _role(data) == "model":
-        yield from found
-        return
-    for item in found:
-        rule = RULES[item.rule]
-        if rule.outcome is Outcome.FLAGGED and rule.id.partition(".")[0] in _FAMILIES:
-            yield item
+        return found
+    imports = any(item.rule in _IMPORTS for item in found)
+    return [item for item in found if _is_of_model(item.rule, imports)]
+
+
+def _is_of_model(rule: str, imports: bool) -> bool:
+    """Whether a finding in an archive is about a model in it. Texts, by chance, begin like pickles;
+    one that imports nothing does nothing."""
+    family = rule.partition(".")[0]
+    if RULES[rule].outcome is not Outcome.FLAGGED or family not in _FAMILIES:
+        return False
+    return imports or family != "pickle"
+
+
+def _imports(data: memoryview) -> bool:
+    return resembles_importing_pickle(data, Allowance(opcodes=100_000))
 
 
 def _role(data: memoryview, depth: int = 0) -> str:
     """`model`, `archive` for what may hold one, or nothing."""
     kind = identify(data, Allowance(opcodes=100_000))
+    if kind == "pickle" and data[0] != _MARKED and not _imports(data):
+        return ""
     if kind in MODELS:
         return "model"
     if kind in _ARCHIVES:

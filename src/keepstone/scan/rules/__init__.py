@@ -20,6 +20,7 @@ from keepstone.scan.rules import (
     markup,
     onnx,
     pickle,
+    secret,
     sevenzip,
     skops,
     tar,
@@ -40,8 +41,9 @@ MAX_FINDINGS = 1000
 
 _TABLES = (
     *(archive.TABLE, common.TABLE, deps.TABLE, folders.TABLE, image.TABLE, keras.TABLE),
-    *(markup.TABLE, onnx.TABLE, pickle.TABLE, sevenzip.TABLE, skops.TABLE, tar.TABLE),
-    *(template.TABLE, tensorflow.TABLE, tensors.TABLE, text.TABLE, torch.TABLE, trees.TABLE),
+    *(markup.TABLE, onnx.TABLE, pickle.TABLE, secret.TABLE, sevenzip.TABLE, skops.TABLE),
+    *(tar.TABLE, template.TABLE, tensorflow.TABLE, tensors.TABLE, text.TABLE, torch.TABLE),
+    *(trees.TABLE,),
 )
 SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}
 RULES = {rule.id: rule for rule in sorted(chain(*_TABLES), key=lambda rule: rule.id)}
