@@ -1,4 +1,4 @@
-"""Blobs, counted and hashed while they are read: what a descriptor says is checked, not believed."""
+"""Blobs, counted and hashed while they are read: what a descriptor says of them is checked."""
 
 from __future__ import annotations
 

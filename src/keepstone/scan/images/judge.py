@@ -43,7 +43,7 @@ from keepstone.scan.images.view import mark_live, view_findings
 from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.rules import MAX_FINDINGS, finding, printable
 
-_PASSWD = "etc/passwd"
+_USERS = "etc/passwd"
 # So many files are named where more are meant.
 _NAMED = 5
 # Where a finding lies that is about no file.
@@ -178,7 +178,7 @@ class _Image:
             asked.limits.kept = held
 
     def _wanted(self, path: str) -> bool:
-        return path == _PASSWD or names_packages(path)
+        return path == _USERS or names_packages(path)
 
     def _layers(self, config: Config, look: ContentLook) -> None:
         layers, most = self.manifest.layers, self.asked.limits.layers
@@ -255,7 +255,7 @@ class _Image:
 
     def _settings(self, config: Config, tree: LayerTree) -> None:
         try:
-            passwd = tree.read(_PASSWD, self.asked.limits.document)
+            passwd = tree.read(_USERS, self.asked.limits.document)
         except InputError:
             # Whoever it names is then unknown, and said to be.
             passwd = None

@@ -40,7 +40,8 @@ _FAMILIES = frozenset(
 )
 # The rules of pickles that import something.
 _IMPORTS = frozenset(
-    rule for rule in RULES if rule.startswith("pickle.") and rule.endswith(("import", "call"))
+    f"pickle.{one}"
+    for one in ("call", "computed_import", "dangerous_import", "extension", "import")
 )
 _PEEK = 1 << 16
 # Pickles of the protocols 2 to 5 begin so; older ones as many a text does.
