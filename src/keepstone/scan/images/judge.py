@@ -217,7 +217,8 @@ class _Image:
             why = "The layer is packed in another way than its type says."
             layer.say("image.ambiguous", why, "")
         self.read.append(layer)
-        whole = not any(seen.finding.rule == "image.not_evaluated" for seen in layer.seen)
+        partly = any(seen.finding.rule == "image.not_evaluated" for seen in layer.seen)
+        whole = not reason and not partly
         digest, unpacked = said.digest or real, stream.unpacked if stream else 0
         self.layers.append(LayerReport(digest, real, said.media_type, said.size, unpacked, whole))
 
