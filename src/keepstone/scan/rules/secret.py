@@ -31,6 +31,6 @@ TABLE = (
         "secret.token",
         CRITICAL,
         FLAGGED,
-        "The file holds a token of a known service, with the structure and checksum it should have.",
+        "The file holds a token of a known service, with the structure it should have.",
     ),
 )

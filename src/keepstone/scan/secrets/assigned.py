@@ -19,8 +19,8 @@ _NAME = re.compile(r"[\w.-]{1,80}", re.ASCII)
 # What may stand between a name and its value, with the quote that opens the value.
 _GIVES = re.compile(
     r"(?:\\{0,3}[\"'`])?\]?"
-    r"(?:[ \t]{0,20}:[ \t]{0,4}(?:(?:Optional\[)?(?:str|String|string|bytes|Final(?:\[str\])?|&str|&'static str"
-    r"|const char ?\*)\]?)(?:[ \t]{0,3}\|[ \t]{0,3}None)?(?=[ \t]{0,20}=))?"
+    r"(?:[ \t]{0,20}:[ \t]{0,4}(?:(?:Optional\[)?(?:str|String|string|bytes|Final(?:\[str\])?|&str"
+    r"|&'static str|const char ?\*)\]?)(?:[ \t]{0,3}\|[ \t]{0,3}None)?(?=[ \t]{0,20}=))?"
     r"(?:\[\]|\*)?[ \t]{0,40}(?:=>|:=|={1,3}|!=|:|,(?=[ \t]{0,4}[\"'])|\|\||\?=|\+=|\()"
     r"[ \t]{0,40}(?:\r?\n[ \t]{1,40})?(?:[bBrRuUfF@]{1,2}(?=[\"'])|[!][A-Za-z]{1,10}[ \t])?"
     r"[(\[]{0,2}(\\{0,3}(?:\"\"\"|'''|[\"'`]))?"
@@ -30,7 +30,8 @@ _ATTRIBUTE = re.compile(
     r"[\"'][ \t\r\n]{1,20}value[ \t]{0,4}=[ \t]{0,4}(\"[^\"\n]{1,999}\"|'[^'\n]{1,999}')"
 )
 _FLAG = re.compile(
-    r"(?:=|[ \t]{1,4}|[\"'],[ \t]{0,4}[\"']?)(\"[^\"\n]{1,999}\"|'[^'\n]{1,999}'|[^\s\"',\]]{1,999})"
+    r"(?:=|[ \t]{1,4}|[\"'],[ \t]{0,4}[\"']?)(\"[^\"\n]{1,999}\"|'[^'\n]{1,999}'"
+    r"|[^\s\"',\]]{1,999})"
 )
 _BLOCK = re.compile(r"[|>][+-]?[0-9]?[ \t]{0,10}\r?\n([ \t]{1,40})(\S[^\r\n]{0,998})")
 _JOINT = re.compile(
@@ -40,9 +41,12 @@ _BARE = re.compile(r"[^\s,;\"'`<>{}()\[\]#]{1,1000}")
 _BARE_LINE = re.compile(r"[^\s\"'`][^\s\"'`]{0,998}")
 # Lines on which a value stands without quotes, even in source.
 _UNQUOTED = re.compile(
-    r"[ \t]{0,20}(?:[#$>!%][ \t]{0,4})?(?:export|set|setx|env|%env|%set_env|ENV|ARG|SET|declare -x)[ \t]"
+    r"[ \t]{0,20}(?:[#$>!%][ \t]{0,4})?"
+    r"(?:export|set|setx|env|%env|%set_env|ENV|ARG|SET|declare -x)[ \t]"
 )
-_CONTAINERS = 12
+# A field of a connection string or of an address's query.
+_FIELD = re.compile(r"=([^;&\s\"'<>]{1,400})")
+_MOST_PARTS = 12
 
 
 def assigned_hits(
@@ -125,6 +129,9 @@ def _values(text: str, start: int, end: int, code: bool) -> Iterator[tuple[int, 
         trim = 1 if quoted else 0
         yield found.start(1) + trim, found.end(1) - trim, value[trim : len(value) - trim], True
         return
+    if before in ";&?" and (found := _FIELD.match(text, end)) is not None:
+        yield *found.span(1), found[1], False
+        return
     gives = _GIVES.match(text, end, end + _WINDOW)
     if gives is None:
         return
@@ -151,7 +158,7 @@ def _values(text: str, start: int, end: int, code: bool) -> Iterator[tuple[int, 
 def _quoted(text: str, at: int, quote: str) -> tuple[str, int]:
     """The text up to the quote that closes it, and texts that are joined to it."""
     parts, end = [], at
-    for _ in range(_CONTAINERS):
+    for _ in range(_MOST_PARTS):
         close = _closing(text, at, quote)
         if close < 0:
             break

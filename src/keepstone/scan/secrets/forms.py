@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from keepstone.scan.secrets.checks import decode64, is_placeholder
 from keepstone.scan.secrets.found import Hit
 from keepstone.scan.secrets.values import entropy, left_alone
+from keepstone.scan.text.words import words
 
 RULE = "secret.credential"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,24}\Z")
@@ -19,7 +20,8 @@ _USER = re.compile(r"([^\s:@/\"'<>\\?#]{0,80}):([^\s@/\"'<>\\]{1,256})@(\[?[A-Za
 _BASIC = re.compile(r"[Bb]asic[ :]{1,3}([A-Za-z0-9+/_-]{6,400}={0,2})")
 _BEARER = re.compile(r"[Bb]earer[ :]{1,3}([A-Za-z0-9._~+/-]{20,1000}={0,2})")
 _MACHINE = re.compile(
-    r"machine[ \t]{1,8}\S{1,200}\s{1,20}login[ \t]{1,8}\S{1,200}\s{1,20}password[ \t]{1,8}(\S{1,400})"
+    r"machine[ \t]{1,8}\S{1,200}\s{1,20}login[ \t]{1,8}\S{1,200}\s{1,20}"
+    r"password[ \t]{1,8}(\S{1,400})"
 )
 _PGPASS = re.compile(
     r"(?:^|(?<=\n))[^:#\s]{1,200}:(?:[0-9]{1,5}|\*):[^:\s]{1,200}:[^:\s]{1,200}:([^\r\n]{1,200})"
@@ -36,23 +38,9 @@ _CURL = re.compile(r"(?:-u|--user)[ =]{1,4}[\"']?([^\s:\"']{1,80}):([^\s\"']{1,2
 _AWS_SECRET = re.compile(r"(?<![A-Za-z0-9/+=_.-])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_-])")
 _NEAR = 400
 _PLAIN = frozenset(
-    [
-        "pass",
-        "password",
-        "passwd",
-        "pwd",
-        "pw",
-        "secret",
-        "user",
-        "username",
-        "token",
-        "pat",
-        "key",
-        "credentials",
-        "hunter2",
-        "p",
-        "s123",
-    ]
+    words(
+        "pass password passwd pwd pw secret user username token pat key credentials hunter2 p s123"
+    )
 )
 # A service's name, and the form of its key, which is nothing by itself.
 _NEARBY = (
@@ -185,10 +173,10 @@ def _aws_secrets(text: str, count: Callable[[int], None]) -> Iterator[Hit]:
             for found in _AWS_SECRET.finditer(text, max(0, at - _NEAR), at + 20 + _NEAR):
                 value = found[0]
                 mixed = any(c.isdigit() for c in value) and any(c.islower() for c in value)
-                if mixed and any(c.isupper() for c in value) and entropy(value) > 4.0:
-                    if not is_placeholder(value):
-                        kind = "AWS secret access key"
-                        yield Hit(*found.span(), "secret.token", kind, value, True)
+                mixed = mixed and any(c.isupper() for c in value) and entropy(value) > 4.0
+                if mixed and not is_placeholder(value):
+                    kind = "AWS secret access key"
+                    yield Hit(*found.span(), "secret.token", kind, value, True)
             at = text.find(prefix, at + _NEAR)
 
 

@@ -56,14 +56,13 @@ def key_hits(text: str, count: Callable[[int], None] = lambda _: None) -> Iterat
 
 def _pem(text: str, label: str, begin: int) -> Hit | None:
     """The key whose first line ends at `begin`, if it is one."""
-    last = text.find(f"-----END {label}-----", begin, begin + _LONGEST)
     stop = text.find("-----", begin, begin + _LONGEST)
     if stop < 0 and len(text) - begin > _LONGEST:
         return None
-    # A key that lacks its last line is one all the same.
-    raw = text[begin : last if last >= 0 else (stop if stop >= 0 else begin + _LONGEST)]
+    raw = text[begin : stop if stop >= 0 else begin + _LONGEST]
     body = _BETWEEN.sub("", _HEADER.sub("", raw))
-    if last < 0:
+    if stop < 0 or not text.startswith(f"-----END {label}", stop):
+        # A key that lacks its last line is one all the same.
         body = re.match(r"[A-Za-z0-9+/]{0,20000}={0,2}", body)[0]  # type: ignore[index]
         body = body[: len(body) // 4 * 4]
     data = decode64(body)

@@ -9,183 +9,67 @@ from __future__ import annotations
 import re
 from enum import Enum
 
+from keepstone.scan.text.words import words
+
 
 class NameOf(Enum):
     """What a name promises: a password may be short and plain, a key may not."""
 
-    PASSWORD = "password"
+    PASSWORD = "password"  # noqa: S105  # the word
     KEY = "key"
 
 
 # Where a name may be: these are searched, whatever the case.
 SEEDS = re.compile(
-    r"passw|passp|_pass|pwd|secret|token|api[_. -]?key|access[_. -]?key|auth|private[_. -]?key|credential"
-    r"|account[_. -]?key|storage[_. -]?key|encryption[_. -]?key|signing[_. -]?key|master[_. -]?key"
-    r"|shared[_. -]?key|license[_. -]?key|service[_. -]?key|conn(?:ection)?[_. -]?str"
-    r"|jaas|dbpass|userpass|bearer|webhook",
+    r"passw|passp|_pass|pwd|secret|token|api[_. -]?key|access[_. -]?key|auth|private[_. -]?key"
+    r"|credential|account[_. -]?key|storage[_. -]?key|encryption[_. -]?key|signing[_. -]?key"
+    r"|master[_. -]?key|shared[_. -]?key|license[_. -]?key|service[_. -]?key"
+    r"|conn(?:ection)?[_. -]?str|dbpass|userpass|bearer|webhook",
     re.IGNORECASE,
 )
 _BREAKS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|[^A-Za-z0-9]+")
 _PASSWORDS = frozenset(
-    [
-        "password",
-        "passwd",
-        "pwd",
-        "passphrase",
-        "pass",
-        "userpass",
-        "dbpass",
-        "passcode",
-        "pgpassword",
-        "mysqlpwd",
-        "passwort",
-    ]
+    words(
+        "password passwd pwd passphrase pass userpass dbpass passcode pgpassword mysqlpwd passwort"
+    )
 )
 _KEYS = frozenset(
-    [
-        "secret",
-        "secrets",
-        "token",
-        "apikey",
-        "apitoken",
-        "accesskey",
-        "secretkey",
-        "authtoken",
-        "authkey",
-        "privatekey",
-        "credential",
-        "credentials",
-        "clientsecret",
-        "bearer",
-        "accesstoken",
-        "refreshtoken",
-        "secretaccesskey",
-        "authorization",
-        "webhook",
-        "apisecret",
-        "appsecret",
-        "sharedsecret",
-    ]
+    words(
+        """
+    secret secrets token apikey apitoken accesskey secretkey authtoken authkey privatekey
+    credential credentials clientsecret bearer accesstoken refreshtoken secretaccesskey
+    authorization webhook apisecret appsecret sharedsecret
+    """
+    )
 )
 _BEFORE_KEY = frozenset(
-    [
-        "api",
-        "access",
-        "secret",
-        "private",
-        "auth",
-        "encryption",
-        "encrypt",
-        "signing",
-        "sign",
-        "master",
-        "shared",
-        "account",
-        "storage",
-        "service",
-        "license",
-        "session",
-        "app",
-        "application",
-        "admin",
-        "root",
-        "hmac",
-        "crypto",
-        "cipher",
-        "subscription",
-        "aes",
-        "jwt",
-        "client",
-        "server",
-        "consumer",
-        "deploy",
-        "webhook",
-    ]
+    words(
+        """
+    api access secret private auth encryption encrypt signing sign master shared account storage
+    service license session app application admin root hmac crypto cipher subscription aes jwt
+    client server consumer deploy webhook
+    """
+    )
 )
 # Words that may follow, and say nothing.
 _AFTER = frozenset(
-    [
-        "value",
-        "val",
-        "prod",
-        "production",
-        "dev",
-        "develop",
-        "staging",
-        "stage",
-        "live",
-        "default",
-        "str",
-        "string",
-        "text",
-        "plain",
-        "raw",
-        "b64",
-        "base64",
-        "old",
-        "new",
-        "current",
-        "previous",
-        "primary",
-        "secondary",
-        "main",
-        "backup",
-        "v1",
-        "v2",
-        "v3",
-    ]
+    words(
+        """
+    value val prod production dev develop staging stage live default str string text plain raw
+    b64 base64 old new current previous primary secondary main backup v1 v2 v3
+    """
+    )
 )
-# Tokens of language, of parsing and of CSS, which are no secrets.
+# Tokens of language, of parsing and of paging, which are no secrets.
 _NOT_BEFORE_TOKEN = frozenset(
-    [
-        "eos",
-        "bos",
-        "unk",
-        "sep",
-        "cls",
-        "mask",
-        "pad",
-        "special",
-        "begin",
-        "end",
-        "start",
-        "stop",
-        "image",
-        "next",
-        "last",
-        "first",
-        "prev",
-        "current",
-        "csrf",
-        "syntax",
-        "lexer",
-        "parser",
-        "separator",
-        "delimiter",
-        "keyword",
-        "open",
-        "close",
-        "boi",
-        "eoi",
-        "audio",
-        "video",
-        "vocab",
-        "continuation",
-        "page",
-        "nextpage",
-        "cancellation",
-        "design",
-        "prefix",
-        "suffix",
-        "middle",
-        "string",
-        "comment",
-        "word",
-        "control",
-        "extra",
-        "added",
-        "new",
-    ]
+    words(
+        """
+    eos bos unk sep cls mask pad special begin end start stop image next last first prev current
+    csrf syntax lexer parser separator delimiter keyword open close boi eoi audio video vocab
+    continuation page nextpage cancellation design prefix suffix middle string comment word
+    control extra added new input output
+    """
+    )
 )
 _MOST = 80
 

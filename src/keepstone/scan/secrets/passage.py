@@ -17,31 +17,22 @@ from keepstone.scan.secrets.forms import form_hits
 from keepstone.scan.secrets.found import Hit
 from keepstone.scan.secrets.keys import key_hits
 from keepstone.scan.secrets.shapes import token_hits
+from keepstone.scan.text.words import words
 
 # Between two quotes that one text goes on over: Python's, C's, JavaScript's and Java's ways.
 _JOINT = re.compile(
-    r"([\"'])[ \t]{0,20}(?:[+.&\\][ \t]{0,20})?(?:\r?\n[ \t]{0,80})?(?:[+.&][ \t]{0,20})?[bBrRuUfF]?\1"
+    r"([\"'])[ \t]{0,20}(?:[+.&\\][ \t]{0,20})?(?:\r?\n[ \t]{0,80})?"
+    r"(?:[+.&][ \t]{0,20})?[bBrRuUfF]?\1"
 )
 _BASE64 = re.compile(r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{24,16384}={0,2}(?![A-Za-z0-9+/_=-])")
 _BASE64_HEAD = 32
-_CODE = (
-    *(".py", ".pyi", ".js", ".jsx", ".mjs", ".ts", ".tsx", ".go", ".java", ".kt", ".scala", ".c"),
-    *(
-        ".h",
-        ".cc",
-        ".cpp",
-        ".hpp",
-        ".cs",
-        ".rs",
-        ".rb",
-        ".php",
-        ".swift",
-        ".r",
-        ".jl",
-        ".lua",
-        ".m",
-    ),
-    *(".pyx", ".vue", ".dart", ".ex", ".erl", ".hs", ".md", ".rst", ".html", ".css", ".cu"),
+_CODE = tuple(
+    words(
+        """
+    .py .pyi .pyx .js .jsx .mjs .ts .tsx .vue .go .java .kt .scala .c .h .cc .cpp .hpp .cu .cs .rs
+    .rb .php .swift .r .jl .lua .m .dart .ex .erl .hs .md .rst .html .css
+    """
+    )
 )
 _ALLOW = re.compile(r"keepstone: ?allow-secret[ \t]+([^\r\n]*?\w[^\r\n]*)")
 _MOST_HITS = 10_000

@@ -249,7 +249,9 @@ def token_hits(text: str, count: Callable[[int], None] = lambda _: None) -> Iter
             at = text.find(anchor)
             while at >= 0:
                 start = at - shape.back
-                match = shape.pattern.match(text, start, start + shape.wide) if start >= 0 else None
+                match = None
+                if start >= 0 and _begins(text, start, shape.joins):
+                    match = shape.pattern.match(text, start, start + shape.wide)
                 hit = None if match is None else _judge(shape, text, match)
                 count(shape.wide if match is not None else len(anchor) + shape.back)
                 if hit is not None:
@@ -261,7 +263,10 @@ def _judge(shape: Shape, text: str, found: Match[str]) -> Hit | None:
     """The token that was matched; None for a look-alike or an example."""
     start, end = found.span(1 if shape.pattern.groups else 0)
     value = text[start:end]
-    if not _stands_alone(text, *found.span(), shape.joins) or is_placeholder(value):
+    begin, last = found.span()
+    if not _begins(text, begin, shape.joins) or is_placeholder(value):
+        return None
+    if last < len(text) and _goes_on(text[last], shape.joins):
         return None
     if shape.check is not None and not shape.check(value):
         return None
@@ -271,9 +276,8 @@ def _judge(shape: Shape, text: str, found: Match[str]) -> Hit | None:
     return Hit(start, end, shape.rule, shape.kind, value, shape.random, note=note)
 
 
-def _stands_alone(text: str, start: int, end: int, joins: str) -> bool:
-    if end < len(text) and _goes_on(text[end], joins):
-        return False
+def _begins(text: str, start: int, joins: str) -> bool:
+    """True where nothing before `start` makes a longer word of what begins there."""
     if not start or not joins or not _goes_on(text[start - 1], joins):
         return True
     # `\n` and `%3D` in front of a token are no letters of it.

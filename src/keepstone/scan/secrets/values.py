@@ -29,8 +29,9 @@ _HASHED = re.compile(
     re.IGNORECASE,
 )
 _PATH = re.compile(
-    r"(?:[A-Za-z]:[\\/]|[.~]{0,2}/)[\w .~/\\-]*\Z|[\w./-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key|crt|md|go"
-    r"|rs|toml|ini|cfg|conf|html?|css|png|svg|jpe?g|log|db|sql|xml|sh|env|lock)\Z|https?://[^@]{0,900}\Z"
+    r"(?:[A-Za-z]:[\\/]|[.~]{0,2}/)[\w .~/\\-]*\Z|[\w./-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key"
+    r"|crt|md|go|rs|toml|ini|cfg|conf|html?|css|png|svg|jpe?g|log|db|sql|xml|sh|env|lock)\Z"
+    r"|https?://[^@]{0,900}\Z"
 )
 _CODE = re.compile(r"[A-Za-z_][\w.]*\(|[\w.]+\[|=>|->|&&|\|\||==|\bNone\b|\bnull\b|lambda\b|;\s|::")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{1,3}(?:\.\d{1,3}){3}|v?\d+(?:\.\d+){1,3}[\w.+-]{0,12}\Z")
