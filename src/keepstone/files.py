@@ -33,6 +33,12 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_all(descriptor: int, data: memoryview) -> None:
+    """Write every byte: one call may write fewer, on a full disk for one."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace `path` by `data`, durable when this returns.
 

@@ -96,9 +96,14 @@ def test_an_upload_that_is_not_finished_leaves_no_blob(
     place: LocalRegistry, registry: Registry
 ) -> None:
     reference, data = Reference.parse(f"{place.host}/team/half"), os.urandom(1000)
-    with pytest.raises(ZeroDivisionError), registry.upload(reference) as upload:
-        upload.write(memoryview(data))
-        raise ZeroDivisionError
+
+    def half() -> None:
+        with registry.upload(reference) as upload:
+            upload.write(memoryview(data))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        half()
     assert not registry.has_blob(reference, Digest.of(data))
 
 

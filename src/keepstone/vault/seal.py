@@ -27,12 +27,12 @@ from keepstone.core.digest import Digest, FileDigest, artifact_digest
 from keepstone.core.ports import Randomness, SystemRandomness
 from keepstone.errors import InputError, VerificationError
 from keepstone.vault import chunked
-from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.vault.memory import Memory
 from keepstone.vault.overlap import Sink
 from keepstone.vault.permission import Permission, require_permission
 from keepstone.vault.staging import Staged
+from keepstone.vault.stores.port import BlobStore, Stream
 from keepstone.vault.verified import Files, Filling, VerifiedFiles, filling
 
 T = TypeVar("T")
@@ -70,7 +70,7 @@ class Header:
 
 def seal(
     staged: Staged,
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     name: str,
     version: int = 1,
@@ -78,8 +78,8 @@ def seal(
 ) -> Sealed:
     """Encrypt the staged copy into `store` as sealing `version` of `name`; durable on return.
 
-    Raises VerificationError `staging.changed` if the copy is no longer what was hashed;
-    OperationalError `disk.full`, `file.unwritable`.
+    Raises VerificationError `staging.changed` if the copy is no longer what was hashed; and as
+    the store's `write` does.
     """
     source = randomness or SystemRandomness()
     context = seal_context(staged.digest, name, version)
@@ -91,12 +91,12 @@ def seal(
         with _Body(staged) as body:
             chunked.encrypt(data_key, context, body, sink, source)
 
-    size = store.write(staged.digest, name, fill)
-    return Sealed(staged.digest, name, version, size)
+    written = store.write(staged.digest, name, fill)
+    return Sealed(staged.digest, name, version, written.size)
 
 
 def unseal(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     permission: Permission,
     *,
@@ -108,8 +108,8 @@ def unseal(
     (1) The permission is one that was verified, and holds at `now`: else no key is released.
     (2) Everything that `check_sealed` checks, of the bytes that are returned.
 
-    Raises as `require_permission` does; InputError `blob.missing`, VerificationError `seal.*`,
-    OperationalError `blob.unreadable`, `memory.exhausted`.
+    Raises as `require_permission` and the store's `open` do; VerificationError `seal.*`,
+    OperationalError `memory.exhausted`.
     """
     # (1)
     require_permission(permission, now)
@@ -122,7 +122,7 @@ def unseal(
 
 
 def check_sealed(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, version: int = 1
+    store: BlobStore, kek: KeyEncryptionKey, digest: Digest, name: str, version: int = 1
 ) -> None:
     """Return if the blob unseals to `digest`, in flat memory; no plaintext leaves this function.
 
@@ -132,7 +132,7 @@ def check_sealed(
 
 
 def look_into(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     digest: Digest,
     name: str,
@@ -154,7 +154,7 @@ def look_into(
 
 
 def _read(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     address: tuple[Digest, str, int],
     keeper: _Keeper | None,
@@ -190,7 +190,7 @@ def seal_context(digest: Digest, name: str, version: int) -> bytes:
     )
 
 
-def read_header(blob: FileIO) -> Header:
+def read_header(blob: Stream) -> Header:
     """Read the clear part of a blob. Raises VerificationError `seal.*`."""
     start = _exactly(blob, len(MAGIC) + _LENGTH)
     if not start.startswith(MAGIC):
@@ -242,7 +242,7 @@ def _header_members(document: Any) -> Header:
     raise _corrupt("its header cannot be read")
 
 
-def _exactly(blob: FileIO, count: int) -> bytes:
+def _exactly(blob: Stream, count: int) -> bytes:
     data = b""
     while len(data) < count:
         piece = blob.read(count - len(data))

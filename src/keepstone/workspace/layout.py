@@ -62,6 +62,11 @@ class Layout:
         return self.root / "vault"
 
     @property
+    def store(self) -> Path:
+        """Which store the sealed models lie in, where it is not `vault`; see `store`."""
+        return self.root / "store.json"
+
+    @property
     def staging(self) -> Path:
         return self.root / "staging"
 

@@ -8,7 +8,8 @@ that nobody waits for.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
+from contextlib import closing
 from queue import Empty, Full, Queue, SimpleQueue
 from typing import TypeVar
 
@@ -60,13 +61,19 @@ class Ahead:
     """A stream read by a second thread, a few pieces ahead of whoever asks for them.
 
     `pieces` yields the content and raises what is wrong with it; that is raised again to the
-    reader, in its place. Raises TimeoutError where nothing comes for `patience` seconds. Close
-    it: the thread ends with the next piece.
+    reader, in its place, and so is what `late` gives where no piece comes for `patience`
+    seconds. Close it: the thread ends with its next piece, and closes `pieces` itself.
     """
 
-    def __init__(self, pieces: Iterator[bytes], patience: float) -> None:
+    def __init__(
+        self,
+        pieces: Generator[bytes, None, None],
+        patience: float,
+        late: Callable[[], Exception],
+    ) -> None:
         self._pieces = pieces
         self._patience = patience
+        self._late = late
         self._queue: Queue[bytes | BaseException | None] = Queue(_AHEAD)
         self._current = memoryview(b"")
         self._over = False
@@ -101,7 +108,7 @@ class Ahead:
         try:
             piece = self._queue.get(timeout=self._patience)
         except Empty:
-            raise TimeoutError from None
+            raise self._late() from None
         if isinstance(piece, BaseException):
             raise piece
         if piece is None:
@@ -111,9 +118,10 @@ class Ahead:
 
     def _run(self) -> None:
         try:
-            for piece in self._pieces:
-                if not self._hand(piece):
-                    return
+            with closing(self._pieces) as pieces:
+                for piece in pieces:
+                    if not self._hand(piece):
+                        return
             self._hand(None)
         except BaseException as error:  # a thread's edge: the reader raises it  # noqa: BLE001
             self._hand(error)
