@@ -159,4 +159,5 @@ def _line(item: ImageFinding) -> str:
     place = " ".join(filter(None, [where.path, where.member and f"[{where.member}]"]))
     layer = f" (layer {item.number}, {item.layer})" if item.layer else ""
     gone = f" Deleted or replaced later, still in layer {item.number}." if item.deleted else ""
-    return f"    {item.finding.rule}: {place}: {item.finding.message}{gone}{layer}"
+    parts = (item.finding.rule, place, item.finding.message)
+    return f"    {': '.join(filter(None, parts))}{gone}{layer}"
