@@ -91,7 +91,12 @@ class Archive:
         found = self._find(blob.place or "blobs/" + blob.digest.replace(":", "/"))
         if found is None:
             raise missing(blob)
-        yield from read_from(self.descriptor, found.start, found.size)
+        left = found.size
+        for piece in read_from(self.descriptor, found.start, found.size):
+            left -= len(piece)
+            yield piece
+        if left:
+            raise InputError("image.malformed", f"The archive breaks off inside of {blob.shown}.")
 
     def _docker(self, choice: Choice, limits: Limits) -> Iterator[Manifest | NotJudged]:
         """What the older of the two readers, Docker's own, takes for the images."""

@@ -23,11 +23,10 @@ def open_images(text: str, environment: Mapping[str, str]) -> Iterator[tuple[Sto
     a registry, whose logins `environment` leads to. Raises InputError `image.missing`.
     """
     path, name = Path(text), ""
-    if not path.exists() and ":" in text:
-        before, _, after = text.rpartition(":")
-        # An empty path is the current folder, which nobody means.
-        if before and Path(before).exists():
-            path, name = Path(before), after
+    # A name has colons of its own; an empty path is the current folder, which nobody means.
+    for at in (at for at, letter in enumerate(text) if letter == ":" and at):
+        if not path.exists() and Path(text[:at]).exists():
+            path, name = Path(text[:at]), text[at + 1 :]
     if path.is_dir():
         yield LayoutFolder(path), name
     elif path.exists():

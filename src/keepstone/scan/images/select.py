@@ -108,8 +108,9 @@ class Selection:
 
 def rule_of(error: KeepstoneError) -> str:
     """The rule that an error is a finding of: a blob that differs and a bomb are no mere limits."""
-    flagged = ("image.blob_differs", "image.bomb")
-    return error.code if error.code in flagged else "image.not_evaluated"
+    if error.code in ("image.blob_differs", "oci.wrong_digest", "oci.wrong_size"):
+        return "image.blob_differs"
+    return "image.bomb" if error.code == "image.bomb" else "image.not_evaluated"
 
 
 def _not_judged(said: Descriptor, error: KeepstoneError) -> NotJudged:
