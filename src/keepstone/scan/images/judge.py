@@ -41,7 +41,7 @@ from keepstone.scan.images.tree import LayerTree
 from keepstone.scan.images.unpack import LayerStream
 from keepstone.scan.images.view import mark_live, view_findings
 from keepstone.scan.pickle.allowlist import Added
-from keepstone.scan.rules import MAX_FINDINGS, finding, printable
+from keepstone.scan.rules import MAX_FINDINGS, printable
 
 _USERS = "etc/passwd"
 # So many files are named where more are meant.
@@ -165,17 +165,19 @@ class _Image:
         return said.digest or f"sha256:{hashlib.sha256(raw).hexdigest()}", config
 
     def _judge(self, config: Config) -> None:
-        asked = self.asked
+        limits = self.asked.limits
+        look = ContentLook(limits, self._wanted, self.asked.allowed)
         # What is kept of one image is let go before the next.
-        look = ContentLook(asked.limits, self._wanted, asked.allowed)
-        held = asked.limits.kept
-        try:
-            self._layers(config, look)
-            self._whole(config, look)
-        except KeepstoneError as error:
-            self._say(rule_of(error), error.cause, MANIFEST)
-        finally:
-            asked.limits.kept = held
+        room = limits.kept
+        self._layers(config, look)
+        limits.kept = room
+        merged = self._merge()
+        self._seen(look)
+        for item, entry in islice(view_findings(merged), MAX_FINDINGS):
+            self.found.append(self._placed(Seen(item, entry), entry.layer))
+        tree = LayerTree(merged, look.kept, self.blobs, self.manifest.layers, limits)
+        self._settings(config, tree)
+        self._packages(tree)
 
     def _wanted(self, path: str) -> bool:
         return path == _USERS or names_packages(path)
@@ -199,12 +201,13 @@ class _Image:
         rule = "image.not_evaluated"
         if not reason:
             used = sum(len(one.entries) for one in self.read)
+            pieces = verified_chunks(self.blobs, said)
             try:
-                stream = LayerStream(verified_chunks(self.blobs, said), self.asked.limits)
+                stream = LayerStream(pieces, self.asked.limits)
                 found = read_layer(stream, index, look, self.asked.limits.entries - used)
                 real, layer = stream.finish(), found
             except KeepstoneError as error:
-                rule, reason = rule_of(error), error.cause
+                rule, reason = _why(error, pieces)
         if reason:
             layer.say(rule, f"The layer was not read: {reason}", "")
         elif told.startswith("sha256:") and real != told:
@@ -222,30 +225,33 @@ class _Image:
         digest, unpacked = said.digest or real, stream.unpacked if stream else 0
         self.layers.append(LayerReport(digest, real, said.media_type, said.size, unpacked, whole))
 
-    def _whole(self, config: Config, look: ContentLook) -> None:
+    def _merge(self) -> Merged:
+        """Lay the layers over one another, as far as the limits go."""
         merged = Merged()
-        misplaced = [one for layer in self.read for one in merged.lay(layer.entries)]
+        try:
+            for layer in self.read:
+                for one in merged.lay(layer.entries):
+                    layer.say(one.rule, one.reason, shown(one.entry.path), one.entry)
+        except KeepstoneError as error:
+            self._say(rule_of(error), error.cause, MANIFEST)
         mark_live(merged)
+        return merged
+
+    def _seen(self, look: ContentLook) -> None:
         for layer in self.read:
             self.found += (self._placed(seen, layer.index) for seen in layer.seen)
             if layer.more:
-                self._say(
-                    "image.not_evaluated", f"{layer.more} more findings in a layer.", MANIFEST
-                )
+                reason = f"Layer {layer.index + 1} has {layer.more} more findings."
+                self._say("image.not_evaluated", reason, MANIFEST)
         for reason, entries in look.unread.items():
             named = ", ".join(shown(entry.path) for entry in entries[:_NAMED])
             why = f"Secrets were not looked for in all of {len(entries)} files ({named}): {reason}"
             self._say("image.not_evaluated", why, MANIFEST)
-        in_view = [Seen(finding(m.rule, m.reason, shown(m.entry.path)), m.entry) for m in misplaced]
-        in_view += (Seen(*pair) for pair in islice(view_findings(merged), MAX_FINDINGS))
-        self.found += (
-            self._placed(seen, seen.entry.layer) for seen in in_view if seen.entry is not None
-        )
-        tree = LayerTree(merged, look.kept, self.blobs, self.manifest.layers, self.asked.limits)
-        self._settings(config, tree)
+
+    def _packages(self, tree: LayerTree) -> None:
         self.packages = self.asked.packages.judge(tree)
         for item in self.packages.findings:
-            entry = merged.find(item.location.path)
+            entry = tree.merged.find(item.location.path)
             at = self._placed(Seen(item), entry.layer) if entry else ImageFinding(item)
             self.found.append(at)
 
@@ -267,6 +273,20 @@ class _Image:
             if base is not None:
                 self._say(base.rule, base.reason, MANIFEST)
         self.found += map(ImageFinding, setting_secrets(config))
+
+
+def _why(error: KeepstoneError, pieces: Iterator[bytes]) -> tuple[str, str]:
+    """The rule and the reason of a layer that was not read to its end.
+
+    What cannot be unpacked may be the wrong blob: then that is the reason.
+    """
+    if error.code == "image.layer_broken":
+        try:
+            for _ in pieces:
+                pass
+        except KeepstoneError as other:
+            error = other
+    return rule_of(error), error.cause
 
 
 def _unreadable(said: Descriptor) -> str:
