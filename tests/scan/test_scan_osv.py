@@ -155,7 +155,7 @@ SUSPECT: list[bytes | dict[str, Any]] = [
     record("CVE-1", before("2.0"), aliases="CVE-2"),
     record("CVE-1", before("2.0"), withdrawn="no"),
     b'{"id": "CVE-1", "modified": "%b", "affected": [{"package": {"ecosystem": "PyPI", "name":'
-    b' "thing"}, "versions": ["1"], "versions": []}]}' % RECENT.encode(),
+    b' "thing"}, "versions": ["3.0"], "versions": ["1"]}]}' % RECENT.encode(),
 ]
 
 
@@ -313,7 +313,7 @@ V4 = "CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H/SC:N/SI:N/SA:N"
         ({}, {"ecosystem_specific": {"urgency": "unimportant"}}, "low", None),
         ({"severity": [{"type": "Ubuntu", "score": "medium"}]}, {}, "medium", None),
         # A vector counts before a word, and a broken one is none.
-        ({"severity": _v3(HIGH), "database_specific": {"severity": "LOW"}}, {}, "high", 7.5),
+        ({"severity": _v3(HIGH), "database_specific": {"severity": "CRITICAL"}}, {}, "high", 7.5),
         ({"severity": _v3("CVSS:3.1/AV:X")}, {}, "unknown", None),
         ({"severity": _v3("CVSS:3.1/" + "A" * 5_000)}, {}, "unknown", None),
         ({"severity": _v3("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:N")}, {}, "info", 0.0),
@@ -410,19 +410,25 @@ def _spoilt(path: Path, how: str) -> Path:
         data[data.index(b"PK\x01\x02") + 8] |= 1
     elif how == "method":
         data[data.index(b"PK\x01\x02") + 10] = 97
+    elif how == "lzma":
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_LZMA) as file:
+            file.writestr("packed.json", json.dumps(OTHER))
+        data = bytearray(path.read_bytes())
+        at = data.index(b"packed.json") + 11
+        data[at + 9 : at + 20] = bytes(11)
     elif how == "twice":
         with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as file:
             file.writestr("0.json", json.dumps(OTHER))
         return path
     elif how == "bomb":
         with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
-            file.writestr("bomb.json", b" " * (65 << 20))
+            file.writestr("bomb.json", json.dumps(OTHER) + " " * (65 << 20))
         return path
     path.write_bytes(data)
     return path
 
 
-@pytest.mark.parametrize("how", ["content", "encrypted", "method", "twice", "bomb"])
+@pytest.mark.parametrize("how", ["content", "encrypted", "method", "lzma", "twice", "bomb"])
 def test_a_spoilt_zip_is_not_evaluated(tmp_path: Path, how: str) -> None:
     path = _spoilt(tmp_path / "all.zip", how)
     report = judged(path, [thing("3.0")])
@@ -468,6 +474,26 @@ def test_the_next_fix_of_the_range_that_holds_the_version_is_named() -> None:
         *(("1.5",), (), ("2.5",), ("10",), ())
     ]
     assert fixes("1", _entry({"introduced": "0"}), PYPI) == ()
+
+
+@pytest.mark.parametrize(
+    ("events", "means"),
+    [
+        (({"introduced": "0"}, {"last_affected": "2.0.0"}), True),
+        (({"introduced": "2.0.0"}, {"last_affected": "2.0"}), True),
+        (({"introduced": "0"}, {"fixed": "2.0.0"}), False),
+        (({"introduced": "2.0.1"},), False),
+    ],
+)
+def test_a_build_with_a_local_label_is_the_version_that_it_was_built_from(
+    tmp_path: Path, events: tuple[dict[str, str], ...], means: bool
+) -> None:
+    entry = affected("torch", *events)
+    folder = write_folder(tmp_path / "osv", [record("CVE-1", entry), OTHER])
+    report = judged(folder, [thing("2.0.0+cu118", name="torch")])
+    assert (ids(report) == [("CVE-1",)]) is means
+    listed = write_folder(tmp_path / "list", [record("CVE-1", affected("torch", versions=["2.0"]))])
+    assert ids(judged(listed, [thing("2.0.0+cu118", name="torch")])) == [("CVE-1",)]
 
 
 def test_zero_is_before_everything() -> None:

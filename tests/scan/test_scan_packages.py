@@ -258,7 +258,7 @@ both==1,==2
 --index-url https://example.invalid/simple
 -r more/base.txt
 -c constraints.txt
--r ../outside.txt
+-r ../../outside.txt
 -r https://example.invalid/r.txt
 -e .
 -e git+https://example.invalid/x.git#egg=eggy
@@ -276,6 +276,7 @@ def test_requirements_name_pins_and_say_what_is_open() -> None:
             "app/requirements-dev.txt": REQUIREMENTS,
             "app/more/base.txt": "deep==1\n-r ../requirements-dev.txt\n-r base.txt\n-r gone.txt\n",
             "app/constraints.txt": "limit<2\nfixed==3\n",
+            "../outside.txt": "stolen==1\n",
         }
     )
     assert [(one.name, one.version, one.path) for one in found.packages] == [
@@ -288,7 +289,14 @@ def test_requirements_name_pins_and_say_what_is_open() -> None:
     reasons = left(found)
     assert {"loose", "star", "both", "eggy", "why", "direct"} <= reasons.keys()
     said = " ".join(one.reason for one in found.open)
-    for word in ("../outside.txt", "gone.txt", "r.txt", "./local.whl", "${NAME}", "what is this"):
+    for word in (
+        "../../outside.txt",
+        "gone.txt",
+        "r.txt",
+        "./local.whl",
+        "${NAME}",
+        "what is this",
+    ):
         assert word in said
     assert "limit" not in reasons
 
@@ -305,6 +313,19 @@ def test_includes_without_end_end() -> None:
     chain: dict[str, bytes | str] = {f"r{n}.txt": f"-r r{n + 1}.txt\n" for n in range(2_000)}
     found = found_in({"requirements.txt": "-r r0.txt\n", **chain})
     assert "more than 200 files" in " ".join(left(found).values())
+
+
+def test_endless_lists_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keepstone.scan.packages.inventory.MAX_PACKAGES", 10)
+    for line in ("p{}==1\n", "p{}\n"):
+        found = found_in({"requirements.txt": "".join(line.format(n) for n in range(50))})
+        assert len(found.packages) + len(found.open) == 11
+        assert "more than 10 packages" in " ".join(left(found).values())
+    monkeypatch.undo()
+    found = found_in({"requirements.txt": "a==1 ; " + "(" * 100_000 + "\nb==1\n"})
+    assert (names(found), len(found.open)) == ([("PyPI", "b", "1")], 1)
+    large = found_in({"uv.lock": b"version = 1\n" + b"#" * (17 << 20)})
+    assert (large.packages, list(left(large))) == ((), ["uv.lock"])
 
 
 UV = """version = 1
@@ -413,6 +434,8 @@ def test_lock_files_in_json() -> None:
     found = found_in({"Pipfile.lock": json.dumps(PIPFILE)})
     assert names(found) == [("PyPI", "pytest", "8.0"), ("PyPI", "requests", "2.19.0")]
     assert sorted(left(found)) == ["forked", "loose"]
+    twice = '{"default": {"a": {"version": "==1"}}, "default": {}}'
+    assert list(left(found_in({"Pipfile.lock": twice}))) == ["Pipfile.lock"]
     found = found_in({"web/package-lock.json": json.dumps(NPM)})
     assert names(found) == [
         ("npm", "@s/b", "2.0.0-rc.1"),
@@ -507,7 +530,6 @@ BAD = [
 NOTHING = {
     *(("pyproject.toml", place) for place in (5, 6, 7, 13)),
     *(("environment.yml", place) for place in (9, 10, 11)),
-    ("constraints.txt", 4),
 }
 
 

@@ -160,11 +160,22 @@ def _held_against(
     hits, undecided = [], ""
     for entry in _entries(package, record):
         try:
-            if is_affected(_version(package), entry, order):
+            if any(is_affected(version, entry, order) for version in _versions(package)):
                 hits.append(entry)
         except UndecidedError as error:
             undecided = str(error)
     return tuple(hits), undecided
+
+
+def _versions(package: Package) -> Iterator[str]:
+    """The version, and without its local label the one that it was built from.
+
+    PEP 440: who says 2.0.0 means 2.0.0+cu118 too, though that is behind it in order.
+    """
+    version = _version(package)
+    yield version
+    if package.ecosystem == "PyPI" and "+" in version:
+        yield version.partition("+")[0]
 
 
 def _entries(package: Package, record: Record) -> Iterator[Affected]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import stat
 import zipfile
 import zlib
@@ -15,6 +16,11 @@ from keepstone.scan.walk import NotWalked, walk
 # The largest records that OSV publishes have some 10 MiB.
 MAX_RECORD = 64 << 20
 MAX_RECORDS = 2_000_000
+# What zipfile raises on a member; RuntimeError is an encrypted one.
+_SPOILT = (
+    *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 _GET = "Give a folder of OSV records or a zip of them: see docs/explain/dependencies.md."
 
 
@@ -77,7 +83,7 @@ def _zip(path: Path, prefix: str) -> Iterator[Held]:
                 name = f"{prefix}{entry.filename}"
                 if entry.filename in seen:
                     yield Held(name, reason="The archive holds two files of this name.")
-                elif entry.filename.endswith(".json"):
+                elif _is_record(entry.filename):
                     yield _member(archive, entry, name)
                 seen.add(entry.filename)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
@@ -85,17 +91,17 @@ def _zip(path: Path, prefix: str) -> Iterator[Held]:
         yield Held(prefix.rstrip("/") or path.name, reason=reason)
 
 
+def _is_record(name: str) -> bool:
+    return name.endswith(".json") and not name.rpartition("/")[2].startswith(".")
+
+
 def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Held:
-    if entry.file_size > MAX_RECORD:
-        return Held(name, reason="It is larger than any record.")
     try:
         with archive.open(entry) as file:
+            # To its end, where the checksum is looked at.
             data = file.read(MAX_RECORD + 1)
-            # The checksum is looked at where the member ends, not before.
-            file.read(1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        # RuntimeError: the member is encrypted.
+    except _SPOILT as error:
         return Held(name, reason=f"It cannot be unpacked: {type(error).__name__}.")
-    except (OSError, ValueError) as error:
-        return Held(name, reason=f"It cannot be unpacked: {type(error).__name__}.")
+    if len(data) > MAX_RECORD:
+        return Held(name, reason="It is larger than any record.")
     return Held(name, data)
