@@ -23,11 +23,16 @@ _GIVES = re.compile(
     r"|&'static str|const char ?\*)\]?)(?:[ \t]{0,3}\|[ \t]{0,3}None)?(?=[ \t]{0,20}=))?"
     r"(?:\[\]|\*)?[ \t]{0,40}(?:=>|:=|={1,3}|!=|:|,(?=[ \t]{0,4}[\"'])|\|\||\?=|\+=|\()"
     r"[ \t]{0,40}(?:\r?\n[ \t]{1,40})?(?:[bBrRuUfF@]{1,2}(?=[\"'])|[!][A-Za-z]{1,10}[ \t])?"
-    r"[(\[]{0,2}(\\{0,3}(?:\"\"\"|'''|[\"'`]))?"
+    r"(?:[(\[]{1,2}(?:\r?\n[ \t]{0,40})?)?(\\{0,3}(?:\"\"\"|'''|[\"'`]))?"
 )
 _ELEMENT = re.compile(r"(?:[ \t][^<>\n]{0,100})?>[ \t]{0,20}([^<>\s][^<>\n]{0,998}?)[ \t]{0,20}</")
 _ATTRIBUTE = re.compile(
     r"[\"'][ \t\r\n]{1,20}value[ \t]{0,4}=[ \t]{0,4}(\"[^\"\n]{1,999}\"|'[^'\n]{1,999}')"
+)
+# `name: DB_PASSWORD` with its `value:` behind it, as Kubernetes and others list variables.
+_NAMED = re.compile(
+    r"(?:\\{0,3}[\"'])?,?\s{1,60}(?:\\{0,3}[\"'])?[Vv]alue(?:\\{0,3}[\"'])?[ \t]{0,4}[:=][ \t]{0,4}"
+    r"(\\{0,3}[\"'])?"
 )
 _FLAG = re.compile(
     r"(?:=|[ \t]{1,4}|[\"'],[ \t]{0,4}[\"']?)(\"[^\"\n]{1,999}\"|'[^'\n]{1,999}'"
@@ -132,7 +137,7 @@ def _values(text: str, start: int, end: int, code: bool) -> Iterator[tuple[int, 
     if before in ";&?" and (found := _FIELD.match(text, end)) is not None:
         yield *found.span(1), found[1], False
         return
-    gives = _GIVES.match(text, end, end + _WINDOW)
+    gives = _GIVES.match(text, end, end + _WINDOW) or _NAMED.match(text, end, end + _WINDOW)
     if gives is None:
         return
     quote, at = gives[1], gives.end()

@@ -18,10 +18,15 @@ from keepstone.scan.secrets.found import Hit
 _BEGIN = re.compile(r"-----BEGIN ([A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?)-----")
 _LONGEST = 24 << 10
 _HEADER = re.compile(r"(?:Proc-Type|DEK-Info|Version|Comment|Hash|Charset): ?[^\\\r\n\"']{0,200}")
-_BETWEEN = re.compile(r"\\[nrt]|[\s\"'`+,;#>|\\]|=[A-Za-z0-9+/]{4}(?=\s|\\|$)")
+_BETWEEN = re.compile(
+    r"[\"'`]\s{0,40}\+\s{0,80}[\"'`]|\\[nrt]|[\s\"'`,;#>|\\]|=[A-Za-z0-9+/]{4}(?=\s|\\|$)"
+)
 _LEAST = 40
 _PUTTY = re.compile(
     r"PuTTY-User-Key-File-[123]: ?(\S{1,60})(?:\\n|\s){1,4}Encryption: ?([a-z0-9-]{1,40})"
+)
+_PUTTY_LINES = re.compile(
+    r"Private-Lines: ?[0-9]{1,3}(?:\\[rn]|\s){1,4}((?:[A-Za-z0-9+/=]|\\[rn]|[\r\n]){20,20000})"
 )
 _MINISIGN = re.compile(
     r"RWQAAEI[y-z0-9A-Za-z+/]{200,210}={0,2}|RWRTY0Iy[A-Za-z0-9+/]{200,210}={0,2}"
@@ -136,11 +141,10 @@ def _putty(text: str) -> Iterator[Hit]:
     at = text.find("PuTTY-User-Key-File-")
     while at >= 0:
         found = _PUTTY.match(text, at, at + 200)
-        private = text.find("Private-Lines:", at, at + _LONGEST)
-        if found is not None and private >= 0:
-            end = min(len(text), private + 200)
-            body = text[private:end]
-            if len(_BETWEEN.sub("", body)) > _LEAST:
+        lines = None if found is None else _PUTTY_LINES.search(text, at, at + _LONGEST)
+        if found is not None and lines is not None:
+            data = decode64(_BETWEEN.sub("", lines[1]))
+            if data is not None and len(data) >= 32:
                 rule = OPEN if found[2] == "none" else LOCKED
-                yield Hit(private, end, rule, "PuTTY private key", body, True)
+                yield Hit(*lines.span(1), rule, "PuTTY private key", lines[1], True)
         at = text.find("PuTTY-User-Key-File-", at + 20)

@@ -179,7 +179,7 @@ class _Look:
     def _text(self, view: View, text: str, values: set[str]) -> None:
         start = text.lstrip("\ufeff \t\r\n")[:1]
         value: Any = None
-        if start in ("{", "[") and ('"cell_type"' in text or "\\u" in text):
+        if start in ("{", "[") and ('"cell_type"' in text or "\\" in text):
             parsed = parse_json(text)
             value = None if parsed is None else parsed.value
         if is_notebook(value):
@@ -188,7 +188,7 @@ class _Look:
         name = (view.member or view.path).rsplit(" > ", 1)[-1]
         self.take(view, text_seen(text, name.rsplit("/", 1)[-1]), values)
         if value is not None:
-            # `\u0067hp_`: what a reader of JSON sees is not what stands there.
+            # `\u0067hp_`, or a file with its lines as one text: what a reader sees is not there.
             strings = Strings()
             strings.walk(value, Spot())
             self.take(view, strings_seen(strings), values)

@@ -55,20 +55,20 @@ class Passage:
 
     def hits(self) -> list[Hit]:
         """Every secret, in order."""
-        found = [*self._plain(self.text), *self._joined(), *self._decoded()]
+        found = [*self._plain(self.text, bool(self.code)), *self._joined(), *self._decoded()]
         return strictest(found)
 
     def _count(self, characters: int) -> None:
         self.read += characters
 
-    def _plain(self, text: str) -> Iterator[Hit]:
+    def _plain(self, text: str, code: bool) -> Iterator[Hit]:
         yield from token_hits(text, self._count)
         yield from key_hits(text, self._count)
         yield from form_hits(text, self.name, self._count)
-        yield from assigned_hits(text, bool(self.code), self._count)
+        yield from assigned_hits(text, code, self._count)
 
     def _joined(self) -> Iterator[Hit]:
-        """Tokens and keys that are written as several texts."""
+        """What is written as several texts: seen only where they are put together."""
         ends, starts, pieces, at = [0], [0], [], 0
         for joint in _JOINT.finditer(self.text):
             pieces.append(self.text[at : joint.start()])
@@ -78,7 +78,7 @@ class Passage:
         if not pieces:
             return
         text = "".join([*pieces, self.text[at:]])
-        for hit in (*token_hits(text, self._count), *key_hits(text, self._count)):
+        for hit in self._plain(text, bool(self.code)):
             first, last = (bisect_right(ends, place) - 1 for place in (hit.start, hit.end - 1))
             if first != last:
                 start = starts[first] + hit.start - ends[first]
@@ -96,7 +96,7 @@ class Passage:
             if raw is None or not _is_text(raw):
                 continue
             inner = raw.decode("ascii")
-            for hit in self._plain(inner):
+            for hit in self._plain(inner, code=False):
                 yield replace(hit, start=found.start(), end=found.end(), note="It is in base64.")
 
     def allowed(self, hit: Hit) -> str | None:

@@ -73,7 +73,7 @@ def _named(path: Path, known: set[str]) -> FileSecrets:
             item.as_known() if item.fingerprint in known and item.is_secret else item
             for item in find_in_view(view)
         )
-        return FileSecrets(name, view.sha256, len(view.data), found)
+        return FileSecrets(name, found)
 
 
 def _nothing(view: View) -> Iterator[Finding]:
@@ -84,4 +84,4 @@ def _nothing(view: View) -> Iterator[Finding]:
 def _unread(path: str, reason: str) -> FileSecrets:
     name = printable(path, 4096)
     item = SecretFinding(finding("scan.not_evaluated", reason, name))
-    return FileSecrets(name, None, 0, (item,))
+    return FileSecrets(name, (item,))

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from keepstone.core.digest import Digest
 from keepstone.core.finding import Outcome, worst
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.report import to_sarif as files_to_sarif
@@ -27,11 +26,13 @@ _WORDS = {
 
 @dataclass(frozen=True, slots=True)
 class FileSecrets:
-    """What was found in one file. `sha256` is None where it could not be read."""
+    """What was found in one file.
+
+    There is no digest of the file: where it holds little but a password, that could be guessed
+    back from one.
+    """
 
     path: str
-    sha256: Digest | None
-    size: int
     found: tuple[SecretFinding, ...]
 
     @property
@@ -61,7 +62,7 @@ class SecretsReport:
 
 
 def to_json(report: SecretsReport) -> dict[str, Any]:
-    """`{"schema", "files": [{"path", "sha256", "verdict", "secrets", "not_read"}], "gone"}`."""
+    """`{"schema", "files": [{"path", "verdict", "secrets", "not_read"}], "gone"}`."""
     return {
         "schema": SCHEMA,
         "files": [_file(file) for file in report.files],
@@ -75,7 +76,6 @@ def to_json(report: SecretsReport) -> dict[str, Any]:
 def _file(file: FileSecrets) -> dict[str, Any]:
     return {
         "path": file.path,
-        "sha256": None if file.sha256 is None else file.sha256.hex,
         "verdict": str(file.outcome),
         "secrets": [_secret(item) for item in file.found if item.is_secret],
         "not_read": [
@@ -113,8 +113,8 @@ def to_sarif(report: SecretsReport) -> dict[str, Any]:
     files = tuple(
         FileReport(
             file.path,
-            file.sha256,
-            file.size,
+            None,
+            0,
             "any",
             file.outcome,
             tuple(item.finding for item in file.found),

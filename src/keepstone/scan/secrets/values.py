@@ -33,7 +33,10 @@ _PATH = re.compile(
     r"|crt|md|go|rs|toml|ini|cfg|conf|html?|css|png|svg|jpe?g|log|db|sql|xml|sh|env|lock)\Z"
     r"|https?://[^@]{0,900}\Z"
 )
-_CODE = re.compile(r"[A-Za-z_][\w.]*\(|[\w.]+\[|=>|->|&&|\|\||==|\bNone\b|\bnull\b|lambda\b|;\s|::")
+_CODE = re.compile(
+    r"[A-Za-z_][\w.]*\([^()]{0,900}\)?[;,]?\Z|[\w.]+\[[^\[\]]{0,900}\]|=>|->|&&|\|\||==|None\b|null\b"
+    r"|lambda\b|.{0,900}(?:&&|\|\||=>|::)"
+)
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{1,3}(?:\.\d{1,3}){3}|v?\d+(?:\.\d+){1,3}[\w.+-]{0,12}\Z")
 _HEX = re.compile(r"[0-9a-fA-F]+\Z")
 _WORD = re.compile(r"[A-Za-z]+(?:[ _./:-]+[A-Za-z]+)*[0-9]?[.!?:]?\Z")
@@ -54,7 +57,7 @@ def is_secret(value: str, promise: NameOf, quoted: bool, name: str = "") -> bool
         return False
     if any(c.isspace() for c in value) and not (quoted and promise is NameOf.PASSWORD):
         return False
-    if not value.isprintable() or (not quoted and _CODE.search(value)):
+    if not value.isprintable() or (not quoted and _CODE.match(value)):
         return False
     return _is_mixed(value, promise)
 
