@@ -87,7 +87,7 @@ class Buckets:
         return name
 
     def address(self, bucket: str, more: str = "") -> str:
-        return f"s3://{bucket}/models?endpoint={self.endpoint}&region={REGION}{more}"
+        return f"s3://{bucket}/models?region={REGION}&endpoint={self.endpoint}{more}"
 
     def everything(self, bucket: str) -> bytes:
         """Every byte of every version, with its key and its metadata."""

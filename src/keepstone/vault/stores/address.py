@@ -86,7 +86,12 @@ def _oci(text: str) -> OciAddress:
 def _s3(text: str) -> S3Address:
     try:
         parts = urlsplit(text)
-        pairs = parse_qsl(parts.query, strict_parsing=bool(parts.query), max_num_fields=8)
+        pairs = parse_qsl(
+            parts.query,
+            keep_blank_values=True,
+            strict_parsing=bool(parts.query),
+            max_num_fields=8,
+        )
     except ValueError as error:
         raise _bad("it cannot be read") from error
     settings = dict(pairs)

@@ -48,7 +48,7 @@ def s3_errors(place: str) -> Iterator[None]:
         raise timed_out(place) from error
     except (exceptions.IncompleteReadError, exceptions.ResponseStreamingError) as error:
         raise truncated(place) from error
-    except exceptions.HTTPClientError as error:
+    except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
         raise OperationalError(
             "store.unreachable", f"{place} is not reached: {str(error)[:200]}.", _NOT_OURS
         ) from error

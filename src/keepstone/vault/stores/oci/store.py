@@ -13,7 +13,6 @@ Source: OCI Image Specification 1.1, "Guidelines for Artifact Usage".
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -167,7 +166,7 @@ def parse_tag(tag: str) -> tuple[Digest, str] | None:
     name, _, code = tag.rpartition(".")
     try:
         found = Digest(base64.b32decode(code.upper() + "====").hex()), check_name(name)
-    except (InputError, binascii.Error):
+    except (InputError, ValueError):
         return None
     # Base 32 has more than one spelling of a value; ours is one.
     return found if tag_of(*found) == tag else None
