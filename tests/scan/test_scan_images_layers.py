@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,10 @@ from hypothesis import strategies as st
 
 from keepstone.core.finding import Outcome
 from keepstone.errors import InputError
+from keepstone.scan.images.descriptor import Descriptor
 from keepstone.scan.images.entry import Entry
+from keepstone.scan.images.judge import Asked, scan_images
+from keepstone.scan.images.layout import LayoutFolder
 from keepstone.scan.images.limits import Limits
 from keepstone.scan.images.merge import Merged
 from keepstone.scan.images.packages import PackageCheck
@@ -314,6 +318,27 @@ def test_what_was_not_kept_is_read_again_and_verified(tmp_path: Path) -> None:
     report = scanned(root, limits=Limits(kept=0))
     assert [one.name for one in only(report).packages.listed] == ["bash"]
     assert report.outcome is Outcome.CLEAN
+
+
+def test_a_file_that_changes_between_two_looks_is_not_believed(tmp_path: Path) -> None:
+    """The second look stops inside of the blob, before its digest would show the change."""
+
+    looks: list[str] = []
+
+    class Fickle(LayoutFolder):
+        def chunks(self, blob: Descriptor) -> Iterator[bytes]:
+            whole = b"".join(LayoutFolder.chunks(self, blob))
+            if DPKG in whole:
+                looks.append(blob.digest)
+                whole = whole.replace(b"5.2.15", b"9.9.99") if len(looks) > 1 else whole
+            yield whole
+
+    root = image(tar(file("var/lib/dpkg/status", DPKG))).write(tmp_path)
+    asked = Asked(PackageCheck(None, 0, asked=False), limits=Limits(kept=0), base=False)
+    report = scan_images(Fickle(root), "fickle", asked)
+    assert only(report).packages.listed == ()
+    assert report.outcome is Outcome.NOT_EVALUATED
+    assert "no longer what it was" in reasons(report)
 
 
 def test_large_files_pass_by(tmp_path: Path) -> None:
