@@ -8,6 +8,7 @@ import json
 import resource
 import tarfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 from backports import zstd
 
 from keepstone.core.finding import Outcome
-from keepstone.errors import InputError
+from keepstone.errors import InputError, VerificationError
+from keepstone.scan.images.blobs import verified_chunks
+from keepstone.scan.images.descriptor import Descriptor
 from keepstone.scan.images.limits import Limits
 from tests.scan.imaging import (
     BASE,
@@ -109,6 +112,17 @@ def test_ten_thousand_layers_are_not_looked_at(tmp_path: Path) -> None:
     report = scanned(made.write(tmp_path, made.blob(dumped(told), MANIFEST)))
     assert report.outcome is Outcome.FLAGGED
     assert "10000 layers; 512 were looked at" in reasons(report)
+    assert len(only(report).layers) == 512
+
+
+def test_a_blob_that_never_ends_is_left() -> None:
+    class Endless:
+        def chunks(self, blob: Descriptor) -> Iterator[bytes]:
+            while True:
+                yield bytes(100)
+
+    with pytest.raises(VerificationError):
+        list(verified_chunks(Endless(), Descriptor("", "", 1000, place="x")))
 
 
 @pytest.mark.parametrize(
@@ -342,6 +356,24 @@ def test_more_entries_than_the_limit_are_not_evaluated(tmp_path: Path) -> None:
     root = image(tar(*(file(f"f{number}", b"") for number in range(50)))).write(tmp_path)
     report = scanned(root, limits=Limits(entries=20))
     assert report.outcome is Outcome.NOT_EVALUATED
+
+
+def test_names_that_fill_memory_are_not_evaluated(tmp_path: Path) -> None:
+    long = tar(*(symlink(f"{number}", "x" * 3000) for number in range(50)))
+    report = scanned(image(long).write(tmp_path), limits=Limits(names=100_000))
+    assert report.outcome is Outcome.NOT_EVALUATED
+    assert "names are longer" in reasons(report)
+
+
+def test_folders_without_end_are_not_evaluated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each path may make folders; a million paths of two hundred would fill memory."""
+    monkeypatch.setattr("keepstone.scan.images.merge._MAX_MADE", 500)
+    deep = tar(*(file(f"{number}/" + "/".join("abcdefgh" * 8)) for number in range(20)))
+    report = scanned(image(deep).write(tmp_path))
+    assert report.outcome is Outcome.NOT_EVALUATED
+    assert "more than the limit" in reasons(report)
 
 
 def test_the_platform_that_an_index_gives_must_be_the_images(tmp_path: Path) -> None:

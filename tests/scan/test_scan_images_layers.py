@@ -411,7 +411,7 @@ def test_any_bytes_are_a_layer_that_ends(data: bytes, step: int) -> None:
     pieces, code = (data[at : at + step] for at in range(0, len(data), step)), ""
     try:
         stream = LayerStream(pieces, Limits())
-        read_layer(stream, 0, ContentLook(Limits(), lambda _: False), 100)
+        read_layer(stream, 0, ContentLook(Limits(), lambda _: False), Limits(entries=100))
         stream.finish()
     except KeepstoneError as error:
         code = error.code

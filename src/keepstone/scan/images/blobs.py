@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Protocol
 
 from keepstone.errors import InputError, VerificationError
@@ -20,7 +20,7 @@ class Blobs(Protocol):
         ...
 
 
-def verified_chunks(blobs: Blobs, blob: Descriptor) -> Iterator[bytes]:
+def verified_chunks(blobs: Blobs, blob: Descriptor) -> Generator[bytes, None, None]:
     """The blob's bytes. Whoever read them to the end knows that they are those of `blob`.
 
     Raises VerificationError `image.blob_differs`, as soon as there are more than its size, else

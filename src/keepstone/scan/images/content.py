@@ -26,6 +26,8 @@ _WHOLE = 32 << 20
 # Larger ones pass by in windows; a secret over the edge of one lies whole in the next.
 _WINDOW, _OVERLAP = 4 << 20, 1 << 16
 
+# Why a file was not looked through, in so many ways.
+_REASONS = 50
 # A distribution's manuals explain passwords with passwords. There, only what is a secret by its
 # own structure counts.
 _MANUALS = ("usr/share/doc/", "usr/share/man/", "usr/share/info/")
@@ -119,7 +121,10 @@ class ContentLook:
                 if not manual or item.finding.rule in _CERTAIN:
                     yield item.finding
             elif not item.is_secret:
-                self.unread.setdefault(item.finding.message, []).append(entry)
+                reason = item.finding.message
+                if len(self.unread) >= _REASONS and reason not in self.unread:
+                    reason = "There are other reasons."
+                self.unread.setdefault(reason, []).append(entry)
 
 
 def _hashed(pieces: Iterator[memoryview], state: hashlib._Hash) -> Iterator[memoryview]:

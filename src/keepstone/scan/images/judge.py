@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import Protocol
 
+from keepstone.core.finding import Finding
 from keepstone.errors import InputError, KeepstoneError
-from keepstone.scan.images.blobs import Blobs, read_verified, verified_chunks
+from keepstone.scan.images.blobs import Blobs, read_verified
 from keepstone.scan.images.config import (
     Config,
     base_problem,
@@ -23,7 +25,7 @@ from keepstone.scan.images.config import (
     user_problem,
 )
 from keepstone.scan.images.content import ContentLook
-from keepstone.scan.images.descriptor import CONFIGS, LAYERS, Descriptor, is_platform
+from keepstone.scan.images.descriptor import CONFIGS, is_platform
 from keepstone.scan.images.found import (
     ImageFinding,
     ImageReport,
@@ -31,14 +33,14 @@ from keepstone.scan.images.found import (
     LayerReport,
     of_image,
 )
-from keepstone.scan.images.layer import Layer, Seen, read_layer, shown
+from keepstone.scan.images.layer import Layer, Seen, shown
 from keepstone.scan.images.limits import Limits
 from keepstone.scan.images.manifest import Manifest
 from keepstone.scan.images.merge import Merged
 from keepstone.scan.images.packages import PackageCheck, Packages, names_packages
+from keepstone.scan.images.reading import LayerReader
 from keepstone.scan.images.select import Choice, NotJudged, nothing_chosen, rule_of
 from keepstone.scan.images.tree import LayerTree
-from keepstone.scan.images.unpack import LayerStream
 from keepstone.scan.images.view import mark_live, view_findings
 from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.rules import MAX_FINDINGS, printable
@@ -173,8 +175,9 @@ class _Image:
         limits.kept = room
         merged = self._merge()
         self._seen(look)
-        for item, entry in islice(view_findings(merged), MAX_FINDINGS):
-            self.found.append(self._placed(Seen(item, entry), entry.layer))
+        self._bounded(
+            self._placed(Seen(item, entry), entry.layer) for item, entry in view_findings(merged)
+        )
         tree = LayerTree(merged, look.kept, self.blobs, self.manifest.layers, limits)
         self._settings(config, tree)
         self._packages(tree)
@@ -190,40 +193,13 @@ class _Image:
         if len(layers) > most:
             reason = f"The image has {len(layers)} layers; {most} were looked at."
             self._say("image.not_evaluated", reason, MANIFEST)
+        reader = LayerReader(self.blobs, self.asked.limits, look)
         for index, layer in enumerate(layers[:most]):
             self.asked.observer(f"layer {index + 1} of {len(layers)}, {layer.shown}")
             told = config.diff_ids[index] if index < len(config.diff_ids) else ""
-            self._layer(index, layer, told, look)
-
-    def _layer(self, index: int, said: Descriptor, told: str, look: ContentLook) -> None:
-        """Read a layer. What it holds counts only once its blob was verified."""
-        layer, stream, real, reason = Layer(index), None, "", _unreadable(said)
-        rule = "image.not_evaluated"
-        if not reason:
-            used = sum(len(one.entries) for one in self.read)
-            pieces = verified_chunks(self.blobs, said)
-            try:
-                stream = LayerStream(pieces, self.asked.limits)
-                found = read_layer(stream, index, look, self.asked.limits.entries - used)
-                real, layer = stream.finish(), found
-            except KeepstoneError as error:
-                rule, reason = _why(error, pieces)
-        if reason:
-            layer.say(rule, f"The layer was not read: {reason}", "")
-        elif told.startswith("sha256:") and real != told:
-            why = "The layer does not hold what the configuration says: another, or out of order."
-            layer.say("image.blob_differs", why, "")
-        elif not told.startswith("sha256:"):
-            layer.say("image.not_evaluated", "No SHA-256 says what the layer holds.", "")
-        expected = LAYERS.get(said.media_type)
-        if stream is not None and expected and stream.kind != expected:
-            why = "The layer is packed in another way than its type says."
-            layer.say("image.ambiguous", why, "")
-        self.read.append(layer)
-        partly = any(seen.finding.rule == "image.not_evaluated" for seen in layer.seen)
-        whole = not reason and not partly
-        digest, unpacked = said.digest or real, stream.unpacked if stream else 0
-        self.layers.append(LayerReport(digest, real, said.media_type, said.size, unpacked, whole))
+            read, report = reader.read(index, layer, told)
+            self.read.append(read)
+            self.layers.append(report)
 
     def _merge(self) -> Merged:
         """Lay the layers over one another, as far as the limits go."""
@@ -250,10 +226,16 @@ class _Image:
 
     def _packages(self, tree: LayerTree) -> None:
         self.packages = self.asked.packages.judge(tree)
-        for item in self.packages.findings:
-            entry = tree.merged.find(item.location.path)
-            at = self._placed(Seen(item), entry.layer) if entry else ImageFinding(item)
-            self.found.append(at)
+        self._bounded(map(partial(self._of_package, tree), self.packages.findings))
+
+    def _of_package(self, tree: LayerTree, item: Finding) -> ImageFinding:
+        entry = tree.merged.find(item.location.path)
+        return ImageFinding(item) if entry is None else self._placed(Seen(item), entry.layer)
+
+    def _bounded(self, found: Iterator[ImageFinding]) -> None:
+        self.found += islice(found, MAX_FINDINGS)
+        if (more := sum(1 for _ in found)) > 0:
+            self._say("image.not_evaluated", f"There are {more} more findings.", MANIFEST)
 
     def _placed(self, seen: Seen, index: int) -> ImageFinding:
         entry = seen.entry
@@ -273,29 +255,3 @@ class _Image:
             if base is not None:
                 self._say(base.rule, base.reason, MANIFEST)
         self.found += map(ImageFinding, setting_secrets(config))
-
-
-def _why(error: KeepstoneError, pieces: Iterator[bytes]) -> tuple[str, str]:
-    """The rule and the reason of a layer that was not read to its end.
-
-    What cannot be unpacked may be the wrong blob: then that is the reason.
-    """
-    if error.code == "image.layer_broken":
-        try:
-            for _ in pieces:
-                pass
-        except KeepstoneError as other:
-            error = other
-    return rule_of(error), error.cause
-
-
-def _unreadable(said: Descriptor) -> str:
-    """Why a layer of this kind is not read; nothing where it is."""
-    kind = said.media_type
-    if kind.endswith("+encrypted") or ".encrypted" in kind:
-        return "It is encrypted."
-    if said.urls or "nondistributable" in kind or ".foreign." in kind:
-        return "It is not part of the image, but fetched from elsewhere."
-    if kind not in LAYERS:
-        return f"Its type {printable(kind)} is not known."
-    return ""

@@ -20,6 +20,7 @@ from keepstone.scan.images.entry import (
     entry_of,
     parts_of,
 )
+from keepstone.scan.images.limits import Limits
 from keepstone.scan.images.unpack import LayerStream
 from keepstone.scan.rules import MAX_FINDINGS, finding, printable
 
@@ -51,18 +52,21 @@ class Layer:
             self.more += 1
 
 
-def read_layer(stream: LayerStream, index: int, look: ContentLook, most: int) -> Layer:
-    """Read a layer of `most` entries or fewer. Raises as the stream does.
+def read_layer(
+    stream: LayerStream, index: int, look: ContentLook, limits: Limits, before: int = 0
+) -> Layer:
+    """Read a layer; `before` are the entries of the layers below it. Raises as the stream does.
 
     What it returns is not to be believed before the blob is verified: see `LayerStream.finish`.
     """
     layer, names = Layer(index), dict[str, str]()
-    for item in read_tar_bytes(stream, most):
+    for item in read_tar_bytes(stream, limits.entries - before):
         if isinstance(item, TarProblem):
             rule = "image.not_evaluated" if item.broken else "image.ambiguous"
             layer.say(rule, item.reason, shown(item.member or ""))
             continue
         entry = _entry(item, layer)
+        limits.hold(len(entry.path) + len(entry.link))
         if entry.kind not in KNOWN:
             reason = "Runtimes differ in what this kind of entry is."
             layer.say("image.ambiguous", reason, shown(entry.path), entry)

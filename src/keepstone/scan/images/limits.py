@@ -14,7 +14,8 @@ class Limits:
 
     `document` bounds a manifest or a configuration, `held` one file in memory, `kept` the package
     databases of an image together. The counts are those of an image; `manifests` and `depth`
-    those of indexes. `unpacked` is what may still come out of layers.
+    those of indexes. `unpacked` is what may still come out of layers, `names` what may still be
+    held of their names.
     """
 
     document: int = 4 << 20
@@ -26,6 +27,7 @@ class Limits:
     depth: int = 8
     history: int = 10_000
     unpacked: int = 64 << 30
+    names: int = 256 << 20
     seconds: float = 3600.0
     until: float = field(init=False)
 
@@ -39,3 +41,9 @@ class Limits:
             raise OperationalError("image.limit", "The layers unpack to more than the limit.")
         if time.monotonic() > self.until:
             raise OperationalError("image.limit", "The image takes longer than the limit.")
+
+    def hold(self, count: int) -> None:
+        """`count` more characters of names are kept. Raises OperationalError `image.limit`."""
+        self.names -= count
+        if self.names < 0:
+            raise OperationalError("image.limit", "The layers' names are longer than the limit.")

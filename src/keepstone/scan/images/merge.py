@@ -18,6 +18,8 @@ from keepstone.scan.images.entry import OPAQUE, WHITEOUT, Entry, parts_of
 _MAX_LINKS = 40
 _MAX_TARGET = 4096
 _MAX_STEPS = 50_000_000
+# Folders that no entry made, but the paths below them.
+_MAX_MADE = 500_000
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +45,7 @@ class Merged:
 
     root: Folder = field(default_factory=Folder)
     steps: int = 0
+    made: int = 0
 
     def lay(self, entries: Sequence[Entry]) -> Iterator[Misplaced]:
         """Lay one layer over what is there. Raises OperationalError `image.limit`."""
@@ -71,6 +74,8 @@ class Merged:
 
     def find(self, path: str) -> Entry | None:
         """The file that a process inside would open under `path`; links are followed."""
+        # The bound is for laying; a look alone ends by itself.
+        self.steps = 0
         found = self._resolve(parts_of(path), follow=True)
         return found if isinstance(found, Entry) else None
 
@@ -153,6 +158,9 @@ class Merged:
                 if not make:
                     return None
                 found = above[-1].children[name] = Folder()
+                self.made += 1
+                if self.made > _MAX_MADE:
+                    raise OperationalError("image.limit", "The folders are more than the limit.")
             if isinstance(found, Folder):
                 above.append(found)
             elif found.kind == SYMBOLIC and (follow or pending):

@@ -148,9 +148,8 @@ def to_text(report: ImagesReport) -> str:
     lines += [f"    no image: {digest}: {reason}" for digest, reason in report.skipped]
     found = _all(report)
     flagged = sum(item.outcome is Outcome.FLAGGED for item in found)
-    lines.append(
-        f"{len(report.images)} images, {flagged} findings, {len(found) - flagged} not evaluated"
-    )
+    counts = f"images: {len(report.images)}, findings: {flagged}"
+    lines.append(f"{counts}, not evaluated: {len(found) - flagged}")
     return "\n".join(lines)
 
 
