@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import pickle
+import re
 import shutil
 import subprocess
 import zlib
@@ -46,18 +47,32 @@ def clean_tree(root: Path) -> Path:
     stanzas = _STATUS.read_text("utf-8").split("\n\n")[:_STANZAS]
     (root / "var/lib/dpkg/status").write_text("\n\n".join(stanzas) + "\n\n", "utf-8")
     for name in PIP:
-        found = importlib.metadata.distribution(name)
-        source = Path(str(found.locate_file(f"{found.name}-{found.version}.dist-info")))
-        if not source.is_dir():
-            source = next(Path(str(found.locate_file("."))).glob(f"{name.lower()}-*.dist-info"))
-        target = root / "opt/app/lib/python3.11/site-packages" / source.name
-        target.mkdir(parents=True)
-        for file in ("METADATA", "RECORD"):
-            shutil.copy(source / file, target / file)
+        _metadata(root, importlib.metadata.distribution(name))
     (root / "opt/model/honest.pkl").write_bytes(pickle.dumps({"weights": [0.5, 1.5]}))
     for program in ("sh", "rm", "chmod"):
         _program(root, program)
     return root
+
+
+def whole_machine(root: Path) -> Path:
+    """The lists of packages of this machine and of this environment, all of them."""
+    for folder in ("etc", "var/lib/dpkg"):
+        (root / folder).mkdir(parents=True)
+    shutil.copy("/etc/os-release", root / "etc/os-release")
+    shutil.copy(_STATUS, root / "var/lib/dpkg/status")
+    for found in importlib.metadata.distributions():
+        _metadata(root, found)
+    return root
+
+
+def _metadata(root: Path, found: importlib.metadata.Distribution) -> None:
+    """What pip knows of an installed package."""
+    listed = [file for file in found.files or () if file.parent.name.endswith(".dist-info")]
+    for file in listed:
+        if file.name in ("METADATA", "RECORD"):
+            target = root / "opt/app/lib/python3.11/site-packages" / file
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(found.locate_file(file), target)  # type: ignore[arg-type]
 
 
 def _program(root: Path, name: str) -> None:
@@ -146,5 +161,10 @@ def purl_names(document: dict[str, object]) -> set[tuple[str, str, str]]:
             continue
         kind, _, rest = purl.removeprefix("pkg:").partition("/")
         name, _, version = unquote(rest.partition("?")[0]).rpartition("@")
-        found.add((kind, name.rpartition("/")[2].lower().replace("_", "-"), version))
+        found.add((kind, plain(name.rpartition("/")[2]), version))
     return found
+
+
+def plain(name: str) -> str:
+    """A name as indexes compare it (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name).lower()

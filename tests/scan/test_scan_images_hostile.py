@@ -20,6 +20,7 @@ from keepstone.errors import InputError, VerificationError
 from keepstone.scan.images.blobs import verified_chunks
 from keepstone.scan.images.descriptor import Descriptor
 from keepstone.scan.images.limits import Limits
+from keepstone.scan.images.report import to_text
 from tests.scan.imaging import (
     BASE,
     INDEX,
@@ -332,6 +333,23 @@ def test_a_path_that_a_layer_holds_twice_is_ambiguous(tmp_path: Path) -> None:
 def test_an_unknown_kind_of_member_is_ambiguous_and_looked_at(tmp_path: Path) -> None:
     odd = tar(file("a", b"data", type=b"Z"))
     assert rules(scanned(image(odd).write(tmp_path))) == {"image.ambiguous"}
+
+
+def test_nothing_that_an_image_says_moves_a_cursor(tmp_path: Path) -> None:
+    escape, evil = "\x1b[2J", tar(file("bin/\x1b[2J\u202e", mode=0o4755), symlink("\x1bl", "../.."))
+    made = image(evil, config={"User": escape, "Labels": {escape: "x"}})
+    made.document = {"architecture": escape, "os": escape}
+    name = {"org.opencontainers.image.ref.name": escape}
+    report = scanned(made.write(tmp_path, made.described(annotations=name)))
+    text = to_text(report)
+    assert {"image.setuid", "image.link", "image.not_evaluated"} == rules(report)
+    assert all(letter.isprintable() or letter == "\n" for letter in text)
+
+
+def test_letter_case_tells_files_apart(tmp_path: Path) -> None:
+    """As on Linux: none of the two is the other."""
+    later = tar(file("ETC/passwd", b"app:x:0:0::/:/bin/sh\n"))
+    assert scanned(image(later).write(tmp_path)).outcome is Outcome.CLEAN
 
 
 def test_an_absurd_history_is_not_evaluated(tmp_path: Path) -> None:

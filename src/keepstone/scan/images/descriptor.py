@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from keepstone.errors import InputError
+from keepstone.scan.rules import printable
 
 OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 OCI_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -102,9 +103,9 @@ def _platform(value: Any) -> str:
 
 
 def platform_name(system: Any, architecture: Any, variant: Any = None) -> str:
-    """`os/architecture[/variant]`, or nothing where either is not said."""
+    """`os/architecture[/variant]`, fit to be shown, or nothing where either is not said."""
     parts = [part for part in (system, architecture, variant) if isinstance(part, str) and part]
-    return "/".join(parts) if len(parts) > 1 else ""
+    return printable("/".join(parts)) if len(parts) > 1 else ""
 
 
 def is_platform(wanted: str, given: str) -> bool:

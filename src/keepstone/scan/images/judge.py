@@ -210,6 +210,9 @@ class _Image:
                     layer.say(one.rule, one.reason, shown(one.entry.path), one.entry)
         except KeepstoneError as error:
             self._say(rule_of(error), error.cause, MANIFEST)
+            # Nobody knows what is left of them.
+            for entry in (entry for layer in self.read for entry in layer.entries):
+                entry.live = True
         mark_live(merged)
         return merged
 
