@@ -254,17 +254,37 @@ def test_an_advisory_over_several_weaknesses_joins_them_to_none(tmp_path: Path) 
         return record(name, before("2.0", "openssl", "Debian:12"), **more)
 
     records = [
-        debian("DEBIAN-CVE-1", upstream=["CVE-1"]),
-        debian("DEBIAN-CVE-2", upstream=["CVE-2"]),
-        debian("DSA-1", upstream=["CVE-1", "CVE-2"]),
-        debian("DSA-2", upstream=["CVE-1", "CVE-3"]),
+        debian("DEBIAN-CVE-1-1", upstream=["CVE-1-1"]),
+        debian("DEBIAN-CVE-1-2", upstream=["CVE-1-2"]),
+        debian("DSA-1", upstream=["CVE-1-1", "DEBIAN-CVE-1-1", "CVE-1-2", "DEBIAN-CVE-1-2"]),
+        debian("DSA-2", upstream=["CVE-1-1", "DEBIAN-CVE-1-1", "CVE-1-3", "DEBIAN-CVE-1-3"]),
+        debian("DSA-3", upstream=["CVE-1-4", "DEBIAN-CVE-1-4"]),
     ]
-    report = judged(write_folder(tmp_path / "osv", records), [thing("1", "Debian:12", "openssl")])
+    package = thing("1", "Debian:12", "openssl")
+    report = judged(write_folder(tmp_path / "osv", records), [package])
     assert ids(report) == [
-        ("CVE-1", "DEBIAN-CVE-1", "DSA-1"),
-        ("CVE-2", "DEBIAN-CVE-2", "DSA-1"),
+        ("CVE-1-1", "DEBIAN-CVE-1-1", "DSA-1"),
+        ("CVE-1-2", "DEBIAN-CVE-1-2", "DSA-1"),
+        ("CVE-1-4", "DSA-3"),
         ("DSA-2",),
     ]
+    assert len(judged(_twice(tmp_path, records), [package]).vulnerabilities) == 4
+    assert report.vulnerabilities[-1].about == ("CVE-1-1", "CVE-1-3")
+    assert "has DSA-2 (unknown), fixed in 2.0, about CVE-1-1, CVE-1-3." in deps_text(report)
+
+
+def _twice(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
+    return write_folder(tmp_path / "twice", [*records, *records])
+
+
+def test_the_gravest_of_several_records_counts(tmp_path: Path) -> None:
+    low = "CVSS:3.1/AV:P/AC:H/PR:H/UI:R/S:U/C:L/I:N/A:N"
+    records = [
+        record("GHSA-a", before("2.0"), aliases=["CVE-1"], severity=_v3(low)),
+        record("CVE-1", before("2.0"), database_specific={"severity": "CRITICAL"}),
+    ]
+    report = judged(write_folder(tmp_path / "osv", records), [thing("1.0")])
+    assert report.vulnerabilities[0].rating.word == "critical"
 
 
 def test_source_packages_releases_and_names_are_told_apart(tmp_path: Path) -> None:
@@ -388,6 +408,17 @@ def test_each_finding_names_the_database_and_its_age(tmp_path: Path) -> None:
     assert str(said["digest"]) in deps_text(report)
 
 
+def test_a_finding_has_the_age_of_what_is_known_about_its_ecosystem(tmp_path: Path) -> None:
+    entry = affected(
+        "thing", {"introduced": "0"}, {"fixed": "2.0.0"}, ecosystem="npm", kind="SEMVER"
+    )
+    older = record("CVE-1", entry, modified="2026-06-01T00:00:00Z")
+    folder = write_folder(tmp_path / "osv", [OTHER, older])
+    document = deps_json(judged(folder, [thing("1.0.0", "npm")]))
+    assert document["database"]["age_days"] == 1
+    assert document["vulnerabilities"][0]["database"]["age_days"] == 9
+
+
 def test_a_fingerprint_outlives_another_version_and_another_file(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "osv", [record("CVE-1", before("2"), record_note=1)])
 
@@ -445,6 +476,14 @@ def test_a_zip_cut_short_inside_a_folder_is_not_evaluated(tmp_path: Path) -> Non
     reason = open_(report)["thing 3.0"]
     assert "all.zip" in reason
     assert "link.json" in reason
+
+
+def test_more_records_than_there_can_be_are_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepstone.scan.packages.osv.database.MAX_RECORDS", 2)
+    folder = write_folder(tmp_path / "osv", [OTHER, OTHER, record("CVE-1", before("9"))])
+    assert judged(folder, [thing("3.0")]).outcome is Outcome.NOT_EVALUATED
 
 
 def test_many_broken_records_are_counted(tmp_path: Path) -> None:

@@ -565,7 +565,7 @@ def test_a_file_that_cannot_be_read_or_is_too_large_is_open(
     (tmp_path / "uv.lock").symlink_to(tmp_path / "nowhere")
     found = inventory(DiskTree(tmp_path))
     assert found.packages == ()
-    assert set(left(found)) == {"requirements.txt", "uv.lock"}
+    assert set(left(found)) == {"constraints.txt", "requirements.txt", "uv.lock"}
 
 
 def test_no_link_leads_out_of_a_folder(tmp_path: Path) -> None:
@@ -593,6 +593,28 @@ def test_no_link_leads_out_of_a_folder(tmp_path: Path) -> None:
     for path in ("../outside/requirements.txt", "/etc/passwd", "a\0b", "lib"):
         with pytest.raises(InputError, match=r"scan\.unreadable"):
             tree.read(path, 100)
+
+
+def test_links_of_a_root_file_system_are_its_own(tmp_path: Path) -> None:
+    root = tmp_path / "rootfs"
+    for folder in ("etc", "usr/lib", "var/lib/dpkg", "run"):
+        (root / folder).mkdir(parents=True)
+    (root / "usr/lib/real-release").write_text(BOOKWORM)
+    (root / "usr/lib/os-release").symlink_to("/usr/lib/real-release")
+    (root / "etc/os-release").symlink_to("/../../usr/lib/os-release")
+    (root / "var/run").symlink_to("/run")
+    (root / "var/lib/dpkg/status").write_text(STATUS)
+    found = look(root)
+    assert ("Debian:12", "bash", "5.2.15-2+b2") in names(found)
+    assert found.open == ()
+    # The same links to what the root does not hold lead out.
+    (root / "run").rmdir()
+    (root / "usr/lib/real-release").unlink()
+    (root / "usr/lib/os-release").unlink()
+    (root / "usr/lib/os-release").symlink_to("/etc/os-release")
+    found = look(root)
+    assert ("dpkg:unknown", "bash", "5.2.15-2+b2") in names(found)
+    assert [one.path for one in found.open] == [f"{root}/var/run"]
 
 
 def test_a_single_list_is_taken_by_its_name(

@@ -38,7 +38,7 @@ class Inventory:
 
     def under(self, prefix: str) -> Inventory:
         """The same with `prefix` before every path."""
-        before = "" if prefix == "." else f"{prefix.rstrip('/')}/"
+        before = "" if prefix in ("", ".") else f"{prefix.rstrip('/')}/"
         return Inventory(
             tuple(replace(one, path=before + one.path) for one in self.packages),
             tuple(before + path for path in self.read),

@@ -80,23 +80,26 @@ def judge_packages(
     Without a database nothing is known of any package. A vulnerability that an old or a damaged
     database names is told all the same.
     """
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
     found: list[Vulnerability] = []
     left: list[NotJudged] = []
     for package, paths in _grouped(inventory.packages):
         for reason in _reasons(package, database, now_ms, max_age_ms):
             left.append(_open(package, reason))
-        if database is None:
+        order = order_of(package.ecosystem)
+        if database is None or order is None:
             continue
         hits: list[_Hit] = []
         for record in database.advisories.get(key_of(package), ()):
-            hit, reason = _held_against(package, record, now_ms)
+            if is_withdrawn(record, now):
+                continue
+            hit, reason = _held_against(package, record, order)
             if hit:
                 hits.append((record, hit))
             elif reason:
                 left.append(_open(package, f"{printable(record.id)}: {reason}"))
-        found += (
-            replace(one, waived=waived(one)) for one in _vulnerabilities(package, paths, hits)
-        )
+        for one in _vulnerabilities(package, paths, hits, order):
+            found.append(replace(one, waived=waived(one)))
     return DepsReport(
         inventory,
         database,
@@ -148,15 +151,9 @@ def _reasons(
 
 
 def _held_against(
-    package: Package, record: Record, now_ms: int
+    package: Package, record: Record, order: Order
 ) -> tuple[tuple[Affected, ...], str]:
     """The record's entries that mean the package's version, and why others could not be judged."""
-    now = datetime.fromtimestamp(now_ms / 1000, UTC)
-    if is_withdrawn(record, now):
-        return (), ""
-    order = order_of(package.ecosystem)
-    if order is None:
-        return (), ""
     hits, undecided = [], ""
     for entry in _entries(package, record):
         try:
@@ -198,27 +195,24 @@ def _version(package: Package) -> str:
 
 
 def _vulnerabilities(
-    package: Package, paths: tuple[str, ...], hits: list[_Hit]
+    package: Package, paths: tuple[str, ...], hits: list[_Hit], order: Order
 ) -> Iterator[Vulnerability]:
     entries = {id(record): entry for record, entry in hits}
-    order = order_of(package.ecosystem)
-    assert order is not None or not hits
-    for ids, records in fold(record for record, _ in hits):
-        grouped = [(record, entries[id(record)]) for record in records]
+    for one in fold(record for record, _ in hits):
+        grouped = [(record, entries[id(record)]) for record in one.records]
         yield Vulnerability(
             package,
             paths,
-            tuple(printable(one) for one in ids),
+            tuple(map(printable, one.ids)),
             _fixes(package, grouped, order),
             rating_of(grouped),
-            next((printable(record.summary, 200) for record in records if record.summary), ""),
-            any(one.startswith(_MALICIOUS) for one in ids),
+            next((printable(record.summary, 200) for record in one.records if record.summary), ""),
+            any(name.startswith(_MALICIOUS) for name in one.ids),
+            tuple(map(printable, one.about)),
         )
 
 
-def _fixes(package: Package, hits: list[_Hit], order: Order | None) -> tuple[str, ...]:
-    if order is None:
-        return ()
+def _fixes(package: Package, hits: list[_Hit], order: Order) -> tuple[str, ...]:
     version = _version(package)
     found = (
         fix for _, entries in hits for entry in entries for fix in fixes(version, entry, order)
