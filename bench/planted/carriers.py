@@ -39,12 +39,13 @@ def _json(value: object) -> str:
 
 def _python(family: Family, value: str, source: Source) -> bytes:
     name = family.name
-    return f'"""Settings."""\n\nimport os\n\nTIMEOUT = 30\n{name} = {value!r}\nDEBUG = False\n'.encode()
+    text = f'"""Settings."""\n\nimport os\n\nTIMEOUT = 30\n{name} = {value!r}\nDEBUG = False\n'
+    return text.encode()
 
 
 def _call(family: Family, value: str, source: Source) -> bytes:
-    text = f"from service import connect\n\n\ndef run():\n    return connect(retries=3, {family.name}={_json(value)})\n"
-    return text.encode()
+    given = f"connect(retries=3, {family.name}={_json(value)})"
+    return f"from service import connect\n\n\ndef run():\n    return {given}\n".encode()
 
 
 def _entry(family: Family, value: str, source: Source) -> bytes:

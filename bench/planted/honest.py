@@ -1,4 +1,4 @@
-"""Files without a secret, full of what looks like one: hashes, identities, pictures, placeholders."""
+"""Files without a secret, full of what looks like one: hashes, pictures, placeholders."""
 
 from __future__ import annotations
 
@@ -61,6 +61,10 @@ def _uuid(source: Source) -> str:
     return str(uuid.UUID(bytes=source.randbytes(16), version=4))
 
 
+def _base64(source: Source, size: int) -> str:
+    return b64encode(source.randbytes(size)).decode()
+
+
 def _code(source: Source) -> str:
     lines = ["import os", "from getpass import getpass", "", "SECRET_LENGTH = 32", ""]
     for number in range(60):
@@ -74,7 +78,7 @@ def _code(source: Source) -> str:
             f"        raise ValueError('no password for {noun}')",
             "    secret = getpass('Secret: ')",
             f"    api_key = settings.{noun}_api_key",
-            f"    headers = {{'Authorization': f'Bearer {{token}}', 'X-Request': '{_uuid(source)}'}}",
+            f"    headers = {{'Authorization': f'Bearer {{token}}', 'X-Id': '{_uuid(source)}'}}",
             f"    return {verb}(headers, password=password, digest='{_digest(source)[:40]}')",
             "",
         ]
@@ -105,7 +109,7 @@ def _package_lock(source: Source) -> str:
 
 def _sums(source: Source) -> str:
     return "\n".join(
-        f"example.org/{source.choice(_NAMES)}/v{n} v1.{n}.0 h1:{b64encode(source.randbytes(32)).decode()}"
+        f"example.org/{source.choice(_NAMES)}/v{n} v1.{n}.0 h1:{_base64(source, 32)}"
         for n in range(300)
     )
 

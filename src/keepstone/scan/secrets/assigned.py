@@ -25,9 +25,9 @@ _GIVES = re.compile(
     r"[ \t]{0,40}(?:\r?\n[ \t]{1,40})?(?:[bBrRuUfF@]{1,2}(?=[\"'])|[!][A-Za-z]{1,10}[ \t])?"
     r"(?:[(\[]{1,2}(?:\r?\n[ \t]{0,40})?)?(\\{0,3}(?:\"\"\"|'''|[\"'`]))?"
 )
-_ELEMENT = re.compile(r"(?:[ \t][^<>\n]{0,100})?>[ \t]{0,20}([^<>\s][^<>\n]{0,998}?)[ \t]{0,20}</")
+_ELEMENT = re.compile(r"(?:[ \t][^<>\n]{0,100})?>[ \t]{0,20}([^<>\s][^<>\n]{0,300}?)[ \t]{0,20}</")
 _ATTRIBUTE = re.compile(
-    r"[\"'][ \t\r\n]{1,20}value[ \t]{0,4}=[ \t]{0,4}(\"[^\"\n]{1,999}\"|'[^'\n]{1,999}')"
+    r"[\"'][ \t\r\n]{1,20}value[ \t]{0,4}=[ \t]{0,4}(\"[^\"\n]{1,300}\"|'[^'\n]{1,300}')"
 )
 # `name: DB_PASSWORD` with its `value:` behind it, as Kubernetes and others list variables.
 _NAMED = re.compile(
@@ -35,19 +35,20 @@ _NAMED = re.compile(
     r"(\\{0,3}[\"'])?"
 )
 _FLAG = re.compile(
-    r"(?:=|[ \t]{1,4}|[\"'],[ \t]{0,4}[\"']?)(\"[^\"\n]{1,999}\"|'[^'\n]{1,999}'"
-    r"|[^\s\"',\]]{1,999})"
+    r"(?:=|[ \t]{1,4}|[\"'],[ \t]{0,4}[\"']?)(\"[^\"\n]{1,300}\"|'[^'\n]{1,300}'"
+    r"|[^\s\"',\]]{1,300})"
 )
-_BLOCK = re.compile(r"[|>][+-]?[0-9]?[ \t]{0,10}\r?\n([ \t]{1,40})(\S[^\r\n]{0,998})")
+_BLOCK = re.compile(r"[|>][+-]?[0-9]?[ \t]{0,10}\r?\n([ \t]{1,40})(\S[^\r\n]{0,300})")
 _JOINT = re.compile(
     r"[ \t]{0,20}[+.\\]?[ \t]{0,20}(?:\r?\n[ \t]{0,80})?[+.]?[ \t]{0,20}[bBrRuUfF]?"
 )
-_BARE = re.compile(r"[^\s,;\"'`<>{}()\[\]#]{1,1000}")
-_BARE_LINE = re.compile(r"[^\s\"'`][^\s\"'`]{0,998}")
+_BARE = re.compile(r"[^\s,;\"'`<>{}()\[\]#]{1,300}")
+_BARE_LINE = re.compile(r"[^\s\"'`][^\s\"'`]{0,300}")
 # Lines on which a value stands without quotes, even in source.
 _UNQUOTED = re.compile(
     r"[ \t]{0,20}(?:[#$>!%][ \t]{0,4})?"
-    r"(?:export|set|setx|env|%env|%set_env|ENV|ARG|SET|declare -x)[ \t]"
+    r"(?:(?:export|set|setx|env|%env|%set_env|ENV|ARG|SET|declare -x)[ \t]"
+    r"|[A-Z][A-Z0-9_]{2,60}=[^\s=])"
 )
 # A field of a connection string or of an address's query.
 _FIELD = re.compile(r"=([^;&\s\"'<>]{1,400})")
@@ -137,7 +138,7 @@ def _values(text: str, start: int, end: int, code: bool) -> Iterator[tuple[int, 
     if before in ";&?" and (found := _FIELD.match(text, end)) is not None:
         yield *found.span(1), found[1], False
         return
-    gives = _GIVES.match(text, end, end + _WINDOW) or _NAMED.match(text, end, end + _WINDOW)
+    gives = _NAMED.match(text, end, end + _WINDOW) or _GIVES.match(text, end, end + _WINDOW)
     if gives is None:
         return
     quote, at = gives[1], gives.end()
@@ -145,13 +146,13 @@ def _values(text: str, start: int, end: int, code: bool) -> Iterator[tuple[int, 
         value, stop = _quoted(text, at, quote)
         yield at, stop, value, True
         return
-    if (block := _BLOCK.match(text, at, at + 1100)) is not None:
+    if (block := _BLOCK.match(text, at, at + 400)) is not None:
         yield *block.span(2), block[2].rstrip(), False
         return
     if "(" in gives[0] or "," in gives[0]:
         return
     line = text.rfind("\n", max(0, start - 200), start) + 1
-    if code and not _UNQUOTED.match(text, line, start + 1):
+    if code and not _UNQUOTED.match(text, line, end + 2):
         return
     if (bare := _BARE_LINE.match(text, at)) is not None:
         value = bare[0].rstrip(",;")

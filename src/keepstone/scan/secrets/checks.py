@@ -11,7 +11,9 @@ import re
 import zlib
 from base64 import b64decode, urlsafe_b64decode
 from binascii import Error
+from collections import Counter
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 _BASE62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
@@ -134,7 +136,6 @@ def has_openai_mark(token: str) -> bool:
     return "T3BlbkFJ" in token
 
 
-_RUNS = ("0123456789", "abcdefghijklmnopqrstuvwxyz", "qwertyuiop", "asdfghjkl")
 _WORDS = re.compile(
     r"example|placeholder|change[_-]?(?:me|this|it)|redacted|dummy|your[_-]|yourpass|yoursecret"
     r"|yourtoken|yourkey|replace[_-]?(?:me|this|with)|insert[_-]|not[_-]?a?[_-]?(?:real|secret)"
@@ -148,9 +149,11 @@ def is_placeholder(text: str) -> bool:
     if _WORDS.search(text[:4096]) is not None:
         return True
     lower = text.lower()
-    if len(set(lower)) * 5 <= min(len(lower), 40) or len(set(lower)) <= 3:
+    letters = Counter(lower).most_common()
+    if len(letters) * 5 <= min(len(lower), 40) or len(letters) <= 3:
         return True
-    covered = sum(
-        lower.count(run[at : at + 6]) * 6 for run in _RUNS for at in range(0, len(run) - 5, 6)
-    )
-    return covered * 2 >= len(lower)
+    if letters[0][1] * 2 >= len(lower) >= 8:
+        return True
+    # `123456` and `abcdef`: each letter is the one after the last.
+    climbs = sum(ord(after) - ord(before) == 1 for before, after in pairwise(lower))
+    return climbs * 2 >= len(lower)

@@ -41,8 +41,12 @@ def key_hits(text: str, count: Callable[[int], None] = lambda _: None) -> Iterat
     at = text.find("-----BEGIN ")
     while at >= 0:
         found = _BEGIN.match(text, at, at + 80)
-        hit = None if found is None else _pem(text, found[1], found.end())
-        count(80 if found is None else _LONGEST)
+        hit = None
+        if found is not None:
+            stop = text.find("-----", found.end(), found.end() + _LONGEST)
+            hit = _pem(text, found[1], found.end(), stop)
+            count(stop - found.end() if stop >= 0 else _LONGEST)
+        count(80)
         if hit is not None:
             yield hit
         at = text.find("-----BEGIN ", at + 11 if hit is None else hit.end)
@@ -59,11 +63,8 @@ def key_hits(text: str, count: Callable[[int], None] = lambda _: None) -> Iterat
             yield Hit(*key.span(1), OPEN, "Keepstone key-encryption key", key[1], True)
 
 
-def _pem(text: str, label: str, begin: int) -> Hit | None:
-    """The key whose first line ends at `begin`, if it is one."""
-    stop = text.find("-----", begin, begin + _LONGEST)
-    if stop < 0 and len(text) - begin > _LONGEST:
-        return None
+def _pem(text: str, label: str, begin: int, stop: int) -> Hit | None:
+    """The key whose first line ends at `begin`, and the next line of dashes begins at `stop`."""
     raw = text[begin : stop if stop >= 0 else begin + _LONGEST]
     body = _BETWEEN.sub("", _HEADER.sub("", raw))
     if stop < 0 or not text.startswith(f"-----END {label}", stop):

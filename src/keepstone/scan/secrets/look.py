@@ -102,7 +102,7 @@ def find_in_environment(
     for name, value in pairs:
         strings.add(value, Spot(name))
         strings.pair(name, value, Spot(name))
-    look.take(view, strings_seen(strings), set())
+    look.take(view, strings_seen(view, strings), set())
     yield from look.found
 
 
@@ -150,8 +150,10 @@ class _Look:
             yield from self._pickle(view, values)
         elif kind in _READERS:
             yield from self._guarded(view, _READERS[kind], values)
-        if text is None and kind not in _CONTAINERS:
+        if kind not in _CONTAINERS and (text is None or _is_wide(view.data)):
+            # Also of what begins as UTF-16: a mark in front must not turn bytes into another text.
             yield from self._guarded(view, binary_seen, values)
+        if text is None and kind not in _CONTAINERS:
             if kind in _CLOSED:
                 yield view.unseen(f"What is compressed inside of the format {kind} is not opened.")
             elif len(view.data) > MAX_TEXT and kind in _TEXTS:
@@ -170,7 +172,7 @@ class _Look:
     def _pickle(self, view: View, values: set[str]) -> Iterator[Finding]:
         """The constants of a pickle, and pickles that lie as byte strings among them."""
         found = constants(view)
-        self.take(view, constants_seen(found), values)
+        self.take(view, constants_seen(view, found), values)
         for start, end in found.nested:
             yield from view.inside(f"(bytes at {start})", view.data[start:end])
         if found.why:
@@ -179,19 +181,23 @@ class _Look:
     def _text(self, view: View, text: str, values: set[str]) -> None:
         start = text.lstrip("\ufeff \t\r\n")[:1]
         value: Any = None
+        repeated = False
         if start in ("{", "[") and ('"cell_type"' in text or "\\" in text):
             parsed = parse_json(text)
-            value = None if parsed is None else parsed.value
+            if parsed is not None:
+                value, repeated = parsed.value, bool(parsed.repeated)
         if is_notebook(value):
-            self.take(view, notebook_seen(value), values)
-            return
+            self.take(view, notebook_seen(view, value), values)
+            # Of what stands there twice, one is in no cell.
+            if not repeated:
+                return
         name = (view.member or view.path).rsplit(" > ", 1)[-1]
-        self.take(view, text_seen(text, name.rsplit("/", 1)[-1]), values)
+        self.take(view, text_seen(view, text, name.rsplit("/", 1)[-1]), values)
         if value is not None:
             # `\u0067hp_`, or a file with its lines as one text: what a reader sees is not there.
             strings = Strings()
             strings.walk(value, Spot())
-            self.take(view, strings_seen(strings), values)
+            self.take(view, strings_seen(view, strings), values)
 
     def take(self, view: View, seen: Iterable[Seen], values: set[str]) -> None:
         """Make findings of what was seen. Of a value that has a line or a part of its own to it,
@@ -225,6 +231,10 @@ class _Look:
             fingerprint(hit, self.path, member, self._numbers[key]),
             None if allowed is None else printable(allowed, 200),
         )
+
+
+def _is_wide(data: memoryview) -> bool:
+    return bytes(data[:2]) in (b"\xff\xfe", b"\xfe\xff") or 0 in bytes(data[:512])
 
 
 def _decoded(data: memoryview) -> str | None:

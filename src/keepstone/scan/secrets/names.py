@@ -78,13 +78,15 @@ def name_of(name: str) -> NameOf | None:
     """What `name` promises, or None where it names no secret."""
     if len(name) > _MOST:
         name = name[-_MOST:]
-    words = [word.lower() for word in _BREAKS.split(name) if word]
-    while len(words) > 1 and (words[-1] in _AFTER or words[-1].isdigit()):
-        words.pop()
-    if not words:
+    parts = [word.lower() for word in _BREAKS.split(name) if word]
+    if len(parts) > 1 and parts[-1] in ("string", "str") and parts[-2] in ("connection", "conn"):
+        return NameOf.KEY
+    while len(parts) > 1 and (parts[-1] in _AFTER or parts[-1].isdigit()):
+        parts.pop()
+    if not parts:
         return None
-    last = words[-1].rstrip("0123456789")
-    before = words[-2] if len(words) > 1 else ""
+    last = parts[-1].rstrip("0123456789")
+    before = parts[-2] if len(parts) > 1 else ""
     if last in _PASSWORDS and (last != "pass" or before):
         return NameOf.PASSWORD
     if last in ("phrase", "word") and before == "pass":
@@ -95,11 +97,9 @@ def name_of(name: str) -> NameOf | None:
         return NameOf.KEY
     if last == "key" and before in _BEFORE_KEY:
         return NameOf.KEY
-    if last in ("string", "str") and before in ("connection", "conn"):
-        return NameOf.KEY
     if last == "auth" and before in ("http", "basic", "redis", "proxy", "requirepass", "npm"):
         return NameOf.KEY
-    run = "".join(words[-3:])
+    run = "".join(parts[-3:])
     for end in ("password", "passwd", "passphrase"):
         if run.endswith(end):
             return NameOf.PASSWORD

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
+from keepstone.errors import InputError
 from keepstone.scan.secrets.assigned import assigned_hits
 from keepstone.scan.secrets.checks import decode64
 from keepstone.scan.secrets.forms import form_hits
@@ -36,16 +37,24 @@ _CODE = tuple(
 )
 _ALLOW = re.compile(r"keepstone: ?allow-secret[ \t]+([^\r\n]*?\w[^\r\n]*)")
 _MOST_HITS = 10_000
+# So many characters are read between two looks at the clock.
+_ASK = 1 << 20
+Busy = Callable[[], bool]
 
 
 @dataclass(slots=True)
 class Passage:
-    """`text` of the file called `name`. `code` where values stand between quotes alone."""
+    """`text` of the file called `name`. `code` where values stand between quotes alone.
+
+    `busy` is asked now and then whether it has taken too long.
+    """
 
     text: str
     name: str = ""
     code: bool | None = None
+    busy: Busy | None = None
     read: int = 0
+    _ask_at: int = 0
     _lines: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -54,12 +63,17 @@ class Passage:
             self.code = self.name.endswith(_CODE)
 
     def hits(self) -> list[Hit]:
-        """Every secret, in order."""
+        """Every secret, in order. Raises InputError `scan.unreadable` where it takes too long."""
         found = [*self._plain(self.text, bool(self.code)), *self._joined(), *self._decoded()]
         return strictest(found)
 
     def _count(self, characters: int) -> None:
         self.read += characters
+        if self.busy is not None and self.read >= self._ask_at:
+            self._ask_at = self.read + _ASK
+            if self.busy():
+                why = "The file takes longer than the limit allows."
+                raise InputError("scan.unreadable", why)
 
     def _plain(self, text: str, code: bool) -> Iterator[Hit]:
         yield from token_hits(text, self._count)

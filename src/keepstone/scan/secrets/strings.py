@@ -13,7 +13,7 @@ from typing import Any
 
 from keepstone.scan.secrets.assigned import pair_hit
 from keepstone.scan.secrets.found import Hit
-from keepstone.scan.secrets.passage import Passage
+from keepstone.scan.secrets.passage import Busy, Passage
 
 # Deeper values are no file of anybody's.
 _MAX_NESTING = 100
@@ -59,14 +59,14 @@ class Strings:
             for item in value:
                 self.walk(item, spot, "", depth + 1)
 
-    def hits(self) -> Iterator[tuple[Spot, Hit]]:
+    def hits(self, busy: Busy | None = None) -> Iterator[tuple[Spot, Hit]]:
         """Every secret and the place of the text that it is in."""
         starts, at = [], 0
         for text in self.texts:
             starts.append(at)
             at += len(text) + 1
         taken: set[str] = set()
-        for hit in Passage("\n".join(self.texts), "", self.code).hits():
+        for hit in Passage("\n".join(self.texts), "", self.code, busy).hits():
             index = bisect_right(starts, hit.start) - 1
             text = self.texts[index]
             taken.add(text)

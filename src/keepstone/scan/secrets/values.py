@@ -15,7 +15,10 @@ from math import log2
 from keepstone.scan.secrets.checks import is_placeholder
 from keepstone.scan.secrets.names import NameOf
 
-LONGEST = 1000
+# Longer ones are tokens that say themselves what they are.
+LONGEST = 300
+# So much of a value tells how it is mixed.
+_HEAD = 128
 _UUID = re.compile(r"\{?[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}\}?\Z")
 _REFERENCE = re.compile(
     r"\$|%[A-Za-z_(]|\{\{|<[%A-Za-z/]|\{[A-Za-z_][\w.\[\]()'\"]{0,80}[}:!]|@[A-Za-z]+@|#\{|env[:.(]"
@@ -31,11 +34,11 @@ _HASHED = re.compile(
 _PATH = re.compile(
     r"(?:[A-Za-z]:[\\/]|[.~]{0,2}/)[\w .~/\\-]*\Z|[\w./-]+\.(?:py|js|ts|json|ya?ml|txt|pem|key"
     r"|crt|md|go|rs|toml|ini|cfg|conf|html?|css|png|svg|jpe?g|log|db|sql|xml|sh|env|lock)\Z"
-    r"|https?://[^@]{0,900}\Z"
+    r"|https?://[^@]{0,300}\Z"
 )
 _CODE = re.compile(
-    r"[A-Za-z_][\w.]*\([^()]{0,900}\)?[;,]?\Z|[\w.]+\[[^\[\]]{0,900}\]|=>|->|&&|\|\||==|None\b|null\b"
-    r"|lambda\b|.{0,900}(?:&&|\|\||=>|::)"
+    r"[A-Za-z_][\w.]*\([^()]{0,300}\)?[;,]?\Z|[\w.]+\[[^\[\]]{0,300}\]|=>|->|&&|\|\||==|None\b|null\b"
+    r"|lambda\b|.{0,300}(?:&&|\|\||=>|::)"
 )
 _DATE = re.compile(r"\d{4}-\d\d-\d\d|\d{1,3}(?:\.\d{1,3}){3}|v?\d+(?:\.\d+){1,3}[\w.+-]{0,12}\Z")
 _HEX = re.compile(r"[0-9a-fA-F]+\Z")
@@ -65,17 +68,18 @@ def is_secret(value: str, promise: NameOf, quoted: bool, name: str = "") -> bool
 def left_alone(value: str) -> bool:
     """True for what stands for a secret, or is made of one so that it cannot be had back."""
     return (
-        is_placeholder(value)
+        _TEST.search(value) is not None
         or _REFERENCE.match(value) is not None
         or "${" in value
         or "{{" in value
         or _HASHED.match(value) is not None
         or _PATH.match(value) is not None
-        or _TEST.search(value) is not None
+        or is_placeholder(value[:_HEAD])
     )
 
 
 def _is_mixed(value: str, promise: NameOf) -> bool:
+    value = value[:_HEAD]
     digits = sum(c.isdigit() for c in value)
     letters = sum(c.isalpha() for c in value)
     others = len(value) - digits - letters
@@ -121,5 +125,5 @@ def _changes(value: str) -> float:
 
 def entropy(value: str) -> float:
     """Shannon's entropy in bits for each character."""
-    counts = Counter(value).values()
-    return -sum(n / len(value) * log2(n / len(value)) for n in counts)
+    counts, length = Counter(value).values(), len(value)
+    return -sum(n / length * log2(n / length) for n in counts)
