@@ -173,6 +173,13 @@ def test_a_manifest_without_end_is_cut_off(start: Start) -> None:
             )
         )
         assert code_of(client.manifest, reference) == "oci.too_large"
+    # What says beforehand that it is too much is not begun.
+    taken: list[bytes] = []
+    _, reference, client = start(lambda asked: Reply(body=BLOB))
+    assert (
+        code_of(client.blob, reference, Digest.of(BLOB), taken.append, limit=5) == "oci.too_large"
+    )
+    assert taken == []
 
 
 def test_pages_without_end_are_not_followed(start: Start) -> None:
@@ -265,6 +272,14 @@ def test_a_blob_may_lie_elsewhere_and_no_login_goes_there(start: Start) -> None:
     assert authorizations(server) == [LOGIN.basic]
     assert authorizations(other) == []
     assert "cookie" not in other.asked[0].headers
+
+
+def test_what_a_registry_tells_us_to_remember_is_forgotten(start: Start) -> None:
+    """Cookies know no ports: what one registry of a host sets, another one would get."""
+    server, reference, client = start(lambda asked: manifest(**{"Set-Cookie": "a=b; Path=/"}))
+    for _ in range(2):
+        client.manifest(reference)
+    assert ["cookie" in asked.headers for asked in server.asked] == [False, False]
 
 
 def test_the_place_elsewhere_gets_no_login_by_asking(start: Start) -> None:

@@ -7,6 +7,7 @@ import gc
 import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -183,6 +184,8 @@ def test_a_write_against_the_double(start: Start, size: int) -> None:
     assert last.headers["if-none-match"] == "*"
     for asked in server.asked:
         if asked.method == "PUT":
+            # What is held in memory is one part, however much is written.
+            assert len(asked.body) <= store.part
             digest = base64.b64encode(hashlib.sha256(asked.body).digest()).decode()
             assert asked.headers["x-amz-checksum-sha256"] == digest
     assert write(store, bytes(size)) == "v"
@@ -247,6 +250,33 @@ def test_a_bucket_that_stores_something_else_is_found_out(start: Start) -> None:
 
     _, store = start(Shorter())
     assert code_of(write, store) == "store.broken_answer"
+
+
+@pytest.mark.parametrize("shown", [None, "GOVERNANCE", "COMPLIANCE"])
+def test_a_lock_that_the_bucket_does_not_show_is_found_out(start: Start, shown: str | None) -> None:
+    """None at all, another one, and one that ends too early."""
+
+    class Unlocked(S3):
+        def __call__(self, asked: Asked) -> Reply:
+            query = parse_qs(urlsplit(asked.path).query, keep_blank_values=True)
+            if "object-lock" in query:
+                xml = "<O><ObjectLockEnabled>Enabled</ObjectLockEnabled></O>"
+                return Reply(body=xml.encode())
+            return Reply() if "retention" in query else super().__call__(asked)
+
+        def head(self, key: str) -> Reply:
+            reply = super().head(key)
+            if shown is not None and reply.status == 200:
+                reply.headers["x-amz-object-lock-mode"] = shown
+                until = "2100-01-01T00:00:00Z" if shown == "GOVERNANCE" else "2020-01-01T00:00:00Z"
+                reply.headers["x-amz-object-lock-retain-until-date"] = until
+            return reply
+
+    server, store = start(Unlocked())
+    store.address = replace(store.address, lock="compliance", retain_days=30)
+    assert code_of(write, store) == "store.not_locked"
+    sent = [a for a in server.asked if a.method == "PUT" and "retention" not in a.path]
+    assert [a.headers["x-amz-object-lock-mode"] for a in sent] == ["COMPLIANCE"]
 
 
 def test_another_checksum_than_ours_is_found_out(start: Start) -> None:

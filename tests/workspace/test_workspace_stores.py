@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -143,6 +147,40 @@ def test_a_move_that_is_cut_short_leaves_the_old_store_in_use(
     # What is there already is not copied once more.
     assert move(served.site, address).blobs == 1
     assert read_store_address(served.layout) == address
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from keepstone.vault.stores import parse_store_address
+from keepstone.workspace import moving
+from keepstone.workspace.site import Site
+
+copy = moving._copy
+def killed(*given):
+    copy(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+moving._copy = killed
+moving.move(Site.at(Path(sys.argv[1]), os.environ), parse_store_address(sys.argv[2]))
+"""
+
+
+def test_a_move_that_is_killed_leaves_the_old_store_in_use(served: Home, elsewhere: str) -> None:
+    environment = {**os.environ, "KEEPSTONE_OUTSIDE": str(served.site.outside)}
+    environment.pop("KEEPSTONE_PASSPHRASE", None)
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(served.layout.root), elsewhere],
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=60,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert read_store_address(served.layout) is None
+    assert held(served, elsewhere) == ["scale"]
+    assert keepstone.load("scale", workspace=served.site).predict(ROWS)["y"].sum() == 6
+    assert move(served.site, parse_store_address(elsewhere)).blobs == 1
+    assert keepstone.load("scale", workspace=served.site).predict(ROWS)["y"].sum() == 6
 
 
 def test_a_store_that_spoils_what_it_is_given_is_not_taken_into_use(

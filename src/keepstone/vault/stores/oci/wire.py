@@ -8,7 +8,6 @@ and `.netrc` are not used.
 
 from __future__ import annotations
 
-import ssl
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -87,6 +86,8 @@ class Wire:
     """Sends requests to registries; any thread may use it. Close it."""
 
     def __init__(self, logins: Mapping[str, Login], limits: Limits) -> None:
+        import ssl
+
         try:
             import httpx
         except ImportError as error:
