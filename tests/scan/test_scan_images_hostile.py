@@ -45,7 +45,8 @@ from tests.scan.imaging import (
 
 
 def test_an_honest_image_is_clean(tmp_path: Path) -> None:
-    report = scanned(image(tar(folder("srv"), file("srv/notes.txt"))).write(tmp_path))
+    layer = tar(folder("/"), folder("./"), folder("srv"), file("./srv/notes.txt"))
+    report = scanned(image(layer).write(tmp_path))
     assert findings(report) == []
     assert report.outcome is Outcome.CLEAN
     assert [layer.evaluated for layer in only(report).layers] == [True, True]

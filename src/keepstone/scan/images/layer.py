@@ -102,7 +102,8 @@ def _has_place(name: str, entry: Entry, layer: Layer) -> bool:
     if len(name) > MAX_NAME or len(parts) > MAX_DEPTH or "\x00" in name:
         layer.say("image.not_evaluated", "The name is no path to Linux.", path, entry)
         return False
-    if name.startswith("/"):
+    # The root itself goes by this name with some tools.
+    if name.startswith("/") and parts:
         reason = "The name is absolute: unpacked elsewhere it writes to the host."
         layer.say("image.unsafe_path", reason, path, entry)
     return True
