@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import pickle
 import subprocess
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -342,9 +344,23 @@ def test_a_file_that_changes_between_two_looks_is_not_believed(tmp_path: Path) -
 
 
 def test_large_files_pass_by(tmp_path: Path) -> None:
-    """A file over the bound of memory is looked through for secrets, window by window."""
-    big = b"\x00\x01 binary" + bytes(60 << 20) + b"\n" + KEY + b"\n"
-    report = scanned(image(gzip.compress(tar(file("var/big", big)), 1)).write(tmp_path))
+    """A large file is looked through for secrets, at the edge of a window too."""
+    text = b"nothing to see in this line\n"
+    edge = 4 << 20
+    for number, place in enumerate((edge - 60, 2 * edge - (1 << 16) - 60, 40 << 20)):
+        big = bytearray(b"\x00\x01 binary" + bytes(44 << 20))
+        big[place - len(text) : place] = text
+        big[place : place + len(KEY)] = KEY
+        report = scanned(image(tar(file("var/big", bytes(big)))).write(tmp_path / str(number)))
+        assert rules(report) == {"secret.private_key"}
+
+
+def test_a_large_archive_is_opened_for_secrets(tmp_path: Path) -> None:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as made:
+        made.writestr("pad", bytes(34 << 20))
+        made.writestr("id", KEY, zipfile.ZIP_DEFLATED)
+    report = scanned(image(tar(file("opt/app.zip", out.getvalue()))).write(tmp_path))
     assert "secret.private_key" in rules(report)
 
 

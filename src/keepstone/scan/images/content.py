@@ -16,7 +16,7 @@ from keepstone.scan.archive.tar import unfold
 from keepstone.scan.archive.tarheaders import SPARSE, TarMember
 from keepstone.scan.images.entry import MAX_NAME, Entry
 from keepstone.scan.images.limits import Limits
-from keepstone.scan.images.models import judge_model, may_be_model
+from keepstone.scan.images.models import is_archive, judge_model, may_be_model
 from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.rules import finding, printable
 from keepstone.scan.secrets.look import find_secrets
@@ -25,7 +25,6 @@ from keepstone.scan.secrets.look import find_secrets
 _WHOLE = 32 << 20
 # Larger ones pass by in windows; a secret over the edge of one lies whole in the next.
 _WINDOW, _OVERLAP = 4 << 20, 1 << 16
-
 # Why a file was not looked through, in so many ways.
 _REASONS = 50
 # A distribution's manuals explain passwords with passwords. There, only what is a secret by its
@@ -80,27 +79,34 @@ class ContentLook:
         yield from self._secrets(entry, data)
 
     def _large(self, entry: Entry, pieces: Iterator[memoryview]) -> Iterator[Finding]:
-        window, said = bytearray(), set[tuple[str, str]]()
+        """What may be a model is held, up to the limit; anything else passes by."""
+        window, said, decided = bytearray(), set[tuple[str, str]](), False
         held: bytearray | None = bytearray()
-        judged = False
         for piece in pieces:
-            window += piece
-            if held is not None:
+            if held is None:
+                window += piece
+            else:
                 held += piece
-                if not judged and len(held) >= _WINDOW:
-                    judged = True
+                if not decided and len(held) >= _WINDOW:
+                    decided = True
                     if not may_be_model(entry.path, memoryview(bytes(held))):
-                        held = None
+                        window, held = held, None
                 elif len(held) > self.limits.held:
-                    held = None
+                    window, held = held, None
                     reason = f"It looks like a model and is over {self.limits.held} bytes."
                     yield finding("image.not_evaluated", reason, printable(entry.path, MAX_NAME))
             if len(window) >= _WINDOW:
                 yield from self._new(entry, bytes(window), said)
                 del window[:-_OVERLAP]
-        yield from self._new(entry, bytes(window), said)
-        if held is not None:
-            yield from self._judge(entry, bytes(held))
+        if held is None:
+            yield from self._new(entry, bytes(window), said)
+            return
+        data = bytes(held)
+        yield from self._judge(entry, data)
+        # What lies in an archive is seen through its directory alone.
+        step = len(data) if is_archive(memoryview(data)) else _WINDOW
+        for at in range(0, len(data), step):
+            yield from self._new(entry, data[max(0, at - _OVERLAP) : at + step], said)
 
     def _new(self, entry: Entry, data: bytes, said: set[tuple[str, str]]) -> Iterator[Finding]:
         for item in self._secrets(entry, data):

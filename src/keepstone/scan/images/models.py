@@ -53,6 +53,11 @@ def may_be_model(name: str, data: memoryview) -> bool:
     return name.casefold().endswith(_NAMES) or _role(data) != ""
 
 
+def is_archive(data: memoryview) -> bool:
+    """True where a file holds others, packed or not."""
+    return _role(data) == "archive"
+
+
 def judge_model(
     path: str, name: str, data: memoryview, allowed: tuple[Added, ...] = ()
 ) -> list[Finding]:

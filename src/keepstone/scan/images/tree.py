@@ -48,6 +48,8 @@ class LayerTree:
         return self._again(path, entry) if held is None else held
 
     def _again(self, path: str, entry: Entry) -> bytes:
+        if entry.sparse:
+            raise _unreadable(path, "it is sparse")
         pieces = verified_chunks(self.blobs, self.layers[entry.layer])
         try:
             stream = LayerStream(pieces, self.limits)
