@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+import os
 import resource
 import tarfile
 import zlib
@@ -403,8 +404,6 @@ def test_the_platform_that_an_index_gives_must_be_the_images(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("what", ["pipe", "folder", "device", "nothing"])
 def test_what_is_no_image_is_refused(tmp_path: Path, what: str) -> None:
-    import os
-
     path = tmp_path / "given"
     if what == "pipe":
         os.mkfifo(path)

@@ -3,36 +3,41 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import pickle
 import subprocess
 import sys
+import tarfile
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from backports import zstd
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
 from keepstone.core.finding import Outcome
-from keepstone.errors import InputError
+from keepstone.errors import InputError, KeepstoneError
+from keepstone.scan.images.content import ContentLook
 from keepstone.scan.images.descriptor import Descriptor
 from keepstone.scan.images.entry import Entry
 from keepstone.scan.images.judge import Asked, scan_images
+from keepstone.scan.images.layer import read_layer
 from keepstone.scan.images.layout import LayoutFolder
 from keepstone.scan.images.limits import Limits
 from keepstone.scan.images.merge import Merged
 from keepstone.scan.images.packages import PackageCheck
+from keepstone.scan.images.tree import LayerTree
 from keepstone.scan.images.unpack import LayerStream
+from tests.scan.building import private_key, token
 from tests.scan.imaging import (
+    BASE,
     Made,
     Member,
     at,
+    diff_id,
     file,
     findings,
     folder,
@@ -47,7 +52,7 @@ from tests.scan.imaging import (
 )
 from tests.scan.judging import Payload
 
-KEY = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+KEY = private_key()
 EVIL = pickle.dumps(Payload(), 2)
 DPKG = (
     b"Package: bash\nStatus: install ok installed\nArchitecture: amd64\nVersion: 5.2.15-2+b7\n"
@@ -204,8 +209,6 @@ def test_rights_of_live_files_count_alone(tmp_path: Path) -> None:
 
 
 def test_capabilities_and_devices_are_found(tmp_path: Path) -> None:
-    import tarfile
-
     capable = {"SCHILY.xattr.security.capability": "\x01\x00\x00\x02"}
     layer = tar(
         file("bin/ping", pax_headers=capable),
@@ -238,16 +241,14 @@ def test_who_is_not_known_is_not_evaluated(tmp_path: Path, user: str) -> None:
     assert report.outcome is Outcome.NOT_EVALUATED
 
 
+def test_a_name_of_digits_counts_before_the_number(tmp_path: Path) -> None:
+    named = tar(file("etc/passwd", b"1234:x:0:0::/:/bin/sh\n"))
+    assert rules(scanned(image(named, config={"User": "1234"}).write(tmp_path))) == {"image.root"}
+
+
 def test_a_user_that_a_later_layer_makes_root_is_root(tmp_path: Path) -> None:
     later = tar(file("usr/passwd", b"app:x:0:0::/:/bin/sh\n"), symlink("etc/passwd", "/usr/passwd"))
     assert rules(scanned(image(later).write(tmp_path))) == {"image.root"}
-
-
-def token() -> str:
-    from keepstone.scan.secrets.checks import base62
-
-    body = "Tq3Zx8Lw2Vn6Rb1Yc5Md9Kp4Hs7Gj0"
-    return f"ghp_{body}{base62(zlib.crc32(body.encode()))}"
 
 
 def test_secrets_in_settings_are_found(tmp_path: Path) -> None:
@@ -408,10 +409,6 @@ def test_several_streams_in_a_row_are_one(tmp_path: Path) -> None:
         stream = LayerStream(iter([packed]), Limits())
         assert stream.piece(0, len(layer)) == layer
         made = image(packed)
-        import hashlib
-
-        from tests.scan.imaging import BASE, diff_id
-
         told = f"sha256:{hashlib.sha256(layer).hexdigest()}"
         made.document = {"rootfs": {"diff_ids": [diff_id(BASE), told]}}
         assert rules(scanned(made.write(tmp_path / str(number)))) == {"image.setuid"}
@@ -420,10 +417,6 @@ def test_several_streams_in_a_row_are_one(tmp_path: Path) -> None:
 @given(st.binary(max_size=2000), st.integers(1, 600))
 def test_any_bytes_are_a_layer_that_ends(data: bytes, step: int) -> None:
     """Nothing but a coded answer comes of any bytes."""
-    from keepstone.errors import KeepstoneError
-    from keepstone.scan.images.content import ContentLook
-    from keepstone.scan.images.layer import read_layer
-
     pieces, code = (data[at : at + step] for at in range(0, len(data), step)), ""
     try:
         stream = LayerStream(pieces, Limits())
@@ -435,9 +428,6 @@ def test_any_bytes_are_a_layer_that_ends(data: bytes, step: int) -> None:
 
 
 def test_a_tree_reads_nothing_that_is_not_in_it(tmp_path: Path) -> None:
-    from keepstone.scan.images.layout import LayoutFolder
-    from keepstone.scan.images.tree import LayerTree
-
     tree = LayerTree(Merged(), {}, LayoutFolder(tmp_path), (), Limits())
     for path in ("etc/passwd", "/etc/passwd", "../../etc/passwd"):
         with pytest.raises(InputError) as caught:
