@@ -169,7 +169,7 @@ def _versions(package: Package) -> Iterator[str]:
 
     PEP 440: who says 2.0.0 means 2.0.0+cu118 too, though that is behind it in order.
     """
-    version = _version(package)
+    version = package.source_version or package.version
     yield version
     if package.ecosystem == "PyPI" and "+" in version:
         yield version.partition("+")[0]
@@ -188,10 +188,6 @@ def _entries(package: Package, record: Record) -> Iterator[Affected]:
             continue
         if key_of(Package(named.ecosystem, named.name, "", "")) == wanted:
             yield entry
-
-
-def _version(package: Package) -> str:
-    return package.source_version or package.version
 
 
 def _vulnerabilities(
@@ -213,8 +209,11 @@ def _vulnerabilities(
 
 
 def _fixes(package: Package, hits: list[_Hit], order: Order) -> tuple[str, ...]:
-    version = _version(package)
+    entries = [entry for _, found in hits for entry in found]
     found = (
-        fix for _, entries in hits for entry in entries for fix in fixes(version, entry, order)
+        printable(fix)
+        for version in _versions(package)
+        for entry in entries
+        for fix in fixes(version, entry, order)
     )
-    return tuple(printable(fix) for fix in dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))
