@@ -17,7 +17,7 @@ WORKSPACE := .keepstone
 HOST := 127.0.0.1
 PORT := 8443
 # The bench's servers run in their peers' environments, whose packages ours lacks.
-TYPED_BENCH := $(wildcard bench/*.py bench/corpus/*.py bench/corpus/families/*.py)
+TYPED_BENCH := $(wildcard bench/*.py bench/planted/*.py bench/corpus/*.py bench/corpus/families/*.py)
 LINTED := src tests tools bench examples docs
 
 .PHONY: help

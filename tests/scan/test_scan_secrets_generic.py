@@ -153,8 +153,9 @@ def test_what_is_left_alone(value: str) -> None:
 def test_source_gives_expressions_and_no_secrets() -> None:
     text = (
         "password = get_password(x1)\ntoken = tokens[0]\nsecret = key.value2\n"
-        "self.token = a1b2c3d4e5f6"
+        "self.token = a1b2c3d4e5f6\napi_key = rsaKey2048Pkcs8v3xQ\n"
     )
+    assert hits("api_key = rsaKey2048Pkcs8v3xQ\n", "a.ini")
     assert not hits(text, "a.py")
 
 
@@ -191,3 +192,10 @@ def test_a_secret_is_one_finding_by_the_strictest_rule() -> None:
 def test_variables_in_prose_need_no_quotes() -> None:
     assert [hit.value for hit in hits(f"Run it:\n\n    DB_PASSWORD={WORD} app\n", "a.md")] == [WORD]
     assert not hits("password=get_it1 and more", "a.md")
+
+
+def test_other_objects_beside_a_secret_of_kubernetes_are_none() -> None:
+    plain = "apiVersion: v1\nkind: ConfigMap\ndata:\n  level: verbose-4\n---\n"
+    text = plain + "kind: Secret\nstringData:\n  level: verbose-4\n  other: a$2y-(b)8\n"
+    assert [hit.name for hit in hits(text, "a.yaml")] == ["level", "other"]
+    assert not hits(plain, "a.yaml")

@@ -10,6 +10,8 @@ import pickle
 import random
 import tarfile
 import zipfile
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +20,7 @@ from hypothesis import strategies as st
 
 from bench.planted.values import FAMILIES
 from keepstone.scan.allowance import Allowance
+from keepstone.scan.secrets import readers
 from keepstone.scan.secrets.found import SecretFinding
 from keepstone.scan.secrets.look import find_in_environment, find_secrets
 
@@ -108,7 +111,7 @@ def test_keys_of_states_and_of_pairs_count() -> None:
     assert [kind for kind, _ in places(pickle.dumps(twice))] == ["password"]
 
 
-def test_a_pickle_is_not_run(tmp_path: object) -> None:
+def test_a_pickle_is_not_run() -> None:
     class Bad:
         def __reduce__(self) -> tuple[object, tuple[str]]:
             return exec, (f"raise SystemExit # {TOKEN}",)
@@ -125,15 +128,15 @@ def test_a_pickle_in_a_pickle_and_beyond_a_break() -> None:
     assert any("cannot be followed" in item.finding.message for item in items)
 
 
-def test_arrays_of_joblib_are_stepped_over() -> None:
-    joblib = pytest.importorskip("joblib")
+def test_arrays_of_joblib_are_stepped_over(need_module: Callable[[str], Any]) -> None:
+    joblib = need_module("joblib")
     out = io.BytesIO()
     joblib.dump({"w": np.arange(300.0), "password": WORD}, out)
     assert places(out.getvalue(), "a.joblib") == [("password", None)]
 
 
-def test_torch_and_texts_of_numpy() -> None:
-    torch = pytest.importorskip("torch")
+def test_torch_and_texts_of_numpy(need_module: Callable[[str], Any]) -> None:
+    torch = need_module("torch")
     out = io.BytesIO()
     torch.save({"w": torch.zeros(3), "password": WORD}, out)
     assert places(out.getvalue()) == [("password", "archive/data.pkl")]
@@ -177,8 +180,8 @@ def test_depth_members_and_bombs_are_limits_and_said() -> None:
     assert [item.is_secret for item in found(bomb)] == [False]
 
 
-def test_heads_of_models() -> None:
-    safetensors = pytest.importorskip("safetensors.numpy")
+def test_heads_of_models(need_module: Callable[[str], Any]) -> None:
+    safetensors = need_module("safetensors.numpy")
     metadata = {"api_key": TOKEN, "config": json.dumps({"password": WORD})}
     data = safetensors.save({"w": np.zeros(2)}, metadata)
     assert sorted(places(data), key=str) == [
@@ -187,8 +190,8 @@ def test_heads_of_models() -> None:
     ]
 
 
-def test_gguf_and_onnx(tmp_path: object) -> None:
-    onnx = pytest.importorskip("onnx")
+def test_gguf_and_onnx(need_module: Callable[[str], Any]) -> None:
+    onnx = need_module("onnx")
     graph = onnx.helper.make_graph([], "g", [], [])
     model = onnx.helper.make_model(graph)
     onnx.helper.set_model_props(model, {"password": WORD})
@@ -199,11 +202,12 @@ def test_gguf_and_onnx(tmp_path: object) -> None:
     assert places(head + entry) == [("password", "metadata general.password")]
 
 
-def test_a_binary_is_searched_for_what_tells_itself() -> None:
+def test_a_binary_is_searched_for_what_tells_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     noise = random.Random(1).randbytes(9000)
     (item,) = found(noise + b"\0" + TOKEN.encode() + b"\0" + noise, "weights.bin")
     assert item.finding.location.offset == 9001
-    across = random.Random(2).randbytes((4 << 20) - 11) + b"\0" + TOKEN.encode() + b"\0"
+    monkeypatch.setattr(readers, "_STEP", 1 << 16)
+    across = random.Random(2).randbytes((1 << 16) - 11) + b"\0" + TOKEN.encode() + b"\0"
     assert [one.kind for one in found(across)] == ["GitHub token"]
 
 
@@ -252,8 +256,9 @@ def test_what_takes_too_long_is_not_clean() -> None:
     ]
 
 
-def test_a_line_longer_than_a_piece_is_read_to_its_end() -> None:
-    step = 4 << 20
+def test_a_line_longer_than_a_piece_is_read_to_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    step = 1 << 16
+    monkeypatch.setattr(readers, "_STEP", step)
     data = b"\xff\xfe\xfd\0" + b"ab cd " * (step // 3) + TOKEN.encode() + b" ab" * 50
     assert [item.kind for item in found(data)] == ["GitHub token"]
 

@@ -7,12 +7,11 @@ import random
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.planted.values import FAMILIES
-from keepstone.cli.scan_secrets import command
+from keepstone.cli.main import run
 from keepstone.core.finding import Outcome
 from keepstone.errors import InputError
 from keepstone.scan.secrets.baseline import SCHEMA, Entry, gone, parse_baseline, write_baseline
@@ -209,23 +208,29 @@ def test_sarif_gives_lines(tmp_path: Path) -> None:
     assert result["partialFingerprints"]
 
 
-def test_the_command(tmp_path: Path) -> None:
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "d").mkdir()
     folder = _folder(tmp_path / "d", a=LINE)
     kept = tmp_path / "baseline.json"
-    runner = CliRunner()
 
-    def run(*arguments: object) -> tuple[int, str]:
-        done = runner.invoke(command, [str(item) for item in arguments], standalone_mode=False)
-        return done.return_value, done.stdout
+    def said(*arguments: object) -> tuple[int, str, str]:
+        capsys.readouterr()
+        status = run(["scan", "secrets", *map(str, arguments)])
+        told = capsys.readouterr()
+        return status, told.out, told.err
 
-    status, text = run(folder, "--write-baseline", kept)
-    assert (status, WORD in text) == (1, False)
-    assert run(folder, "--baseline", kept)[0] == 0
-    status, text = run(folder, "--baseline", kept, "--format", "json")
-    assert json.loads(text)["schema"] == "keepstone.scan-secrets/v1"
+    status, text, people = said(folder, "--write-baseline", kept)
+    assert (status, WORD in text + people) == (1, False)
+    assert said(folder, "--baseline", kept)[0] == 0
+    status, text, _ = said(folder, "--baseline", kept, "--format", "json")
+    assert (status, json.loads(text)["schema"]) == (0, "keepstone.scan-secrets/v1")
+    assert json.loads(said(folder, "--format", "sarif")[1])["version"] == "2.1.0"
+    kept.write_text("{}")
+    status, _, people = said(folder, "--baseline", kept)
+    assert (status, "error[secrets.baseline]" in people) == (2, True)
     (folder / "a.py").write_bytes(b"PAR1" + bytes(9))
-    assert run(folder)[0] == 3
+    assert said(folder)[0] == 3
     (folder / "a.py").write_text("x = 1\n")
-    assert run(folder)[0] == 0
-    assert runner.invoke(command, []).exit_code == 2
+    assert said(folder)[0] == 0
+    assert said()[0] == 2
+    assert "error[scan.missing]" in said(tmp_path / "none")[2]

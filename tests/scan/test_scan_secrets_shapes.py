@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from base64 import urlsafe_b64encode
+from base64 import b64encode, urlsafe_b64encode
 
 import pytest
 
@@ -156,20 +156,23 @@ def test_keys_say_whether_a_passphrase_protects_them() -> None:
 
 
 def test_a_locked_openssh_and_pgp_key_is_told() -> None:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import (
-        BestAvailableEncryption,
-        Encoding,
-        PrivateFormat,
-    )
+    noise = random.Random(4).randbytes(120)
+    for cipher, rule in (b"none", "secret.private_key"), (b"aes256-ctr", "secret.encrypted_key"):
+        data = b"openssh-key-v1\0" + len(cipher).to_bytes(4, "big") + cipher + noise
+        (hit,) = hits(_block("OPENSSH PRIVATE KEY", data))
+        assert hit.rule == rule
+    # RFC 9580 5.5.3: RSA's two numbers, then how the secret is protected.
+    for usage, rule in (0, "secret.private_key"), (254, "secret.encrypted_key"):
+        numbers = (64).to_bytes(2, "big") + bytes(range(8)) + (17).to_bytes(2, "big") + b"\1\0\1"
+        body = b"\x04time\x01" + numbers + bytes([usage]) + noise
+        (hit,) = hits(_block("PGP PRIVATE KEY BLOCK", bytes([0xC5, len(body)]) + body))
+        assert hit.rule == rule
 
-    key = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
-    try:
-        hidden = BestAvailableEncryption(b"a passphrase")
-        locked = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, hidden).decode()
-    except Exception:  # bcrypt is an extra of cryptography
-        pytest.skip("bcrypt is not installed")
-    assert [hit.rule for hit in hits(locked)] == ["secret.encrypted_key"]
+
+def _block(label: str, data: bytes) -> str:
+    dashes = "-" * 5
+    text = b64encode(data).decode()
+    return f"{dashes}BEGIN {label}{dashes}\n{text}\n{dashes}END {label}{dashes}\n"
 
 
 def test_what_only_says_that_it_is_a_key_is_none() -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 from keepstone.scan.secrets.checks import decode64, is_placeholder
 from keepstone.scan.secrets.found import Hit
@@ -30,6 +31,7 @@ _AUTH = re.compile(r"\\{0,3}\"auth\\{0,3}\"\s{0,8}:\s{0,8}\\{0,3}\"([A-Za-z0-9+/
 _KIND = re.compile(
     r"(?:^|(?<=\n))[ \t]{0,20}kind:[ \t]{0,8}[\"']?Secret\b|\"kind\"\s{0,8}:\s{0,8}\"Secret\""
 )
+_DOCUMENT = re.compile(r"(?:^|(?<=\n))---")
 _DATA = re.compile(r"(?:^|(?<=\n))([ \t]{0,40})(?:data|stringData):[ \t]{0,20}\r?\n")
 _DATA_JSON = re.compile(r"\"(?:data|stringData)\"\s{0,8}:\s{0,8}\{([^{}]{1,20000})\}")
 _ENTRY = re.compile(r"([ \t]{1,80})[\"']?([\w.-]{1,200})[\"']?:[ \t]{1,8}[\"']?([^\s\"'#]{1,4000})")
@@ -37,6 +39,10 @@ _ENTRY_JSON = re.compile(r"\"([\w.-]{1,200})\"\s{0,8}:\s{0,8}\"([^\"\\]{1,4000})
 _CURL = re.compile(r"(?:-u|--user)[ =]{1,4}[\"']?([^\s:\"']{1,80}):([^\s\"']{1,200})")
 _AWS_SECRET = re.compile(r"(?<![A-Za-z0-9/+=_.-])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_-])")
 _NEAR = 400
+_FORMAT = re.compile(
+    r"\{[^{}]{0,80}\}|\$[{(]|^\$[A-Za-z_]\w{0,80}$|<[^<>]{0,80}>|%[s(]|\.\.\.|`"
+    r"|\[[A-Za-z_ -]{0,80}\]"
+)
 _PLAIN = frozenset(
     words(
         "pass password passwd pwd pw secret user username token pat key credentials hunter2 p s123"
@@ -135,26 +141,34 @@ def _is_plain(value: str) -> bool:
 
 
 def _is_format(value: str) -> bool:
-    return any(
-        mark in value for mark in ("{", "%s", "$", "<", ">", "%(", "...", "[", "(", "|", "`")
-    )
+    """What a program puts the password into."""
+    return _FORMAT.search(value) is not None
 
 
 def _kubernetes(text: str) -> Iterator[Hit]:
     """The entries of a Secret: each is one by what the object is."""
-    for found in _DATA.finditer(text):
-        indent, at = len(found[1]), found.end()
-        for _ in range(1000):
-            entry = _ENTRY.match(text, at, at + 5000)
-            if entry is None or len(entry[1]) <= indent:
-                break
-            yield from _entry(entry[2], entry[3], entry.start(3))
-            at = text.find("\n", entry.end()) + 1
-            if not at:
-                break
+    borders = [0, *(found.end() for found in _DOCUMENT.finditer(text)), len(text)]
+    for begin, end in pairwise(borders):
+        # A file may hold other objects beside it, whose data is no secret.
+        if _KIND.search(text, begin, end) is not None:
+            for found in _DATA.finditer(text, begin, end):
+                yield from _entries(text, len(found[1]), found.end())
     for found in _DATA_JSON.finditer(text):
-        for entry in _ENTRY_JSON.finditer(text, *found.span(1)):
-            yield from _entry(entry[1], entry[2], entry.start(2))
+        if _KIND.search(text, max(0, found.start() - _NEAR), found.end() + _NEAR) is not None:
+            for entry in _ENTRY_JSON.finditer(text, *found.span(1)):
+                yield from _entry(entry[1], entry[2], entry.start(2))
+
+
+def _entries(text: str, indent: int, at: int) -> Iterator[Hit]:
+    """The lines that are deeper than `indent`, from `at` on."""
+    for _ in range(1000):
+        entry = _ENTRY.match(text, at, at + 5000)
+        if entry is None or len(entry[1]) <= indent:
+            return
+        yield from _entry(entry[2], entry[3], entry.start(3))
+        at = text.find("\n", entry.end()) + 1
+        if not at:
+            return
 
 
 def _entry(name: str, value: str, start: int) -> Iterator[Hit]:

@@ -65,7 +65,6 @@ _CLOSED = ("parquet", "pdf")
 _TEXTS = ("text", "json", "notebook", "xml", "script", "html")
 # What a container's scanner says where a member could not be had.
 _UNREAD = frozenset({"scan.not_evaluated", "zip.encrypted", "archive.bomb", "sevenzip.bomb"})
-_NEXT = "scan.not_evaluated"
 
 
 def find_secrets(
@@ -78,15 +77,14 @@ def find_secrets(
     """
     look = _Look(path)
     view = View(path, memoryview(data), allowance or Allowance(), look.judge)
-    yield from _found(look, view)
+    yield from _found(look, look.judge(view))
 
 
 def find_in_view(view: View) -> Iterator[SecretFinding]:
     """The same for a file that is open already (`keepstone.scan.view.open_view`)."""
     look = _Look(view.path)
-    yield from _found(
-        look, View(view.path, view.data, view.allowance, look.judge, None, 0, view.source)
-    )
+    whole = View(view.path, view.data, view.allowance, look.judge, None, 0, view.source)
+    yield from _found(look, look.judge(whole))
 
 
 def find_in_environment(
@@ -102,12 +100,12 @@ def find_in_environment(
     for name, value in pairs:
         strings.add(value, Spot(name))
         strings.pair(name, value, Spot(name))
-    look.take(view, strings_seen(view, strings), set())
-    yield from look.found
+    yield from _found(look, look.guarded(view, lambda view: strings_seen(view, strings), set()))
 
 
-def _found(look: _Look, view: View) -> Iterator[SecretFinding]:
-    unread = [item for item in look.judge(view) if item.rule in _UNREAD]
+def _found(look: _Look, judged: Iterator[Finding]) -> Iterator[SecretFinding]:
+    """What was found, and then what was not read, each once."""
+    unread = [item for item in judged if item.rule in _UNREAD]
     yield from look.found
     said: set[tuple[str, str | None]] = set()
     for item in unread:
@@ -115,8 +113,9 @@ def _found(look: _Look, view: View) -> Iterator[SecretFinding]:
         if key not in said:
             said.add(key)
             place = item.location
-            note = finding(_NEXT, item.message, place.path, place.offset, place.member)
-            yield SecretFinding(note)
+            yield SecretFinding(
+                finding("scan.not_evaluated", item.message, place.path, place.offset, place.member)
+            )
 
 
 class _Look:
@@ -149,10 +148,10 @@ class _Look:
         elif kind == "pickle":
             yield from self._pickle(view, values)
         elif kind in _READERS:
-            yield from self._guarded(view, _READERS[kind], values)
+            yield from self.guarded(view, _READERS[kind], values)
         if kind not in _CONTAINERS and (text is None or _is_wide(view.data)):
             # Also of what begins as UTF-16: a mark in front must not turn bytes into another text.
-            yield from self._guarded(view, binary_seen, values)
+            yield from self.guarded(view, binary_seen, values)
         if text is None and kind not in _CONTAINERS:
             if kind in _CLOSED:
                 yield view.unseen(f"What is compressed inside of the format {kind} is not opened.")
@@ -162,7 +161,7 @@ class _Look:
         if len(self.found) >= MAX_FINDINGS:
             yield view.unseen(f"There are more than {MAX_FINDINGS} findings.")
 
-    def _guarded(self, view: View, reader: Reader, values: set[str]) -> Iterator[Finding]:
+    def guarded(self, view: View, reader: Reader, values: set[str]) -> Iterator[Finding]:
         """What a reader gave before it failed counts."""
         try:
             self.take(view, reader(view), values)

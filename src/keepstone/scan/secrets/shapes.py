@@ -263,10 +263,10 @@ def _judge(shape: Shape, text: str, found: Match[str]) -> Hit | None:
     """The token that was matched; None for a look-alike or an example."""
     start, end = found.span(1 if shape.pattern.groups else 0)
     value = text[start:end]
-    begin, last = found.span()
-    if not _begins(text, begin, shape.joins) or is_placeholder(value):
-        return None
+    last = found.end()
     if last < len(text) and _goes_on(text[last], shape.joins):
+        return None
+    if is_placeholder(value):
         return None
     if shape.check is not None and not shape.check(value):
         return None
