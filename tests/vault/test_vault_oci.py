@@ -18,7 +18,7 @@ from keepstone.vault.stores.oci import (
     Registry,
     open_registry,
 )
-from keepstone.vault.stores.oci import registry as registry_module
+from keepstone.vault.stores.oci import upload as upload_module
 from tests.registry import PASSWORD, USER, LocalRegistry, docker_registry
 
 pytestmark = pytest.mark.loopback
@@ -79,7 +79,7 @@ def test_what_was_pushed_is_pulled(place: LocalRegistry, registry: Registry) -> 
 def test_a_large_blob_goes_in_pieces(
     place: LocalRegistry, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry_module, "UPLOAD_PIECE", 1 << 16)
+    monkeypatch.setattr(upload_module, "UPLOAD_PIECE", 1 << 16)
     reference = Reference.parse(f"{place.host}/team/large")
     data = os.urandom((1 << 18) + 17)
     with registry.upload(reference) as upload:

@@ -120,8 +120,15 @@ def test_pages_without_end_are_not_followed(start: Start) -> None:
         b"<NextContinuationToken>again</NextContinuationToken></ListBucketResult>"
     )
     server, store = start(lambda asked: Reply(200, body=body))
-    assert list(store.addresses()) == []
+    assert code_of(list, store.addresses()) == "store.broken_answer"
     assert len(server.asked) == 2
+    _, store = start(lambda asked: Reply(200, body=body.replace(b"again", b"")))
+    assert code_of(list, store.addresses()) == "store.broken_answer"
+    body = (
+        b"<ListMultipartUploadsResult><IsTruncated>true</IsTruncated></ListMultipartUploadsResult>"
+    )
+    _, store = start(lambda asked: Reply(200, body=body))
+    assert code_of(list, store.leftovers()) == "store.broken_answer"
 
 
 class S3:

@@ -211,11 +211,9 @@ class S3Store:
                 address = parse_blob_path(str(item["Key"]).removeprefix(self._below))
                 if address is not None:
                     yield Held(*address, int(item["Size"]))
-            token = page.get("NextContinuationToken")
-            # The same page again would go on for ever.
-            if not page.get("IsTruncated") or not token or token == given.get("ContinuationToken"):
+            if not page.get("IsTruncated"):
                 return
-            given = {"ContinuationToken": token}
+            given = self._further(given, ContinuationToken=page.get("NextContinuationToken"))
 
     def leftovers(self) -> Iterator[Leftover]:
         """Multipart uploads that were begun and neither completed nor given up."""
@@ -225,13 +223,13 @@ class S3Store:
             for item in page.get("Uploads", []):
                 since = int(item["Initiated"].timestamp() * 1000)
                 yield Leftover(str(item["Key"]), since, str(item["UploadId"]))
-            further = {
-                "KeyMarker": page.get("NextKeyMarker") or "",
-                "UploadIdMarker": page.get("NextUploadIdMarker") or "",
-            }
-            if not page.get("IsTruncated") or further == given or not further["KeyMarker"]:
+            if not page.get("IsTruncated"):
                 return
-            given = further
+            given = self._further(
+                given,
+                KeyMarker=page.get("NextKeyMarker"),
+                UploadIdMarker=page.get("NextUploadIdMarker"),
+            )
 
     def remove(self, leftover: Leftover) -> None:
         # One that is gone is no error.
@@ -309,6 +307,14 @@ class S3Store:
             "ObjectLockMode": self.address.lock.upper(),
             "ObjectLockRetainUntilDate": until + timedelta(days=self.address.retain_days or 0),
         }
+
+    def _further(self, given: dict[str, Any], **marks: str | None) -> dict[str, Any]:
+        """Where the next page begins. The same page again would go on for ever."""
+        found = {name: mark for name, mark in marks.items() if mark}
+        if not found or found == given:
+            # Half a listing must not read as a whole one.
+            raise broken(self.place, "its listing has no end")
+        return found
 
     def _locks(self) -> bool:
         try:

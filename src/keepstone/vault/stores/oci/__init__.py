@@ -21,7 +21,7 @@ from keepstone.vault.stores.oci.manifest import (
 )
 from keepstone.vault.stores.oci.reference import Reference
 from keepstone.vault.stores.oci.registry import Registry, open_registry
-from keepstone.vault.stores.oci.wire import Limits
+from keepstone.vault.stores.oci.request import Limits
 
 __all__ = [
     "EMPTY_CONFIG",

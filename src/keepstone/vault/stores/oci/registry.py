@@ -24,17 +24,16 @@ from keepstone.vault.stores.oci.manifest import (
     parse_manifest,
 )
 from keepstone.vault.stores.oci.reference import Reference, is_loopback, is_tag
-from keepstone.vault.stores.oci.wire import Ask, Limits, Wire
+from keepstone.vault.stores.oci.request import Ask, Limits
+from keepstone.vault.stores.oci.upload import Upload
+from keepstone.vault.stores.oci.wire import Wire
 
 if TYPE_CHECKING:
     import httpx
 
 BytesSink = Callable[[bytes], object]
 
-# What is pushed goes in pieces of this size.
-UPLOAD_PIECE = 8 << 20
 _NEXT = re.compile(r'\s*<([^<>]*)>\s*;\s*rel\s*=\s*"?next"?', re.ASCII)
-_OCTETS = {"Content-Type": "application/octet-stream"}
 
 
 def open_registry(environment: Mapping[str, str], limits: Limits | None = None) -> Registry:
@@ -112,7 +111,9 @@ class Registry:
 
     def has_blob(self, reference: Reference, digest: Digest) -> bool:
         """Whether the server says that the repository holds this blob; nothing is verified."""
-        with self._wire.ask(self._pull(reference, f"blobs/{digest}", method="HEAD")) as got:
+        with self._wire.ask(
+            self._pull(reference, f"blobs/{digest}", method="HEAD", follow=True)
+        ) as got:
             if got.status_code == 404:
                 return False
             self._require(got, {200}, f"blob {digest}")
@@ -180,12 +181,13 @@ class Registry:
     def tags(self, reference: Reference) -> list[str]:
         """Every tag of the repository, sorted; none where the server knows no such repository."""
         found: set[str] = set()
-        ask = self._pull(reference, "tags/list?n=1000")
-        # Pages that bring nothing new would go on for ever.
-        for _ in range(self.limits.tags // 100):
-            with self._wire.ask(ask) as got:
+        path, known = "tags/list?n=1000", set[str]()
+        # A page that comes again would go on for ever; half a list must not read as a whole one.
+        while path not in known:
+            known.add(path)
+            with self._wire.ask(self._pull(reference, path)) as got:
                 if got.status_code == 404:
-                    break
+                    return sorted(found)
                 self._require(got, {200}, f"tags of {reference.repository}")
                 listed = self._wire.document(got, self.limits.listing_bytes).get("tags") or []
                 further = _NEXT.match(got.headers.get("Link", ""))
@@ -193,16 +195,15 @@ class Registry:
                 isinstance(tag, str) and is_tag(tag) for tag in listed
             ):
                 raise malformed("a tag in its list is none")
-            before = len(found)
             found.update(listed)
-            if len(found) > self.limits.tags:
+            if len(found) > self.limits.tags or len(known) > self.limits.tags:
                 raise InputError(
                     "oci.too_large", f"The repository has more than {self.limits.tags} tags."
                 )
-            if further is None or len(found) == before:
-                break
-            ask = self._pull(reference, self._within(reference, further[1], "tags/list"))
-        return sorted(found)
+            if further is None:
+                return sorted(found)
+            path = self._within(reference, further[1], "tags/list")
+        raise malformed("its list of tags goes on with what came before")
 
     def referrers(
         self, reference: Reference, digest: Digest, artifact_type: str | None = None
@@ -366,79 +367,6 @@ class Registry:
             )
         if got.status_code not in good:
             raise self._wire.refused(got, what)
-
-
-class Upload:
-    """A blob on its way into a repository. `write`, then `finish`."""
-
-    def __init__(self, wire: Wire, begin: Ask) -> None:
-        self._wire = wire
-        self._begin = begin
-        self._scope = begin.scope
-        self._hash = hashlib.sha256()
-        self._buffer = bytearray()
-        self._sent = 0
-        self.finished = False
-        with wire.ask(begin) as got:
-            if got.status_code != 202:
-                raise wire.refused(got, "the beginning of an upload")
-            self._place = self._location(got)
-
-    def write(self, data: memoryview) -> None:
-        """Take more of the content; it is sent in pieces of UPLOAD_PIECE."""
-        self._hash.update(data)
-        self._buffer += data
-        while len(self._buffer) >= UPLOAD_PIECE:
-            piece = bytes(memoryview(self._buffer)[:UPLOAD_PIECE])
-            del self._buffer[:UPLOAD_PIECE]
-            self._patch(piece)
-
-    def finish(self) -> tuple[Digest, int]:
-        """Send the rest, and have the server hold it to its digest. Returns digest and size."""
-        if self._buffer:
-            self._patch(bytes(self._buffer))
-            self._buffer.clear()
-        digest = Digest(self._hash.hexdigest())
-        mark = "&" if "?" in self._place else "?"
-        url = f"{self._place}{mark}digest={quote(str(digest))}"
-        with self._wire.ask(Ask("PUT", url, self._scope, _OCTETS, b"", False)) as got:
-            if got.status_code != 201:
-                raise self._wire.refused(got, "the end of an upload")
-        self.finished = True
-        return digest, self._sent
-
-    def give_up(self) -> None:
-        """Have the server forget what was sent; one that does not, ends it by itself later."""
-        try:
-            with self._wire.ask(Ask("DELETE", self._place, self._scope, repeat=False)):
-                pass
-        except (OperationalError, VerificationError):
-            pass
-
-    def _patch(self, piece: bytes) -> None:
-        headers = {
-            **_OCTETS,
-            "Content-Range": f"{self._sent}-{self._sent + len(piece) - 1}",
-        }
-        with self._wire.ask(Ask("PATCH", self._place, self._scope, headers, piece, False)) as got:
-            if got.status_code not in (202, 204):
-                raise self._wire.refused(got, "a piece of an upload")
-            self._place = self._location(got)
-        self._sent += len(piece)
-
-    def _location(self, got: httpx.Response) -> str:
-        """Where the upload goes on: at the registry that was asked, and nowhere else."""
-        try:
-            found = got.url.join(got.headers.get("Location", ""))
-        except ValueError as error:
-            raise malformed("it names no place for an upload") from error
-        if (found.scheme, found.host, found.port) != (got.url.scheme, got.url.host, got.url.port):
-            raise OperationalError(
-                "oci.redirect",
-                "The registry sends what we push to somebody else.",
-                "Ask whoever runs the registry.",
-            )
-        return str(found)
 
 
 def _scope(reference: Reference, actions: str) -> str:

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from keepstone import __version__
@@ -22,6 +21,7 @@ from keepstone.vault.stores.oci.challenge import Challenge, parse_challenges
 from keepstone.vault.stores.oci.logins import Login, login_for
 from keepstone.vault.stores.oci.manifest import malformed
 from keepstone.vault.stores.oci.reference import is_host, is_loopback
+from keepstone.vault.stores.oci.request import Ask, Limits, Origin
 from keepstone.vault.stores.patience import within
 
 if TYPE_CHECKING:
@@ -32,54 +32,6 @@ _ERROR_ANSWER = 1 << 16
 _BUSY = frozenset({429, 502, 503, 504})
 _ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 _LONGEST_PAUSE_S = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long each step may take in seconds, and how much is taken in bytes."""
-
-    connect_s: float = 10.0
-    # From one byte to the next.
-    silence_s: float = 30.0
-    # Until an answer has begun, and until a piece that is sent was taken.
-    answer_s: float = 60.0
-    upload_s: float = 300.0
-    # A body that is slower than this, over all of it beyond the first seconds, is given up.
-    slowest: int = 16 << 10
-    grace_s: float = 30.0
-    manifest_bytes: int = 4 << 20
-    listing_bytes: int = 16 << 20
-    tags: int = 100_000
-    redirects: int = 5
-    attempts: int = 3
-    pause_s: float = 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Ask:
-    """One request. `repeat` where asking twice does no more than once."""
-
-    method: str
-    url: str
-    # What the token must be good for (`repository:NAME:pull`).
-    scope: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    content: bytes | memoryview | None = None
-    repeat: bool = True
-    # Whether another address may be told in its place; it never sees a login.
-    follow: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    scheme: str
-    host: str
-
-    @classmethod
-    def of(cls, url: httpx.URL) -> Origin:
-        port = url.port
-        name = f"[{url.host}]" if ":" in url.host else url.host
-        return cls(url.scheme, name if port is None else f"{name}:{port}")
 
 
 class Wire:
