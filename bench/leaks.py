@@ -105,7 +105,8 @@ def _share(files: Files, name: str) -> float:
 
 def _alarms(files: Files, name: str) -> float:
     """False alarms for each thousand honest lines."""
-    return 1000 * sum(file[name] for file in files) / sum(file["lines"] for file in files)
+    alarms, lines = (sum(int(file[key]) for file in files) for key in (name, "lines"))
+    return 1000 * alarms / lines
 
 
 def _row(name: str, mine: float, other: float, unit: str, target: str, met: bool) -> dict[str, Any]:

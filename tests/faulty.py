@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -43,9 +44,10 @@ Answer = Callable[[Asked], Reply]
 class Faulty:
     """Runs until it is ended. `asked` is every request that came, in order."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, tls: ssl.SSLContext | None = None) -> None:
         self.answer = answer
         self.asked: list[Asked] = []
+        self._tls = tls
         self._ended = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
         self._socket.settimeout(0.1)
@@ -68,13 +70,15 @@ class Faulty:
                 thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, suppress(OSError):
-            connection.settimeout(5)
+        connection.settimeout(5)
+        with suppress(OSError):
+            if self._tls is not None:
+                connection = self._tls.wrap_socket(connection, server_side=True)
             asked = _read(connection)
-            if asked is None:
-                return
-            self.asked.append(asked)
-            self._say(connection, asked, self.answer(asked))
+            if asked is not None:
+                self.asked.append(asked)
+                self._say(connection, asked, self.answer(asked))
+        connection.close()
 
     def _say(self, connection: socket.socket, asked: Asked, reply: Reply) -> None:
         if reply.silent:
@@ -124,8 +128,8 @@ def _read(connection: socket.socket) -> Asked | None:
 
 
 @contextmanager
-def faulty(answer: Answer) -> Iterator[Faulty]:
-    running = Faulty(answer)
+def faulty(answer: Answer, tls: ssl.SSLContext | None = None) -> Iterator[Faulty]:
+    running = Faulty(answer, tls)
     try:
         yield running
     finally:

@@ -36,7 +36,7 @@ def write_planted(
     if any(folder.iterdir()):
         raise FileExistsError(f"{folder} is not empty")
     source = random.Random(seed)
-    files = []
+    files: list[dict[str, Any]] = []
     for family, carrier, hold_out in _planted(source, each):
         value = family.make(source)
         try:

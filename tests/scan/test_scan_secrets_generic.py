@@ -153,8 +153,9 @@ def test_what_is_left_alone(value: str) -> None:
 def test_source_gives_expressions_and_no_secrets() -> None:
     text = (
         "password = get_password(x1)\ntoken = tokens[0]\nsecret = key.value2\n"
-        "self.token = a1b2c3d4e5f6"
+        "self.token = a1b2c3d4e5f6\napi_key = rsaKey2048Pkcs8v3xQ\n"
     )
+    assert hits("api_key = rsaKey2048Pkcs8v3xQ\n", "a.ini")
     assert not hits(text, "a.py")
 
 

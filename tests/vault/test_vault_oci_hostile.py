@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import ssl
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError
+from keepstone.identity.tls import create_ca, issue_leaf
 from keepstone.vault.stores.oci import (
     IMAGE_INDEX,
     IMAGE_MANIFEST,
@@ -425,6 +429,29 @@ def test_what_a_registry_says_of_its_errors_is_not_printed_as_it_is(start: Start
     with pytest.raises(OperationalError) as caught:
         client.manifest(reference)
     assert "418 (UNSUPPORTED)" in caught.value.cause
+
+
+def test_a_certificate_that_nobody_vouches_for_gets_no_request(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With TLS the system's authorities decide, or those that SSL_CERT_FILE names."""
+    now = int(time.time() * 1000)
+    authority = create_ca(["127.0.0.1"], now)
+    leaf = issue_leaf(authority, ["127.0.0.1"], now)
+    pair = tmp_path / "pair.pem"
+    pair.write_bytes(leaf.chain_pem + leaf.key_pem)
+    roots = tmp_path / "roots.pem"
+    roots.write_bytes(authority.certificate_pem)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pair)
+    with faulty(lambda asked: manifest(), tls) as server:
+        reference = Reference.parse(f"{server.host}/a")
+        with Registry({server.host: LOGIN}, QUICK, loopback_tls=True) as client:
+            assert code_of(client.manifest, reference) == "oci.unreachable"
+        assert server.asked == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(roots))
+        with Registry({server.host: LOGIN}, QUICK, loopback_tls=True) as client:
+            assert client.manifest(reference).layers == ()
 
 
 # Parsers

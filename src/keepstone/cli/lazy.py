@@ -57,5 +57,6 @@ class CommandOrGroup(Lazy):
             name, command, rest = self.resolve_command(ctx, ctx.args)
             assert command is not None
             ctx.invoked_subcommand = name
-            with command.make_context(name, rest, parent=ctx) as inner:
+            # Beside the command, not under it: its usage has none of this one's arguments.
+            with command.make_context(f"{ctx.info_name} {name}", rest, parent=ctx.parent) as inner:
                 return command.invoke(inner)

@@ -12,12 +12,38 @@ from keepstone.cli.options import format_option
 from keepstone.cli.waivers import read_waiver_options, waiver_options
 
 if TYPE_CHECKING:
+    from keepstone.core.finding import Severity
     from keepstone.scan.packages.inventory import Inventory
     from keepstone.scan.packages.judging import DepsReport
     from keepstone.scan.vulnerabilities.waiver import Waivers
 
 _RUNNING = "*"
 _LIMITS = ("any", "low", "medium", "high", "critical")
+
+
+max_age_option = click.option(
+    "--max-age",
+    type=DURATION,
+    default="14d",
+    show_default=True,
+    help="How old the newest record of an ecosystem may be; silence of an older database says"
+    " nothing.",
+)
+fail_on_option = click.option(
+    "--fail-on",
+    type=click.Choice(_LIMITS),
+    default="any",
+    show_default=True,
+    help="The severity from which a vulnerability makes the verdict; others are only told. One"
+    " of unknown severity always counts.",
+)
+
+
+def severity_limit(fail_on: str) -> Severity | None:
+    """What `--fail-on` says: None for any severity."""
+    from keepstone.core.finding import Severity
+
+    return None if fail_on == "any" else Severity(fail_on)
 
 
 @click.command("deps")
@@ -36,22 +62,8 @@ _LIMITS = ("any", "low", "medium", "high", "critical")
     help="What is installed in the environment at PREFIX (or a site-packages), without PREFIX in"
     " the Python that runs this.",
 )
-@click.option(
-    "--max-age",
-    type=DURATION,
-    default="14d",
-    show_default=True,
-    help="How old the newest record of an ecosystem may be; silence of an older database says"
-    " nothing.",
-)
-@click.option(
-    "--fail-on",
-    type=click.Choice(_LIMITS),
-    default="any",
-    show_default=True,
-    help="The severity from which a vulnerability makes the verdict; others are only told. One"
-    " of unknown severity always counts.",
-)
+@max_age_option
+@fail_on_option
 @waiver_options
 @format_option("json", "sarif")
 def command(
@@ -115,7 +127,6 @@ def _look(paths: tuple[Path, ...], environment: str | None) -> Inventory:
 def _judge(
     found: Inventory, osv: Path | None, max_age: int, fail_on: str, waivers: Waivers
 ) -> DepsReport:
-    from keepstone.core.finding import Severity
     from keepstone.core.ports import SystemClock
     from keepstone.scan.packages.judging import judge_packages
     from keepstone.scan.packages.osv.database import read_database
@@ -123,7 +134,7 @@ def _judge(
 
     now = SystemClock().now_ms()
     database = None if osv is None else read_database(osv, found.packages, now)
-    limit = None if fail_on == "any" else Severity(fail_on)
+    limit = severity_limit(fail_on)
     return judge_packages(
         found, database, now, max_age_ms=max_age, fail_on=limit, waived=waived_by(waivers)
     )

@@ -15,6 +15,7 @@ from keepstone.scan.rules import (
     common,
     deps,
     folders,
+    image,
     keras,
     markup,
     onnx,
@@ -39,12 +40,26 @@ RULES_VERSION = "2"
 MAX_FINDINGS = 1000
 
 _FAMILIES = (
-    *(archive, common, deps, folders, keras, markup, onnx, pickle, secret, sevenzip, skops, tar),
+    *(
+        archive,
+        common,
+        deps,
+        folders,
+        image,
+        keras,
+        markup,
+        onnx,
+        pickle,
+        secret,
+        sevenzip,
+        skops,
+        tar,
+    ),
     *(template, tensorflow, tensors, text, torch, trees),
 )
 SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}
 _RULES = chain.from_iterable(family.TABLE for family in _FAMILIES)
-RULES = {rule.id: rule for rule in sorted(_RULES, key=lambda rule: rule.id)}
+RULES: dict[str, Rule] = {rule.id: rule for rule in sorted(_RULES, key=lambda rule: rule.id)}
 
 
 def finding(
