@@ -22,6 +22,7 @@ COMMANDS = {
     "sign": "sign",
     "verify": "verify",
     "approve": "approve",
+    "bom": "bom",
     "revoke": "revoke",
     "reinstate": "reinstate",
     "policy": "policy",

@@ -18,6 +18,7 @@ from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding, Outcome, Severity
 from keepstone.errors import InputError
+from keepstone.evidence.documents import Bom
 from keepstone.evidence.fields import Fields
 from keepstone.evidence.findings import finding_dict, read_finding, storable_finding
 from keepstone.evidence.made import MAX_INPUTS, Input, Made, Tool
@@ -326,7 +327,7 @@ class Admission:
 
 
 Predicate = (
-    Training | Scan | Signature | Approval | Sealing | Revocation | Reinstatement | Admission
+    Training | Scan | Signature | Approval | Sealing | Revocation | Reinstatement | Admission | Bom
 )
 
 KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
@@ -334,7 +335,7 @@ KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
         cls.kind: cls
         for cls in (
             *(Training, Scan, Signature, Approval, Sealing),
-            *(Revocation, Reinstatement, Admission),
+            *(Revocation, Reinstatement, Admission, Bom),
         )
     }
 )
@@ -381,6 +382,7 @@ __all__ = [
     "MAX_INPUTS",
     "Admission",
     "Approval",
+    "Bom",
     "Input",
     "LedgerHead",
     "Made",

@@ -23,6 +23,7 @@ RIGHTS = frozenset(
         "state.training",
         "state.signature",
         "state.approval",
+        "state.bom",
         "state.revocation",
         "state.reinstatement",
     }
