@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": "verify",
     "approve": "approve",
     "bom": "bom",
+    "fingerprint": "fingerprint",
     "revoke": "revoke",
     "reinstate": "reinstate",
     "policy": "policy",

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import time
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +23,7 @@ from keepstone.ledger.checkpoint import parse_checkpoint
 from keepstone.policy.certified import ByAuthority, ByIssuer, CertifiedSigner
 from keepstone.policy.parse import add_signer
 from keepstone.workspace.control import ask
+from keepstone.workspace.fingerprint_secrets import FingerprintSecrets
 from keepstone.workspace.opened import Workspace, open_workspace
 from keepstone.workspace.site import Site
 from keepstone.workspace.trusting import export_bundle
@@ -224,6 +226,22 @@ def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]
     return {"period": arguments["period"]}
 
 
+def _commit_fingerprint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    fields = dict(arguments["fields"])
+    # The secret first: a commitment that nobody can open is worth nothing.
+    FingerprintSecrets(workspace.layout.fingerprint_secrets).add(
+        str(fields["id"]), b64decode(arguments["seed"], validate=True), workspace.kek
+    )
+    return {"entry": str(workspace.record_event("fingerprint.committed", fields))}
+
+
+def _record_fingerprint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    event = str(arguments["event"])
+    if event not in ("fingerprint.checked", "fingerprint.opened"):
+        raise InputError("control.malformed", f"No fingerprint has an event {event[:64]!r}.")
+    return {"entry": str(workspace.record_event(event, dict(arguments["fields"])))}
+
+
 def _export_trust(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     models = tuple(str(model) for model in arguments["models"])
     data, statements = export_bundle(workspace, models, int(arguments["lifetime_ms"]))
@@ -243,6 +261,8 @@ OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = Map
         "model.admit": _admit_model,
         "ledger.checkpoint": _checkpoint,
         "ledger.forget": _forget_period,
+        "fingerprint.commit": _commit_fingerprint,
+        "fingerprint.record": _record_fingerprint,
         "trust.export": _export_trust,
     }
 )
