@@ -62,6 +62,8 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "boto3": ("identity/keystores", "vault/keks"),
     "botocore": ("identity/keystores", "vault/keks"),
     "sigstore": ("evidence",),
+    "cvss": ("scan/packages",),
+    "packaging": ("scan/packages",),
 }
 
 # These rings hold the words every other one trusts: the standard library, nothing else.

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from keepstone.scan.report import ScanReport
 
 # What else can be scanned than files: the value is the file of this package.
-OTHERS: dict[str, str] = {}
+OTHERS: dict[str, str] = {"deps": "scan_deps"}
 _ALL = "*"
 
 

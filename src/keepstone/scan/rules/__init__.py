@@ -13,6 +13,7 @@ from keepstone.core.finding import Finding, Location, Outcome, Severity, worst
 from keepstone.scan.rules import (
     archive,
     common,
+    deps,
     folders,
     keras,
     markup,
@@ -37,8 +38,16 @@ RULES_VERSION = "2"
 MAX_FINDINGS = 1000
 
 _TABLES = (
-    *(archive.TABLE, common.TABLE, folders.TABLE, keras.TABLE, markup.TABLE, onnx.TABLE),
-    *(pickle.TABLE, sevenzip.TABLE, skops.TABLE, tar.TABLE, template.TABLE, tensorflow.TABLE),
+    *(archive.TABLE, common.TABLE, deps.TABLE, folders.TABLE, keras.TABLE, markup.TABLE),
+    *(
+        onnx.TABLE,
+        pickle.TABLE,
+        sevenzip.TABLE,
+        skops.TABLE,
+        tar.TABLE,
+        template.TABLE,
+        tensorflow.TABLE,
+    ),
     *(tensors.TABLE, text.TABLE, torch.TABLE, trees.TABLE),
 )
 SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}

@@ -1,0 +1,54 @@
+"""pyproject.toml (PEP 621): what a project asks for where no lock file says what it gets."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterator
+
+from keepstone.errors import InputError
+from keepstone.scan.packages.found import NotJudged
+from keepstone.scan.packages.package import Package
+from keepstone.scan.packages.readers.requirements import requirement
+from keepstone.scan.packages.readers.source import BrokenListError, Source
+
+_LOCKS = (
+    "uv.lock",
+    "poetry.lock",
+    "pdm.lock",
+    "pylock.toml",
+    "requirements.txt",
+    "constraints.txt",
+)
+_POETRY_OWN = "python"
+
+
+def read_pyproject(source: Source) -> Iterator[Package | NotJudged]:
+    """The dependencies by name; nothing where a lock file lies beside it, which is read itself."""
+    try:
+        document = tomllib.loads(source.text())
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise BrokenListError(f"It is no TOML: {type(error).__name__}.") from error
+    project, tool = document.get("project", {}), document.get("tool", {})
+    asked = project.get("dependencies", []) if isinstance(project, dict) else []
+    poetry = tool.get("poetry", {}) if isinstance(tool, dict) else {}
+    named = poetry.get("dependencies", {}) if isinstance(poetry, dict) else {}
+    if not isinstance(asked, list) or not isinstance(named, dict):
+        raise BrokenListError("Its dependencies are no list.")
+    if (not asked and not named) or _locked(source):
+        return
+    for line in asked:
+        yield from requirement(source, str(line))
+    for name in named:
+        if name != _POETRY_OWN:
+            yield source.open("No lock file beside it fixes the version.", name)
+
+
+def _locked(source: Source) -> bool:
+    folder = source.path.removesuffix("pyproject.toml")
+    for name in _LOCKS:
+        try:
+            source.tree.read(folder + name, 64 << 20)
+        except InputError:
+            continue
+        return True
+    return False
