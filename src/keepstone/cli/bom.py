@@ -101,9 +101,13 @@ def command(
 def _packages(paths: tuple[Path, ...]) -> Seen | None:
     if not paths:
         return None
-    from keepstone.scan.packages.inventory import packages_in
+    from keepstone.governance.facts import Seen
+    from keepstone.scan.packages.inventory import Inventory
+    from keepstone.scan.packages.places import look
 
-    return tuple(package for path in paths for package in packages_in(path))
+    found = sum(map(look, paths), start=Inventory())
+    unread = tuple(" ".join(filter(None, (f"{o.path}:", o.name, o.reason))) for o in found.open)
+    return Seen(found.packages, unread)
 
 
 def _report(checked: Checked, style: str) -> int:

@@ -1,9 +1,10 @@
 """From matches to a verdict: a test against the chance that the model is an independent one.
 
 The null hypothesis is that each crossing matches with at most the null rate. That rate is an
-upper bound over models that are known to be independent, where the owner had some, and else an
-assumption that is far above what was measured on any (`bench/fingerprint.py`). It is recorded
-with the commitments, before there is a suspect. A match says that the answers are too alike for
+upper bound over models that are known to be independent, where the owner had some. Else it is an
+assumption: one in four, the chance to guess both labels where there are only two, and twice the
+worst that was measured on any independent model (`bench/fingerprint.py`). It is recorded with the
+commitments, before there is a suspect. A match says that the answers are too alike for
 an independent model; who took what from whom, it does not say.
 """
 
@@ -18,7 +19,7 @@ from keepstone.errors import InputError
 
 # One wrong accusation in ten thousand, as far as the null rate holds.
 ALPHA = 1e-4
-ASSUMED_RATE = 0.5
+ASSUMED_RATE = 0.25
 # A copy that was meddled with is reckoned to show so many of the crossings.
 COPY_RATE = 0.8
 _POWER = 0.95

@@ -2,9 +2,9 @@
 
     python -I -m keepstone.lab.targets.child '{"path", "digest", "format", "output"}'
 
-It limits itself before anything of the model is read: memory, time, no file written, and from
-the moment it runs the model no other process. Messages (`frames`) go over stdin and stdout: the
-first says what the model takes, each other is the answers to rows that came in.
+It limits itself before the model is looked at: memory and time, then no file is written, and from
+the moment it runs the model no other process is started. Messages (`frames`) go over stdin and
+stdout: the first says what the model takes, each other is the answers to rows that came in.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,8 @@ def no_new_rights() -> None:
 def load(wanted: dict[str, Any]) -> tuple[Runtime, Reading]:
     """The model, from the bytes that were scanned: the digest says so, whatever lies there now."""
     with verify_files(Path(wanted["path"]), Digest(wanted["digest"])) as files:
+        # Not before: the memory that the bytes were verified in counts as a file.
+        limit(((resource.RLIMIT_FSIZE, 0),))
         format, prepared = prepare(files)
         require_scanned(wanted["format"], format)
         reading = Reading.of(prepared.contract, wanted["output"])
@@ -68,12 +71,13 @@ def main(arguments: list[str]) -> None:
         (
             (resource.RLIMIT_AS, MEMORY),
             (resource.RLIMIT_CPU, CPU_S),
-            (resource.RLIMIT_FSIZE, 0),
             (resource.RLIMIT_CORE, 0),
         )
     )
     no_new_rights()
-    # Libraries print to stdout as they like; the messages get a descriptor of their own.
+    # Libraries look for a folder of temporary files as they are imported, by writing one.
+    tempfile.gettempdir()
+    # They print to stdout as they like; the messages get a descriptor of their own.
     output = os.dup(1)
     os.dup2(2, 1)
     try:
