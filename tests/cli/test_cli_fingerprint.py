@@ -23,7 +23,11 @@ def test_from_making_one_to_an_auditors_verification(place: Any, error_code: Any
     # The endpoint that serves it is a suspect like any other.
     (place.root / "key").write_text(served["api_key"])
     asked = ("--endpoint", served["url"], "--model", "net", "--ca", served["ca"])
-    done = place.run("fingerprint", "check", name, *asked, "--key-file", "key", "--format", "json")
+    # A key that may predict and not read what the model takes: its names are given.
+    done = place.run("fingerprint", "check", name, *asked, "--key-file", "key")
+    assert (done.returncode, error_code(done)) == (3, "target.refused")
+    named = ("--suspect-input", "x", "--suspect-output", "label", "--key-file", "key")
+    done = place.run("fingerprint", "check", name, *asked, *named, "--format", "json")
     assert done.returncode == 1, done.stderr
     found = json.loads(done.stdout)
     assert (found["outcome"], found["matches"], found["answered"]) == ("match", 60, 60)

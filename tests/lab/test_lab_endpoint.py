@@ -34,9 +34,11 @@ METADATA = {
 ROWS = np.arange(6, dtype=np.float64).reshape(2, 3)
 
 
-def body(data: Any, shape: list[int] | None = None, name: str = "label") -> bytes:
-    tensor = {"name": name, "datatype": "INT64", "shape": shape or [len(data)], "data": data}
-    return json.dumps({"model_name": "m", "outputs": [tensor]}).encode()
+def body(
+    data: Any, shape: list[int] | None = None, name: str = "label", datatype: str = "INT64"
+) -> bytes:
+    tensor = {"name": name, "datatype": datatype, "shape": shape or [len(data)]}
+    return json.dumps({"model_name": "m", "outputs": [tensor | {"data": data}]}).encode()
 
 
 def reply(content: bytes, status: int = 200, *headers: str) -> bytes:
@@ -137,8 +139,15 @@ def test_rows_go_out_in_the_protocol_and_labels_come_back(server: Server) -> Non
     assert "ks-key" not in repr(target.address) + target.address.shown
 
 
+def test_a_model_whose_names_are_given_need_not_say_them(server: Server) -> None:
+    server.answers = [reply(body([4, 7]))]
+    target = EndpointTarget(server.address(), "label", "x", seconds=5.0)
+    assert target.ask(ROWS) == ["4", "7"]
+    assert len(server.requests) == 1
+
+
 def test_scores_are_read_as_the_label_of_the_greatest(server: Server) -> None:
-    target = server.target(reply(body([0.1, 0.9, 0.8, 0.2], [2, 2], "p")), output="p")
+    target = server.target(reply(body([0.1, 0.9, 0.8, 0.2], [2, 2], "p", "FP32")), output="p")
     assert target.ask(ROWS) == ["1", "0"]
 
 
@@ -155,7 +164,11 @@ def test_scores_are_read_as_the_label_of_the_greatest(server: Server) -> None:
         (body([], [2, 0]), "target.bad_answer"),
         (body([1, 2], name="other"), "target.bad_answer"),
         (body("12"), "target.bad_answer"),
-        (b'{"outputs":[{"name":"label","shape":[2],"data":[NaN,1]}]}', "target.bad_answer"),
+        (body([1, 2], datatype="FP33"), "target.bad_answer"),
+        (
+            b'{"outputs":[{"name":"label","datatype":"FP32","shape":[2],"data":[NaN,1]}]}',
+            "target.bad_answer",
+        ),
         (b'{"outputs":' + b"[" * 200_000, "target.bad_answer"),
         (body([None, {"x": 1}]), None),
     ],

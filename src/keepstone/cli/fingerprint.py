@@ -96,6 +96,10 @@ def suspect_options(function: F) -> F:
     for option in (
         click.option("--suspect-output", help="The suspect's output that is its answer."),
         click.option(
+            "--suspect-input",
+            help="With --suspect-output: the endpoint's input, for a key that may not read it.",
+        ),
+        click.option(
             "--ca", type=_FILE, help="Certificates (PEM) to trust instead of the system's."
         ),
         click.option(
@@ -123,6 +127,7 @@ def check(
     model: str | None,
     key_file: Path | None,
     ca: Path | None,
+    suspect_input: str | None,
     suspect_output: str | None,
     root: Path,
     style: str,
@@ -141,7 +146,7 @@ def check(
     if suspect is not None:
         found = check_file(site, fingerprint, suspect, suspect_output)
     else:
-        target = _target(endpoint, model, key_file, ca, suspect_output)
+        target = _target(endpoint, model, key_file, ca, suspect_input, suspect_output)
         found = check_target(site, fingerprint, target.ask, target.address.shown)
     if style == "json":
         emit_json(found.to_dict())
@@ -181,6 +186,7 @@ def verify(
     model: str | None,
     key_file: Path | None,
     ca: Path | None,
+    suspect_input: str | None,
     suspect_output: str | None,
     style: str,
 ) -> int:
@@ -200,7 +206,9 @@ def verify(
             with open_suspect(suspect, suspect_output) as loaded:
                 judgement = found.judge(loaded.target.ask)
         else:
-            judgement = found.judge(_target(endpoint, model, key_file, ca, suspect_output).ask)
+            judgement = found.judge(
+                _target(endpoint, model, key_file, ca, suspect_input, suspect_output).ask
+            )
     if style == "json":
         document = {"schema": "keepstone.fingerprint-verify/v1", **found.fingerprint.to_dict()}
         emit_json(document | {"opened": len(found.openings)} | _judged(judgement))
@@ -225,6 +233,7 @@ def _target(
     model: str | None,
     key_file: Path | None,
     ca: Path | None,
+    input: str | None,
     output: str | None,
 ) -> EndpointTarget:
     from keepstone.lab.targets.endpoint import Address, EndpointTarget
@@ -235,7 +244,7 @@ def _target(
     # The header file that `up` leaves is as good as the bare key.
     key = text(key_file)
     bare = None if key is None else key.rpartition(" ")[2]
-    return EndpointTarget(Address.parse(str(endpoint), str(model), bare, text(ca)), output)
+    return EndpointTarget(Address.parse(str(endpoint), str(model), bare, text(ca)), output, input)
 
 
 def _judged(found: Judgement | None) -> dict[str, object]:

@@ -83,12 +83,16 @@ class EndpointTarget:
         self,
         address: Address,
         output: str | None = None,
+        input: str | None = None,
         *,
         seconds: float = 30.0,
         patience: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """Read what the model takes. `patience` is how long its refusals are waited out, in all.
+        """Read what the model takes, unless both its `input` and its `output` are named: a key
+        may predict without being allowed to read that. Numbers then go out as FP32.
+
+        `patience` is how long its refusals are waited out, in all.
 
         Raises InputError `target.bad_ca`, `fingerprint.unsupported`, `fingerprint.no_output`;
         OperationalError `target.unreachable`, `target.refused`, `target.bad_answer`,
@@ -100,17 +104,17 @@ class EndpointTarget:
         self._patience = patience
         self._sleep = sleep
         self._path = f"{quote(address.base)}/v2/models/{quote(address.model, safe='')}"
-        metadata = self._once("GET", self._path, None)
-        self.reading = Reading.of(_contract(metadata), output)
+        self._named = (input, output) if input is not None and output is not None else None
+        self._reading = None if self._named else self._read_metadata(output)
 
-    @property
-    def width(self) -> int:
-        return self.reading.width
+    def _read_metadata(self, output: str | None) -> Reading:
+        return Reading.of(_contract(self._once("GET", self._path, None)), output)
 
     def ask(self, rows: Array) -> list[Answer]:
         """Raises InputError `fingerprint.other_inputs`; OperationalError as the constructor."""
-        question = self.reading.question(rows)
-        spec = self.reading.input
+        reading = self._reading or _by_name(*(self._named or ("", "")), rows.shape[1])
+        question = reading.question(rows)
+        spec = reading.input
         body = json.dumps(
             {
                 "inputs": [
@@ -121,7 +125,7 @@ class EndpointTarget:
                         "data": question.ravel().tolist(),
                     }
                 ],
-                "outputs": [{"name": self.reading.output.name}],
+                "outputs": [{"name": reading.output.name}],
             }
         ).encode()
         for _ in range(_MAX_TRIES):
@@ -134,7 +138,7 @@ class EndpointTarget:
                 self._patience -= wait
                 self._sleep(wait)
                 continue
-            return _answers(found, self.reading, len(rows))
+            return _answers(found, reading.output.name, len(rows))
         return [None] * len(rows)
 
     def _once(self, method: str, path: str, body: bytes | None) -> Any:
@@ -249,23 +253,30 @@ def _contract(metadata: Any) -> ModelContract:
         raise _bad_answer() from error
 
 
+def _by_name(input: str, output: str, width: int) -> Reading:
+    return Reading(
+        TensorSpec(input, DType.FP32, (ANY, width)), TensorSpec(output, DType.FP32, (ANY,))
+    )
+
+
 def _length(value: Any) -> int:
     if type(value) is not int:
         raise ValueError(value)
     return value if value > 0 else ANY
 
 
-def _answers(found: Any, reading: Reading, count: int) -> list[Answer]:
+def _answers(found: Any, output: str, count: int) -> list[Answer]:
     """Each row's answer out of the protocol's JSON. Raises OperationalError `target.bad_answer`."""
     try:
-        tensor = next(t for t in found["outputs"] if t["name"] == reading.output.name)
+        tensor = next(t for t in found["outputs"] if t["name"] == output)
+        datatype = DType(tensor["datatype"])
         shape, data = [_length(n) for n in tensor["shape"]], _flat(tensor["data"])
     except (KeyError, TypeError, ValueError, StopIteration) as error:
         raise _bad_answer() from error
     if not shape or shape[0] != count or prod(shape) != len(data) or len(shape) > 2:
         raise _bad_answer()
     rows = [data[at : at + len(data) // count] for at in range(0, len(data), len(data) // count)]
-    return [_row(row, reading.output.datatype) for row in rows]
+    return [_row(row, datatype) for row in rows]
 
 
 def _flat(data: Any) -> list[Any]:
