@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from keepstone.errors import InputError
 from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.packages.package import Package
-from keepstone.scan.packages.readers import BrokenListError, Reader, Source, reader_of
+from keepstone.scan.packages.readers import CHECKS, BrokenListError, Reader, Source, reader_of
 from keepstone.scan.packages.tree import FileTree
 from keepstone.scan.rules import printable
 
@@ -38,14 +38,11 @@ class Inventory:
 
     def under(self, prefix: str) -> Inventory:
         """The same with `prefix` before every path."""
-        if not prefix:
-            return self
-        from dataclasses import replace
-
+        before = "" if prefix == "." else f"{prefix.rstrip('/')}/"
         return Inventory(
-            tuple(replace(one, path=f"{prefix}/{one.path}") for one in self.packages),
-            tuple(f"{prefix}/{path}" for path in self.read),
-            tuple(replace(one, path=f"{prefix}/{one.path}") for one in self.open),
+            tuple(replace(one, path=before + one.path) for one in self.packages),
+            tuple(before + path for path in self.read),
+            tuple(replace(one, path=before + one.path) for one in self.open),
         )
 
 
@@ -68,7 +65,8 @@ def inventory(tree: FileTree, *, locks: bool = True) -> Inventory:
         except InputError as error:
             left.add(NotJudged(shown, error.cause))
             continue
-        read.append(shown)
+        if reader not in CHECKS:
+            read.append(shown)
         for item in _read(reader, Source(path, data, tree)):
             if isinstance(item, Package):
                 packages.add(item)

@@ -93,7 +93,7 @@ def judge_packages(
             if hit:
                 hits.append((record, hit))
             elif reason:
-                left.append(_open(package, f"{record.id}: {reason}"))
+                left.append(_open(package, f"{printable(record.id)}: {reason}"))
         found += (
             replace(one, waived=waived(one)) for one in _vulnerabilities(package, paths, hits)
         )

@@ -42,7 +42,7 @@ def look(path: Path, *, locks: bool = True) -> Inventory:
     for root in absolute.parents:
         name = absolute.relative_to(root).as_posix()
         if reader_of(name) is not None:
-            shown = "" if str(root) == "/" else str(root if path.is_absolute() else path.parent)
+            shown = str(path)[: -len(name)] or "."
             return inventory(_OneFile(root, name)).under(shown)
     raise InputError(
         "deps.unknown_list",

@@ -6,6 +6,7 @@ import re
 
 from keepstone.errors import InputError
 from keepstone.scan.packages.tree import FileTree
+from keepstone.scan.rules import printable
 
 _LIMIT = 64 << 10
 # os-release(5): etc/ is often a link to the other.
@@ -21,7 +22,9 @@ def os_release(tree: FileTree, root: str = "") -> dict[str, str]:
         except InputError:
             continue
         lines = map(_LINE.fullmatch, data.decode("utf-8", "replace").splitlines())
-        found = {line[1]: line[2] or line[3] or line[4] or "" for line in lines if line}
+        found = {
+            line[1]: printable(line[2] or line[3] or line[4] or "", 64) for line in lines if line
+        }
         if found:
             return found
     return {}

@@ -42,6 +42,8 @@ _LOCKS: tuple[tuple[str, Reader], ...] = (
     (r"(?:package-lock|npm-shrinkwrap)\.json", read_npm),
     *((pattern, read_nothing) for pattern in UNREAD_LOCKS),
 )
+# They say what is missing and name no package.
+CHECKS = frozenset((read_nothing, read_record))
 # Lock files of what is installed there say how somebody else developed it.
 _OF_OTHERS = re.compile(r"(?:^|/)(?:site-packages|dist-packages|node_modules)/")
 
@@ -62,4 +64,4 @@ def reader_of(path: str, *, locks: bool = True) -> Reader | None:
     return None
 
 
-__all__ = ["BrokenListError", "Reader", "Source", "reader_of"]
+__all__ = ["CHECKS", "BrokenListError", "Reader", "Source", "reader_of"]

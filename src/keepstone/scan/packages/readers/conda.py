@@ -36,7 +36,9 @@ def read_environment(source: Source) -> Iterator[Package | NotJudged]:
     if document.broken or document.problem or len(document.documents) != 1:
         raise BrokenListError("It is no YAML document that can be read to its end.")
     top = document.documents[0]
-    listed = top.get("dependencies") if isinstance(top, dict) else None
+    if not isinstance(top, dict) or document.repeated:
+        raise BrokenListError("It is no mapping, or gives a key twice.")
+    listed = top.get("dependencies")
     if listed is None:
         return  # some other program's environment
     if not isinstance(listed, list):

@@ -14,6 +14,7 @@ from keepstone.scan.packages.names import normal_pypi
 from keepstone.scan.packages.package import Package
 from keepstone.scan.packages.readers.source import Source
 from keepstone.scan.packages.versions import UnorderableError, order_of
+from keepstone.scan.rules import printable
 
 PYPI = "PyPI"
 _FOLDER = re.compile(r"(?:^|/)([^/-]+)-([^/-]+)\.dist-info/METADATA\Z")
@@ -43,7 +44,8 @@ def read_metadata(source: Source) -> Iterator[Package | NotJudged]:
     if isinstance(found, Package) and (folder := _FOLDER.search(source.path)):
         said, at = folder[1], folder[2]
         if normal_pypi(said) != normal_pypi(found.name) or _differ(at, found.version):
-            yield source.open(f"Its folder says {said} {at}, the file {found.version}.", found.name)
+            why = f"Its folder says {printable(said)} {printable(at)}, the file {found.version}."
+            yield source.open(why, found.name)
 
 
 def _differ(one: str, other: str) -> bool:

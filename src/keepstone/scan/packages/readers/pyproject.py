@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from typing import Any
 
 from keepstone.errors import InputError
 from keepstone.scan.packages.found import NotJudged
@@ -28,11 +29,9 @@ def read_pyproject(source: Source) -> Iterator[Package | NotJudged]:
         document = tomllib.loads(source.text())
     except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise BrokenListError(f"It is no TOML: {type(error).__name__}.") from error
-    project, tool = document.get("project", {}), document.get("tool", {})
-    asked = project.get("dependencies", []) if isinstance(project, dict) else []
-    poetry = tool.get("poetry", {}) if isinstance(tool, dict) else {}
-    named = poetry.get("dependencies", {}) if isinstance(poetry, dict) else {}
-    if not isinstance(asked, list) or not isinstance(named, dict):
+    asked = _table(document, "project").get("dependencies", [])
+    named = _table(_table(_table(document, "tool"), "poetry"), "dependencies")
+    if not isinstance(asked, list):
         raise BrokenListError("Its dependencies are no list.")
     if (not asked and not named) or _locked(source):
         return
@@ -41,6 +40,13 @@ def read_pyproject(source: Source) -> Iterator[Package | NotJudged]:
     for name in named:
         if name != _POETRY_OWN:
             yield source.open("No lock file beside it fixes the version.", name)
+
+
+def _table(document: dict[str, Any], name: str) -> dict[str, Any]:
+    value = document.get(name, {})
+    if not isinstance(value, dict):
+        raise BrokenListError(f"Its `{name}` is no table.")
+    return value
 
 
 def _locked(source: Source) -> bool:

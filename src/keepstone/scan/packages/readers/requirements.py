@@ -23,6 +23,11 @@ _MAX_INCLUDED = 200
 _LIMIT = 16 << 20
 _INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)(?:\s+|=|(?<=-[rc]))(\S.*)")
 _EDITABLE = re.compile(r"(?:-e|--editable)(?:\s+|=)(.+)")
+# Options that choose where from, and not what.
+_OPTION = re.compile(
+    r"(?:-i|-f|--(?:(?:extra-)?index-url|no-index|find-links|no-binary|only-binary|prefer-binary"
+    r"|require-hashes|pre|trusted-host|use-feature|no-build-isolation|config-settings?))(?:[\s=]|\Z)"
+)
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
 _OPTIONS = re.compile(
     r"\s--(?:hash|config-settings?|global-option|install-option|build-option)\b.*$"
@@ -86,7 +91,10 @@ def _read(source: Source, constraint: bool, seen: set[str]) -> Iterator[Package 
             yield source.open(
                 f"It is installed from a folder or an address: {where}", egg[1] if egg else ""
             )
-        elif not line.startswith("-"):
+        elif line.startswith("-"):
+            if not _OPTION.match(line):
+                yield source.open(f"The line is no option of pip's: {printable(line, 80)}")
+        else:
             yield from requirement(source, _OPTIONS.sub("", line).strip(), constraint=constraint)
 
 

@@ -16,7 +16,7 @@ _PYLOCK = "1."
 
 
 def read_poetry(source: Source) -> Iterator[Package | NotJudged]:
-    for entry in _entries(_load(source), "package"):
+    for entry in _entries(_load(source), "package", "metadata"):
         kind = entry.get("source")
         # `legacy` is another index: the name is still an index's.
         elsewhere = isinstance(kind, dict) and kind.get("type") not in (None, "legacy")
@@ -24,7 +24,7 @@ def read_poetry(source: Source) -> Iterator[Package | NotJudged]:
 
 
 def read_uv(source: Source) -> Iterator[Package | NotJudged]:
-    for entry in _entries(_load(source), "package"):
+    for entry in _entries(_load(source), "package", "version"):
         origin = entry.get("source")
         origin = origin if isinstance(origin, dict) else {}
         if any(_inside(origin.get(key)) for key in ("virtual", "editable", "directory")):
@@ -33,7 +33,7 @@ def read_uv(source: Source) -> Iterator[Package | NotJudged]:
 
 
 def read_pdm(source: Source) -> Iterator[Package | NotJudged]:
-    for entry in _entries(_load(source), "package"):
+    for entry in _entries(_load(source), "package", "metadata"):
         yield from _one(
             source, entry, any(key in entry for key in ("git", "url", "path", "hg", "svn"))
         )
@@ -44,7 +44,7 @@ def read_pylock(source: Source) -> Iterator[Package | NotJudged]:
     version = document.get("lock-version")
     if not isinstance(version, str) or not version.startswith(_PYLOCK):
         raise BrokenListError("Its lock-version is not 1.")
-    for entry in _entries(document, "packages"):
+    for entry in _entries(document, "packages", "lock-version"):
         directory = entry.get("directory")
         if isinstance(directory, dict) and _inside(directory.get("path")):
             continue
@@ -72,8 +72,9 @@ def _load(source: Source) -> dict[str, Any]:
         raise BrokenListError(f"It is no TOML: {type(error).__name__}.") from error
 
 
-def _entries(document: dict[str, Any], key: str) -> Iterator[dict[str, Any]]:
-    entries = document.get(key, [])
+def _entries(document: dict[str, Any], key: str, mark: str) -> Iterator[dict[str, Any]]:
+    """The tables under `key`; none where there is no such key, if `mark` says what the file is."""
+    entries = document.get(key, [] if mark in document else None)
     if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
         raise BrokenListError(f"Its `{key}` is no list of tables.")
     yield from entries

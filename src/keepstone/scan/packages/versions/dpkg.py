@@ -12,7 +12,8 @@ from functools import lru_cache
 
 from keepstone.scan.packages.versions.order import UnorderableError
 
-_EPOCH = re.compile(r"[0-9]+")
+# dpkg reads it as C does: a sign may stand before it.
+_EPOCH = re.compile(r"[+]?[0-9]+")
 _UPSTREAM = re.compile(r"[A-Za-z0-9.+~:-]+")
 _REVISION = re.compile(r"[A-Za-z0-9.+~]+")
 _RUNS = re.compile(r"([^0-9]*)([0-9]*)")

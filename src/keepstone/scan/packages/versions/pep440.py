@@ -10,6 +10,8 @@ from keepstone.scan.packages.versions.order import UnorderableError
 if TYPE_CHECKING:
     from packaging.version import Version
 
+_LONGEST = 512
+
 
 def compare_pep440(one: str, other: str) -> int:
     """The order of `packaging.version.Version`. Raises UnorderableError."""
@@ -24,6 +26,8 @@ def _parsed(text: str) -> Version:
     except ImportError:
         why = "Versions of Python packages need the extra `deps` (pip install 'keepstone[deps]')."
         raise UnorderableError(why) from None
+    if len(text) > _LONGEST:
+        raise UnorderableError("The version is longer than any.")
     try:
         return Version(text)
     except (InvalidVersion, ValueError):
