@@ -30,6 +30,7 @@ from keepstone.governance.modelcard import (
 )
 from keepstone.governance.proof import (
     LEFT_OUT,
+    VULNERABILITIES,
     claims,
     evidence,
     newest_admissions,
@@ -42,7 +43,7 @@ from keepstone.scan.packages.package import Package
 SPEC_VERSION = "1.6"
 _SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 # Never known here: no statement has a field for them.
-_NEVER = ("considerations", "licences", "supplier", "vulnerabilities")
+_NEVER = ("considerations", "licences", "supplier")
 
 
 def make_bom(facts: BomFacts) -> dict[str, Any]:
@@ -172,6 +173,7 @@ def unknown(facts: BomFacts) -> list[str]:
         ("metrics", said and said.metrics),
         ("packages", facts.packages is not None),
         ("task", task(facts)),
+        ("vulnerabilities", facts.evidence.of(VULNERABILITIES)),
     )
     return sorted([*_NEVER, *(name for name, value in asked if not value)])
 

@@ -22,11 +22,14 @@ from keepstone.evidence.verified import VerifiedStatement
 from keepstone.governance.facts import BomFacts
 from keepstone.governance.words import plain, without_empty
 
+# The kind of statement that says which known vulnerabilities were looked for.
+VULNERABILITIES = "vulnerabilities"
 # What CycloneDX calls a reference to each kind.
 _TYPES = {
     Scan.kind: "static-analysis-report",
     Signature.kind: "digital-signature",
     Training.kind: "attestation",
+    VULNERABILITIES: "vulnerability-assertion",
     Approval.kind: "attestation",
     Revocation.kind: "attestation",
     Reinstatement.kind: "attestation",
