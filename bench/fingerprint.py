@@ -21,7 +21,7 @@ import numpy as np
 from keepstone.contract.schema import DType, ModelContract, TensorSpec
 from keepstone.contract.validate import Array
 from keepstone.lab.ownership.asking import ask_all
-from keepstone.lab.ownership.crossings import Answer, Ask, Crossing, find_crossings
+from keepstone.lab.ownership.crossings import Answer, Ask, Crossing, Kind, find_crossings
 from keepstone.lab.ownership.judge import Null, Outcome, calibrate, judge, wilson
 from keepstone.lab.ownership.secret import Secret
 from keepstone.lab.ownership.space import Space
@@ -277,7 +277,7 @@ def measure(log: Callable[[str], None] = lambda line: None) -> dict[str, Table]:
         for kind, ask in suspects:
             matches = ours(ask)
             tables["calibrated"].add(kind, matches, null)
-            tables["assumed"].add(kind, matches, calibrate([]))
+            tables["assumed"].add(kind, matches, calibrate([], Kind.LABEL))
             tables["peer"].add(kind, theirs(ask), peer_null)
     return tables
 

@@ -171,6 +171,8 @@ def test_scores_are_read_as_the_label_of_the_greatest(server: Server) -> None:
         ),
         (b'{"outputs":' + b"[" * 200_000, "target.bad_answer"),
         (body([None, {"x": 1}]), None),
+        (body([10**400, True], datatype="FP32"), None),
+        (body([None, "1"], datatype="FP64"), None),
     ],
 )
 def test_an_answer_of_another_form_is_an_error_and_no_answer(

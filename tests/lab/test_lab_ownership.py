@@ -25,7 +25,6 @@ from keepstone.lab.ownership.commitment import (
 from keepstone.lab.ownership.crossings import Answer, Crossing, Kind, find_crossings
 from keepstone.lab.ownership.judge import (
     ALPHA,
-    ASSUMED_RATE,
     Null,
     Outcome,
     at_least,
@@ -162,7 +161,10 @@ def test_models_without_changes_or_answers_have_no_fingerprint() -> None:
 
 def test_a_stolen_model_matches_and_an_independent_one_does_not() -> None:
     """The separation that everything else rests on; `bench/fingerprint.py` measures real models."""
-    for crossings, read in ((LABELS, Net.labels), (NUMBERS, Net.numbers)):
+    for kind, crossings, read in (
+        (Kind.LABEL, LABELS, Net.labels),
+        (Kind.NUMBER, NUMBERS, Net.numbers),
+    ):
         others = [
             rate(ask_all(_ask(Net(seed), read), crossings, SECRET, 1, 64)) for seed in range(9, 39)
         ]
@@ -171,12 +173,12 @@ def test_a_stolen_model_matches_and_an_independent_one_does_not() -> None:
         assert copied == 1
         assert nudged > 0.8
         assert max(others) < 0.5
-        null = calibrate([(round(one * 100), 100) for one in others[:5]])
+        null = calibrate([(round(one * 100), 100) for one in others[:5]], kind)
         for one in others[5:]:
             assert judge(_of(one), null).outcome is Outcome.NO_MATCH
         assert judge(_of(nudged), null).outcome is Outcome.MATCH
         # Without independent models the assumption still tells them apart.
-        assert judge(_of(nudged), calibrate([])).outcome is Outcome.MATCH
+        assert judge(_of(nudged), calibrate([], kind)).outcome is Outcome.MATCH
 
 
 def _ask(net: Net, read: Callable[[Net, Array], list[Answer]]) -> Callable[[Array], list[Answer]]:
@@ -201,7 +203,7 @@ def test_a_suspect_that_guesses_is_not_accused() -> None:
     def guess(rows: Array) -> list[Answer]:
         return [str(label) for label in draw.integers(0, 5, len(rows))]
 
-    found = judge(ask_all(guess, LABELS, SECRET, 1, 64), calibrate([]))
+    found = judge(ask_all(guess, LABELS, SECRET, 1, 64), calibrate([], Kind.LABEL))
     assert found.outcome is Outcome.NO_MATCH
     assert found.matches < 20
 
@@ -229,7 +231,7 @@ def test_a_throttled_suspect_is_insufficient_however_it_answered() -> None:
         calls.append(len(rows))
         return OWNER.labels(rows) if len(calls) < 3 else [None] * len(rows)
 
-    found = judge(ask_all(tired, LABELS, SECRET, 1, 20), calibrate([]))
+    found = judge(ask_all(tired, LABELS, SECRET, 1, 20), calibrate([], Kind.LABEL))
     assert found.outcome is Outcome.INSUFFICIENT
     # It is left alone as soon as it answers nothing.
     assert len(calls) == 3
@@ -237,7 +239,7 @@ def test_a_throttled_suspect_is_insufficient_however_it_answered() -> None:
     def picky(rows: Array) -> list[Answer]:
         return [a if n % 3 else None for n, a in enumerate(OWNER.labels(rows))]
 
-    assert judge(ask_all(picky, LABELS, SECRET, 1, 20), calibrate([])).outcome is (
+    assert judge(ask_all(picky, LABELS, SECRET, 1, 20), calibrate([], Kind.LABEL)).outcome is (
         Outcome.INSUFFICIENT
     )
 
@@ -287,14 +289,15 @@ def test_a_verdict_says_no_more_than_its_numbers(
 
 
 def test_the_null_is_the_worst_of_the_independent_models_or_assumed() -> None:
-    assert calibrate([]) == Null(ASSUMED_RATE, 0)
-    assert calibrate([]).how == "assumed"
-    measured = calibrate([(5, 150), (15, 150)])
+    assert calibrate([], Kind.LABEL) == Null(0.25, 0)
+    assert calibrate([], Kind.NUMBER) == Null(0.5, 0)
+    assert calibrate([], Kind.LABEL).how == "assumed"
+    measured = calibrate([(5, 150), (15, 150)], Kind.LABEL)
     assert measured.models == 2
     assert measured.rate == pytest.approx(wilson(15, 150, 2.326)[1])
     assert measured.rate > 15 / 150
     with pytest.raises(InputError) as caught:
-        calibrate([(5, 150), (149, 150)])
+        calibrate([(5, 150), (149, 150)], Kind.NUMBER)
     assert caught.value.code == "fingerprint.weak"
     assert wilson(0, 0) == (0, 1)
 

@@ -77,7 +77,9 @@ def create(site: Site, wanted: Wanted, randomness: Randomness | None = None) -> 
     ask = _asker(model, reading)
     crossings = find_crossings(ask, space, secret, wanted.count, MARGIN)
     # (3)
-    null = calibrate([_rate(path, wanted, secret, crossings) for path in wanted.independent])
+    kind = Kind.LABEL if crossings[0].answers else Kind.NUMBER
+    rates = [_rate(path, secret, crossings) for path in wanted.independent]
+    null = calibrate(rates, kind)
     # (4)
     name = f"fp-{secret.digest.hex[:12]}"
     openings = [Opening(at, one, secret.salt(at)) for at, one in enumerate(crossings)]
@@ -86,7 +88,7 @@ def create(site: Site, wanted: Wanted, randomness: Randomness | None = None) -> 
         "id": name,
         "model": model.name,
         "digest": model.digest.hex,
-        "type": (Kind.LABEL if crossings[0].answers else Kind.NUMBER).value,
+        "type": kind.value,
         "width": space.width,
         "margin": repr(MARGIN),
         "null_rate": repr(null.rate),

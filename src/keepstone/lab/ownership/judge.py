@@ -2,8 +2,9 @@
 
 The null hypothesis is that each crossing matches with at most the null rate. That rate is an
 upper bound over models that are known to be independent, where the owner had some. Else it is an
-assumption: one in four, the chance to guess both labels where there are only two, and twice the
-worst that was measured on any independent model (`bench/fingerprint.py`). It is recorded with the
+assumption, above all that was measured on independent models (`bench/fingerprint.py`): for labels
+one in four, the chance to guess both where there are only two; for numbers, whose order
+independent models agree on more often, one in two. It is recorded with the
 commitments, before there is a suspect. A match says that the answers are too alike for
 an independent model; who took what from whom, it does not say.
 """
@@ -16,10 +17,11 @@ from enum import StrEnum
 from math import exp, lgamma, log, log1p, sqrt
 
 from keepstone.errors import InputError
+from keepstone.lab.ownership.crossings import Kind
 
 # One wrong accusation in ten thousand, as far as the null rate holds.
 ALPHA = 1e-4
-ASSUMED_RATE = 0.25
+ASSUMED_RATE = {Kind.LABEL: 0.25, Kind.NUMBER: 0.5}
 # A copy that was meddled with is reckoned to show so many of the crossings.
 COPY_RATE = 0.8
 _POWER = 0.95
@@ -64,7 +66,7 @@ class Judgement:
     power: float
 
 
-def calibrate(rates: Sequence[tuple[int, int]]) -> Null:
+def calibrate(rates: Sequence[tuple[int, int]], kind: Kind) -> Null:
     """The null from `(matches, answered)` of each independent model, or the assumed one.
 
     The highest upper bound (Wilson, one-sided 99 %) of any of them: models differ from each
@@ -72,7 +74,7 @@ def calibrate(rates: Sequence[tuple[int, int]]) -> Null:
     so often that a copy could not be told from them.
     """
     if not rates:
-        return Null(ASSUMED_RATE, 0)
+        return Null(ASSUMED_RATE[kind], 0)
     rate = max(wilson(matches, answered, _Z)[1] for matches, answered in rates)
     if rate > _WEAK:
         raise InputError(

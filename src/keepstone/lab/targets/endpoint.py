@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from math import isfinite, prod
+from math import prod
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -28,7 +28,7 @@ from keepstone.contract.validate import Array
 from keepstone.core.canonical import parse_json
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.ownership.crossings import Answer
-from keepstone.lab.targets.reading import Reading
+from keepstone.lab.targets.reading import Reading, number
 
 MAX_ANSWER = 16 << 20
 _WAIT_S = 30.0
@@ -291,11 +291,11 @@ def _row(row: list[Any], datatype: DType) -> Answer:
     if not datatype.is_float:
         value = row[0]
         return str(value)[:256] if isinstance(value, str | int) else None
-    if not all(type(value) in (int, float) and isfinite(value) for value in row):
+    values = [number(value) for value in row]
+    if None in values:
         return None
-    if len(row) == 1:
-        return float(row[0])
-    return str(max(range(len(row)), key=row.__getitem__))
+    scores = [value for value in values if value is not None]
+    return scores[0] if len(scores) == 1 else str(scores.index(max(scores)))
 
 
 def _context(trusted: str | None) -> ssl.SSLContext:

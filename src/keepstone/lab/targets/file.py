@@ -27,6 +27,7 @@ from keepstone.errors import (
 )
 from keepstone.lab.ownership.crossings import Answer
 from keepstone.lab.targets.frames import MAX_FRAME, receive, send
+from keepstone.lab.targets.reading import number
 
 # Formats that are data and bring their own architecture; no loader of these unpickles anything.
 FORMATS = frozenset({"onnx", "xgboost", "lightgbm", "skops"})
@@ -120,11 +121,7 @@ def _error(family: str, code: str, cause: str, step: str) -> KeepstoneError:
 
 
 def _answer(value: object) -> Answer:
-    if isinstance(value, str):
-        return value[:256]
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return float(value)
+    return value[:256] if isinstance(value, str) else number(value)
 
 
 def _broken() -> OperationalError:

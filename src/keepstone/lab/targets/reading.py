@@ -76,6 +76,17 @@ class Reading:
         return [value if isfinite(value) else None for value in flat[:, 0].tolist()]
 
 
+def number(value: object) -> float | None:
+    """A number out of somebody's JSON, or None: an integer may be longer than any float."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if isfinite(found) else None
+
+
 def _is_read(spec: TensorSpec) -> bool:
     if not spec.datatype.is_float:
         return len(spec.shape) == 1 or (len(spec.shape) == 2 and spec.shape[1] == 1)
