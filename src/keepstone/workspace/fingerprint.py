@@ -116,9 +116,7 @@ def _asker(model: Model, reading: Reading) -> Ask:
     return ask
 
 
-def _rate(
-    path: Path, wanted: Wanted, secret: Secret, crossings: Sequence[Crossing]
-) -> tuple[int, int]:
+def _rate(path: Path, secret: Secret, crossings: Sequence[Crossing]) -> tuple[int, int]:
     with open_suspect(path) as suspect:
         found = ask_all(suspect.target.ask, crossings, secret, 0, BATCH)
     answered = [one for one in found if one is not None]
