@@ -376,6 +376,8 @@ def test_a_signature_is_on_the_record_and_covers_the_bytes(served: Any, subject:
 
     assert json.loads(envelope)["payloadType"] == "application/vnd.in-toto+json"
     assert check(served, document).signed == (("alice", entry),)
+    # It is about the document: it proves no origin, although a publisher signed it.
+    assert properties(bom_of(served.site, "scale", "local"))["origin"] == ["not proven"]
     # The signature itself does not change what it signs; another byte is another document.
     assert check(served, document).matches
     assert check_bom(served.site, "scale", "local", data + b" ").signed == ()

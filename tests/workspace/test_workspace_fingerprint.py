@@ -288,3 +288,11 @@ def test_the_owner_takes_no_other_event_for_one(marked: Any, code: Callable[...,
 
     given = {"event": "policy.loaded", "fields": {}}
     assert code(perform, marked.site, "fingerprint.record", given) == "control.malformed/2"
+    (entry,) = marked.events("fingerprint.committed")
+    fields = {k: v for k, v in entry.items() if k not in ("event", "kind", "t")}
+    for broken in ({}, {"type": "x"}, {"null_rate": "2"}, {"committed": ["x"]}, {"more": 1}):
+        said = {"id": "fp-new", **(fields | broken if broken else {})}
+        given = {"seed": "AAAA", "fields": said}
+        assert code(perform, marked.site, "fingerprint.commit", given).endswith("/2")
+    # Nothing of it is in the ledger, which every reader still understands.
+    assert len(fingerprints(marked.site)) == 1

@@ -19,6 +19,7 @@ from keepstone.identity.certificates import TrustRoots
 from keepstone.identity.principal import Grant, check_principal_id, grants_to_list
 from keepstone.identity.signing import VerifyingKey, parse_public_pem
 from keepstone.identity.tokens import issue_token
+from keepstone.ledger import Kind, make_entry
 from keepstone.ledger.checkpoint import parse_checkpoint
 from keepstone.policy.certified import ByAuthority, ByIssuer, CertifiedSigner
 from keepstone.policy.parse import add_signer
@@ -227,12 +228,18 @@ def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]
 
 
 def _commit_fingerprint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here: it brings the lab along, which no other operation needs.
+    from keepstone.workspace.fingerprint_record import COMMITTED, read_commitment
+
     fields = dict(arguments["fields"])
+    said = {"event": COMMITTED, **fields}
+    # What the ledger takes, every later reader must understand.
+    read_commitment(0, make_entry(Kind.EVENT, workspace.clock.now_ms(), said))
     # The secret first: a commitment that nobody can open is worth nothing.
     FingerprintSecrets(workspace.layout.fingerprint_secrets).add(
         str(fields["id"]), b64decode(arguments["seed"], validate=True), workspace.kek
     )
-    return {"entry": str(workspace.record_event("fingerprint.committed", fields))}
+    return {"entry": str(workspace.record_event(COMMITTED, fields))}
 
 
 def _record_fingerprint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
