@@ -25,6 +25,8 @@ _MOVES = (
     f"metadata.properties[{NAMESPACE}ledger.size]",
 )
 PACKAGE = "pkg:"
+# No document of ours is half as deep.
+_MAX_DEPTH = 32
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -59,7 +61,8 @@ def ledger_head(document: Mapping[str, Any]) -> tuple[str, int, str]:
     try:
         held = {item["name"]: item["value"] for item in document["metadata"]["properties"]}
         origin = held[f"{NAMESPACE}ledger.origin"]
-        return str(origin), int(held[f"{NAMESPACE}ledger.size"]), held[f"{NAMESPACE}ledger.root"]
+        root = held[f"{NAMESPACE}ledger.root"]
+        return str(origin), int(held[f"{NAMESPACE}ledger.size"]), str(root)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             "bom.malformed", "The document does not say which ledger it was written from."
@@ -69,7 +72,7 @@ def ledger_head(document: Mapping[str, Any]) -> tuple[str, int, str]:
 def admissions(document: Mapping[str, Any]) -> list[str]:
     """The lines of the admissions that a document names; `ledger_head` read it before."""
     held = document["metadata"]["properties"]
-    return [item["value"] for item in held if item["name"] == f"{NAMESPACE}admission"]
+    return [str(item["value"]) for item in held if item["name"] == f"{NAMESPACE}admission"]
 
 
 def differences(
@@ -104,11 +107,15 @@ def _of_packages(path: str, value: str) -> bool:
     return inside or listed or unknown or unread
 
 
-def _walk(path: str, value: Any) -> Iterator[tuple[str, str]]:
+def _walk(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
     """Each plain value with its path; an item of a list goes by its name."""
+    if depth > _MAX_DEPTH:
+        raise InputError("bom.malformed", f"The document is nested more than {_MAX_DEPTH} deep.")
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _walk(f"{path}.{plain(str(name))}" if path else plain(str(name)), item)
+            yield from _walk(
+                f"{path}.{plain(str(name))}" if path else plain(str(name)), item, depth + 1
+            )
     elif isinstance(value, list):
         seen: dict[str, int] = {}
         # Sorted, so that of several items of one name the same are held against each other.
@@ -116,7 +123,7 @@ def _walk(path: str, value: Any) -> Iterator[tuple[str, str]]:
             name = _name(item)
             seen[name] = seen.get(name, 0) + 1
             number = f"#{seen[name]}" if seen[name] > 1 else ""
-            yield from _walk(f"{path}[{name}{number}]", item)
+            yield from _walk(f"{path}[{name}{number}]", item, depth + 1)
     else:
         yield path, plain(value if isinstance(value, str) else repr(value))
 

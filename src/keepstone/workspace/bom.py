@@ -123,7 +123,7 @@ def check_bom(
         # (3)
         given = _admissions(view, facts.subject)
         found += [
-            Difference("metadata.properties[keepstone:admission]", str(line)[:300], None)
+            Difference("metadata.properties[keepstone:admission]", line[:300], None)
             for line in admissions(document)
             if line not in given
         ]
