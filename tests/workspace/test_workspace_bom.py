@@ -403,5 +403,8 @@ def test_a_damaged_blob_gives_no_document(
     path.write_bytes(data)
     assert code(bom_of, served.site, "scale", "local").startswith("seal.")
     path.unlink()
-    said = properties(bom_of(served.site, "scale", "local"))
-    assert {"files", "contract"} <= {*said["unknown"]}
+    document = bom_of(served.site, "scale", "local")
+    assert {"files", "contract"} <= {*properties(document)["unknown"]}
+    # What the scan saw is known still.
+    seen = Digest.of((served.root / "scale.onnx").read_bytes())
+    assert component(document)["hashes"] == [{"alg": "SHA-256", "content": seen.hex}]

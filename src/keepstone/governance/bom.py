@@ -19,6 +19,7 @@ from uuid import UUID
 from keepstone.core.canonical import canonical
 from keepstone.core.digest import SINGLE_FILE, Digest
 from keepstone.core.ports import rfc3339
+from keepstone.evidence.predicates import Scan
 from keepstone.governance.facts import BomFacts
 from keepstone.governance.modelcard import (
     architecture,
@@ -99,8 +100,7 @@ def model_ref(facts: BomFacts) -> str:
 
 
 def _model(facts: BomFacts, ref: str, datasets: list[str]) -> dict[str, Any]:
-    files = facts.files or ()
-    single = next((file for file in files if file.path == SINGLE_FILE), None)
+    file_sha256 = _file_sha256(facts)
     return without_empty(
         {
             "type": "machine-learning-model",
@@ -108,7 +108,7 @@ def _model(facts: BomFacts, ref: str, datasets: list[str]) -> dict[str, Any]:
             "name": facts.subject.name,
             # The digest's beginning: a version that cannot be given to two artifacts.
             "version": facts.subject.digest.short,
-            "hashes": [] if single is None else _hashes(single.sha256),
+            "hashes": [] if file_sha256 is None else _hashes(file_sha256),
             "components": [
                 {
                     "type": "file",
@@ -117,7 +117,7 @@ def _model(facts: BomFacts, ref: str, datasets: list[str]) -> dict[str, Any]:
                     "hashes": _hashes(file.sha256),
                     "properties": [prop("size", file.size)],
                 }
-                for file in files
+                for file in facts.files or ()
                 if file.path != SINGLE_FILE
             ],
             "modelCard": model_card(facts, datasets),
@@ -125,6 +125,15 @@ def _model(facts: BomFacts, ref: str, datasets: list[str]) -> dict[str, Any]:
             "properties": list(_properties(facts)),
         }
     )
+
+
+def _file_sha256(facts: BomFacts) -> Digest | None:
+    """The SHA-256 of the one file that the artifact is, where the vault or a scan saw it."""
+    for file in facts.files or ():
+        if file.path == SINGLE_FILE:
+            return file.sha256
+    seen = [item.statement.file_sha256 for item in facts.evidence.of(Scan.kind)]
+    return next((digest for digest in reversed(seen) if digest is not None), None)
 
 
 def _hashes(digest: Digest) -> list[dict[str, str]]:
