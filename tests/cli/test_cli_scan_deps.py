@@ -159,7 +159,7 @@ def test_what_cannot_be_used_is_refused(
 def test_hostile_names_do_not_reach_the_terminal(project: Project) -> None:
     now = datetime.fromtimestamp(time.time(), UTC).isoformat()
     summary = {"summary": "\x1b[2Jall is well\x07", "modified": now}
-    hostile = record("CVE-\x1b[31m", before("2.0\x1b[0m", "thing"), **summary)
+    hostile = record("CVE-\x07\x1b[31m", before("2.0", "thing"), **summary)
     write_folder(project.osv, [hostile | {"affected": [{**before("2"), "versions": ["1"]}]}])
     app = project.requires("thing==1")
     (app / "requirements-\x1b[2J.txt").write_text("thing==1\n\x1b]0;x\n")

@@ -16,7 +16,7 @@ from keepstone.scan.packages.osv.database import read_database
 from keepstone.scan.packages.package import Package
 
 NOW = int(datetime(2026, 6, 10, tzinfo=UTC).timestamp() * 1000)
-RECENT = "2026-06-08T09:30:00.123456Z"
+RECENT = "2026-06-08T09:30:00.123456789Z"
 HIGH = "CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:H/I:N/A:N"  # 7.5
 
 

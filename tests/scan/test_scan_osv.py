@@ -155,7 +155,7 @@ SUSPECT: list[bytes | dict[str, Any]] = [
     record("CVE-1", before("2.0"), aliases="CVE-2"),
     record("CVE-1", before("2.0"), withdrawn="no"),
     b'{"id": "CVE-1", "modified": "%b", "affected": [{"package": {"ecosystem": "PyPI", "name":'
-    b' "thing"}, "versions": ["1"], "versions": []}]}' % RECENT.encode(),
+    b' "thing"}, "versions": ["3.0"], "versions": ["1"]}]}' % RECENT.encode(),
 ]
 
 
@@ -254,17 +254,37 @@ def test_an_advisory_over_several_weaknesses_joins_them_to_none(tmp_path: Path) 
         return record(name, before("2.0", "openssl", "Debian:12"), **more)
 
     records = [
-        debian("DEBIAN-CVE-1", upstream=["CVE-1"]),
-        debian("DEBIAN-CVE-2", upstream=["CVE-2"]),
-        debian("DSA-1", upstream=["CVE-1", "CVE-2"]),
-        debian("DSA-2", upstream=["CVE-1", "CVE-3"]),
+        debian("DEBIAN-CVE-1-1", upstream=["CVE-1-1"]),
+        debian("DEBIAN-CVE-1-2", upstream=["CVE-1-2"]),
+        debian("DSA-1", upstream=["CVE-1-1", "DEBIAN-CVE-1-1", "CVE-1-2", "DEBIAN-CVE-1-2"]),
+        debian("DSA-2", upstream=["CVE-1-1", "DEBIAN-CVE-1-1", "CVE-1-3", "DEBIAN-CVE-1-3"]),
+        debian("DSA-3", upstream=["CVE-1-4", "DEBIAN-CVE-1-4"]),
     ]
-    report = judged(write_folder(tmp_path / "osv", records), [thing("1", "Debian:12", "openssl")])
+    package = thing("1", "Debian:12", "openssl")
+    report = judged(write_folder(tmp_path / "osv", records), [package])
     assert ids(report) == [
-        ("CVE-1", "DEBIAN-CVE-1", "DSA-1"),
-        ("CVE-2", "DEBIAN-CVE-2", "DSA-1"),
+        ("CVE-1-1", "DEBIAN-CVE-1-1", "DSA-1"),
+        ("CVE-1-2", "DEBIAN-CVE-1-2", "DSA-1"),
+        ("CVE-1-4", "DSA-3"),
         ("DSA-2",),
     ]
+    assert len(judged(_twice(tmp_path, records), [package]).vulnerabilities) == 4
+    assert report.vulnerabilities[-1].about == ("CVE-1-1", "CVE-1-3")
+    assert "has DSA-2 (unknown), fixed in 2.0, about CVE-1-1, CVE-1-3." in deps_text(report)
+
+
+def _twice(tmp_path: Path, records: list[dict[str, Any]]) -> Path:
+    return write_folder(tmp_path / "twice", [*records, *records])
+
+
+def test_the_gravest_of_several_records_counts(tmp_path: Path) -> None:
+    low = "CVSS:3.1/AV:P/AC:H/PR:H/UI:R/S:U/C:L/I:N/A:N"
+    records = [
+        record("GHSA-a", before("2.0"), aliases=["CVE-1"], severity=_v3(low)),
+        record("CVE-1", before("2.0"), database_specific={"severity": "CRITICAL"}),
+    ]
+    report = judged(write_folder(tmp_path / "osv", records), [thing("1.0")])
+    assert report.vulnerabilities[0].rating.word == "critical"
 
 
 def test_source_packages_releases_and_names_are_told_apart(tmp_path: Path) -> None:
@@ -313,7 +333,7 @@ V4 = "CVSS:4.0/AV:N/AC:L/AT:N/PR:N/UI:N/VC:H/VI:H/VA:H/SC:N/SI:N/SA:N"
         ({}, {"ecosystem_specific": {"urgency": "unimportant"}}, "low", None),
         ({"severity": [{"type": "Ubuntu", "score": "medium"}]}, {}, "medium", None),
         # A vector counts before a word, and a broken one is none.
-        ({"severity": _v3(HIGH), "database_specific": {"severity": "LOW"}}, {}, "high", 7.5),
+        ({"severity": _v3(HIGH), "database_specific": {"severity": "CRITICAL"}}, {}, "high", 7.5),
         ({"severity": _v3("CVSS:3.1/AV:X")}, {}, "unknown", None),
         ({"severity": _v3("CVSS:3.1/" + "A" * 5_000)}, {}, "unknown", None),
         ({"severity": _v3("CVSS:3.1/AV:N/AC:L/PR:N/UI:N/S:U/C:N/I:N/A:N")}, {}, "info", 0.0),
@@ -388,6 +408,17 @@ def test_each_finding_names_the_database_and_its_age(tmp_path: Path) -> None:
     assert str(said["digest"]) in deps_text(report)
 
 
+def test_a_finding_has_the_age_of_what_is_known_about_its_ecosystem(tmp_path: Path) -> None:
+    entry = affected(
+        "thing", {"introduced": "0"}, {"fixed": "2.0.0"}, ecosystem="npm", kind="SEMVER"
+    )
+    older = record("CVE-1", entry, modified="2026-06-01T00:00:00Z")
+    folder = write_folder(tmp_path / "osv", [OTHER, older])
+    document = deps_json(judged(folder, [thing("1.0.0", "npm")]))
+    assert document["database"]["age_days"] == 1
+    assert document["vulnerabilities"][0]["database"]["age_days"] == 9
+
+
 def test_a_fingerprint_outlives_another_version_and_another_file(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "osv", [record("CVE-1", before("2"), record_note=1)])
 
@@ -410,19 +441,25 @@ def _spoilt(path: Path, how: str) -> Path:
         data[data.index(b"PK\x01\x02") + 8] |= 1
     elif how == "method":
         data[data.index(b"PK\x01\x02") + 10] = 97
+    elif how == "lzma":
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_LZMA) as file:
+            file.writestr("packed.json", json.dumps(OTHER))
+        data = bytearray(path.read_bytes())
+        at = data.index(b"packed.json") + 11
+        data[at + 9 : at + 20] = bytes(11)
     elif how == "twice":
         with pytest.warns(UserWarning, match="Duplicate name"), zipfile.ZipFile(path, "a") as file:
             file.writestr("0.json", json.dumps(OTHER))
         return path
     elif how == "bomb":
         with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as file:
-            file.writestr("bomb.json", b" " * (65 << 20))
+            file.writestr("bomb.json", json.dumps(OTHER) + " " * (65 << 20))
         return path
     path.write_bytes(data)
     return path
 
 
-@pytest.mark.parametrize("how", ["content", "encrypted", "method", "twice", "bomb"])
+@pytest.mark.parametrize("how", ["content", "encrypted", "method", "lzma", "twice", "bomb"])
 def test_a_spoilt_zip_is_not_evaluated(tmp_path: Path, how: str) -> None:
     path = _spoilt(tmp_path / "all.zip", how)
     report = judged(path, [thing("3.0")])
@@ -439,6 +476,14 @@ def test_a_zip_cut_short_inside_a_folder_is_not_evaluated(tmp_path: Path) -> Non
     reason = open_(report)["thing 3.0"]
     assert "all.zip" in reason
     assert "link.json" in reason
+
+
+def test_more_records_than_there_can_be_are_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keepstone.scan.packages.osv.database.MAX_RECORDS", 2)
+    folder = write_folder(tmp_path / "osv", [OTHER, OTHER, record("CVE-1", before("9"))])
+    assert judged(folder, [thing("3.0")]).outcome is Outcome.NOT_EVALUATED
 
 
 def test_many_broken_records_are_counted(tmp_path: Path) -> None:
@@ -468,6 +513,30 @@ def test_the_next_fix_of_the_range_that_holds_the_version_is_named() -> None:
         *(("1.5",), (), ("2.5",), ("10",), ())
     ]
     assert fixes("1", _entry({"introduced": "0"}), PYPI) == ()
+
+
+@pytest.mark.parametrize(
+    ("events", "means"),
+    [
+        (({"introduced": "0"}, {"last_affected": "2.0.0"}), True),
+        (({"introduced": "2.0.0"}, {"last_affected": "2.0"}), True),
+        (({"introduced": "0"}, {"fixed": "2.0.0"}), False),
+        (({"introduced": "2.0.1"},), False),
+    ],
+)
+def test_a_build_with_a_local_label_is_the_version_that_it_was_built_from(
+    tmp_path: Path, events: tuple[dict[str, str], ...], means: bool
+) -> None:
+    entry = affected("torch", *events)
+    folder = write_folder(tmp_path / "osv", [record("CVE-1", entry), OTHER])
+    report = judged(folder, [thing("2.0.0+cu118", name="torch")])
+    assert (ids(report) == [("CVE-1",)]) is means
+    both = affected("torch", {"introduced": "0"}, {"last_affected": "2"}, {"fixed": "2.1"})
+    fixed = write_folder(tmp_path / "fixed", [record("CVE-1", both), OTHER])
+    told = judged(fixed, [thing("2.0.0+cu118", name="torch")]).vulnerabilities
+    assert [found.fixed for found in told] == [("2.1",)]
+    listed = write_folder(tmp_path / "list", [record("CVE-1", affected("torch", versions=["2.0"]))])
+    assert ids(judged(listed, [thing("2.0.0+cu118", name="torch")])) == [("CVE-1",)]
 
 
 def test_zero_is_before_everything() -> None:

@@ -135,7 +135,14 @@ def test_findings_agree_with_packaging(tmp_path: Path) -> None:
 
     versions = [one for pair in pairs("pypi", 900) for one in pair if is_version(one)]
     triples = _triples(versions, 1_600)
-    cases = _two_bounds(triples, lambda one, other: Version(one) < Version(other))
+
+    def before(one: str, other: str) -> bool:
+        return Version(one) < Version(other)
+
+    # What is said of a version is said of its builds with a local label, too.
+    public = [(Version(version).public, one, other) for version, one, other in triples]
+    both = zip(_two_bounds(triples, before), _two_bounds(public, before), strict=True)
+    cases = [(*case[:3], case[3] or of_public[3]) for case, of_public in both]
     _agree(tmp_path, "PyPI", cases)
 
 

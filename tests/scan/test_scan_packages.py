@@ -258,7 +258,7 @@ both==1,==2
 --index-url https://example.invalid/simple
 -r more/base.txt
 -c constraints.txt
--r ../outside.txt
+-r ../../outside.txt
 -r https://example.invalid/r.txt
 -e .
 -e git+https://example.invalid/x.git#egg=eggy
@@ -276,6 +276,7 @@ def test_requirements_name_pins_and_say_what_is_open() -> None:
             "app/requirements-dev.txt": REQUIREMENTS,
             "app/more/base.txt": "deep==1\n-r ../requirements-dev.txt\n-r base.txt\n-r gone.txt\n",
             "app/constraints.txt": "limit<2\nfixed==3\n",
+            "../outside.txt": "stolen==1\n",
         }
     )
     assert [(one.name, one.version, one.path) for one in found.packages] == [
@@ -288,7 +289,14 @@ def test_requirements_name_pins_and_say_what_is_open() -> None:
     reasons = left(found)
     assert {"loose", "star", "both", "eggy", "why", "direct"} <= reasons.keys()
     said = " ".join(one.reason for one in found.open)
-    for word in ("../outside.txt", "gone.txt", "r.txt", "./local.whl", "${NAME}", "what is this"):
+    for word in (
+        "../../outside.txt",
+        "gone.txt",
+        "r.txt",
+        "./local.whl",
+        "${NAME}",
+        "what is this",
+    ):
         assert word in said
     assert "limit" not in reasons
 
@@ -305,6 +313,19 @@ def test_includes_without_end_end() -> None:
     chain: dict[str, bytes | str] = {f"r{n}.txt": f"-r r{n + 1}.txt\n" for n in range(2_000)}
     found = found_in({"requirements.txt": "-r r0.txt\n", **chain})
     assert "more than 200 files" in " ".join(left(found).values())
+
+
+def test_endless_lists_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("keepstone.scan.packages.inventory.MAX_PACKAGES", 10)
+    for line in ("p{}==1\n", "p{}\n"):
+        found = found_in({"requirements.txt": "".join(line.format(n) for n in range(50))})
+        assert len(found.packages) + len(found.open) == 11
+        assert "more than 10 packages" in " ".join(left(found).values())
+    monkeypatch.undo()
+    found = found_in({"requirements.txt": "a==1 ; " + "(" * 100_000 + "\nb==1\n"})
+    assert (names(found), len(found.open)) == ([("PyPI", "b", "1")], 1)
+    large = found_in({"uv.lock": b"version = 1\n" + b"#" * (17 << 20)})
+    assert (large.packages, list(left(large))) == ((), ["uv.lock"])
 
 
 UV = """version = 1
@@ -400,6 +421,7 @@ NPM = {
         "": {"name": "me", "version": "1.0.0"},
         "packages/mine": {"name": "mine", "version": "1.0.0"},
         "node_modules/mine": {"resolved": "packages/mine", "link": True},
+        "node_modules/away": {"resolved": "../away", "link": True},
         "node_modules/lodash": {"version": "4.17.20"},
         "node_modules/a/node_modules/@s/b": {"version": "2.0.0-rc.1"},
         "node_modules/alias": {"name": "real", "version": "3.0.0"},
@@ -413,13 +435,15 @@ def test_lock_files_in_json() -> None:
     found = found_in({"Pipfile.lock": json.dumps(PIPFILE)})
     assert names(found) == [("PyPI", "pytest", "8.0"), ("PyPI", "requests", "2.19.0")]
     assert sorted(left(found)) == ["forked", "loose"]
+    twice = '{"default": {"a": {"version": "==1"}}, "default": {}}'
+    assert list(left(found_in({"Pipfile.lock": twice}))) == ["Pipfile.lock"]
     found = found_in({"web/package-lock.json": json.dumps(NPM)})
     assert names(found) == [
         ("npm", "@s/b", "2.0.0-rc.1"),
         ("npm", "lodash", "4.17.20"),
         ("npm", "real", "3.0.0"),
     ]
-    assert sorted(left(found)) == ["bare", "forked"]
+    assert sorted(left(found)) == ["away", "bare", "forked"]
     old = found_in({"package-lock.json": json.dumps({"lockfileVersion": 1, "dependencies": {}})})
     assert list(left(old)) == ["package-lock.json"]
 
@@ -427,7 +451,8 @@ def test_lock_files_in_json() -> None:
 CONDA = """name: ml
 channels: [conda-forge]
 dependencies:
-  - python=3.11
+  - python==3.11
+  - fuzzy=3.11
   - conda-forge::numpy=1.26.4=py311h_0
   - scipy>=1.10
   - blas=*=openblas
@@ -457,6 +482,7 @@ def test_conda_is_named_though_nobody_judges_it() -> None:
         "blas",
         "env/conda-meta/broken.json",
         "environment.yml",
+        "fuzzy",
         "loose",
         "scipy",
     ]
@@ -507,7 +533,6 @@ BAD = [
 NOTHING = {
     *(("pyproject.toml", place) for place in (5, 6, 7, 13)),
     *(("environment.yml", place) for place in (9, 10, 11)),
-    ("constraints.txt", 4),
 }
 
 
@@ -543,7 +568,7 @@ def test_a_file_that_cannot_be_read_or_is_too_large_is_open(
     (tmp_path / "uv.lock").symlink_to(tmp_path / "nowhere")
     found = inventory(DiskTree(tmp_path))
     assert found.packages == ()
-    assert set(left(found)) == {"requirements.txt", "uv.lock"}
+    assert set(left(found)) == {"constraints.txt", "requirements.txt", "uv.lock"}
 
 
 def test_no_link_leads_out_of_a_folder(tmp_path: Path) -> None:
@@ -571,6 +596,28 @@ def test_no_link_leads_out_of_a_folder(tmp_path: Path) -> None:
     for path in ("../outside/requirements.txt", "/etc/passwd", "a\0b", "lib"):
         with pytest.raises(InputError, match=r"scan\.unreadable"):
             tree.read(path, 100)
+
+
+def test_links_of_a_root_file_system_are_its_own(tmp_path: Path) -> None:
+    root = tmp_path / "rootfs"
+    for folder in ("etc", "usr/lib", "var/lib/dpkg", "run"):
+        (root / folder).mkdir(parents=True)
+    (root / "usr/lib/real-release").write_text(BOOKWORM)
+    (root / "usr/lib/os-release").symlink_to("/usr/lib/real-release")
+    (root / "etc/os-release").symlink_to("/../../usr/lib/os-release")
+    (root / "var/run").symlink_to("/run")
+    (root / "var/lib/dpkg/status").write_text(STATUS)
+    found = look(root)
+    assert ("Debian:12", "bash", "5.2.15-2+b2") in names(found)
+    assert found.open == ()
+    # The same links to what the root does not hold lead out.
+    (root / "run").rmdir()
+    (root / "usr/lib/real-release").unlink()
+    (root / "usr/lib/os-release").unlink()
+    (root / "usr/lib/os-release").symlink_to("/etc/os-release")
+    found = look(root)
+    assert ("dpkg:unknown", "bash", "5.2.15-2+b2") in names(found)
+    assert [one.path for one in found.open] == [f"{root}/var/run"]
 
 
 def test_a_single_list_is_taken_by_its_name(

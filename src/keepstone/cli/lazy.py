@@ -42,6 +42,11 @@ class CommandOrGroup(Lazy):
             return ctx.args
         return click.Command.parse_args(self, ctx, args)
 
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        params = super().get_params(ctx)
+        # Asked for the path of another command: our arguments do not stand in it.
+        return [one for one in params if ctx.command is self or isinstance(one, click.Option)]
+
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return click.Command.collect_usage_pieces(self, ctx)
 

@@ -12,10 +12,14 @@ from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.rules import printable
 from keepstone.scan.walk import MAX_DEPTH
 
+# More parts than any path with links has.
+_MAX_STEPS = 1_000
+
 
 class DiskTree:
     """The files under `root`. A link to a file inside counts as one; a folder's link does not.
 
+    A link's absolute target is also looked for under `root`, as the system would whose root it is.
     `left_out` is what the last walk could not look into, filled as `paths` is read: a folder that
     cannot be listed, and a link to a folder outside.
     """
@@ -50,21 +54,22 @@ class DiskTree:
                     else:
                         folders.append((inside, depth + 1))
                 elif entry.is_symlink() and self._is_folder(entry):
-                    if not self._inside(Path(entry.path)):
+                    if self._located(inside) is None:
                         self._leave(inside, "A link to a folder outside is not followed.")
-                elif entry.is_symlink() or entry.is_file(follow_symlinks=False):
+                else:
+                    # What is no regular file is refused by name where it would be read.
                     yield inside
             pending.extend(reversed(folders))
 
     def read(self, path: str, limit: int) -> bytes:
         shown = printable(path, 4096)
-        target = self.root / path
         try:
-            if path.startswith("/") or not self._inside(target):
+            target = None if path.startswith("/") else self._located(path)
+            if target is None:
                 raise InputError("scan.unreadable", f"{shown} is, or links to, a file outside.")
             # Non-blocking: a pipe in a file's place must not hang us before it is refused.
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
-            descriptor = os.open(target.resolve(), flags)
+            descriptor = os.open(target, flags)
             with os.fdopen(descriptor, "rb") as file:
                 if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                     raise InputError("scan.unreadable", f"{shown} is not a regular file.")
@@ -76,8 +81,29 @@ class DiskTree:
             raise InputError("scan.too_large", f"{shown} is larger than {limit} bytes.")
         return data
 
-    def _inside(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self.root)
+    def _located(self, path: str) -> Path | None:
+        """Where `path` leads under `root`, through no link; None where it leads out."""
+        real = (self.root / path).resolve()
+        if real.is_relative_to(self.root):
+            return real
+        found, pending = self.root, path.split("/")[::-1]
+        for _ in range(_MAX_STEPS):
+            if not pending:
+                return found
+            part = pending.pop()
+            if part == "..":
+                found = found if found == self.root else found.parent
+            elif part not in ("", "."):
+                step = found / part
+                if step.is_symlink():
+                    target = str(step.readlink())
+                    found = self.root if target.startswith("/") else found
+                    pending += target.split("/")[::-1]
+                elif step.exists():
+                    found = step
+                else:
+                    return None
+        return None
 
     @staticmethod
     def _is_folder(entry: os.DirEntry[str]) -> bool:

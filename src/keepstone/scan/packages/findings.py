@@ -47,6 +47,7 @@ def sentence(found: Vulnerability) -> str:
     score = "" if found.rating.score is None else f" {found.rating.score}"
     fixed = f"fixed in {' or '.join(found.fixed)}" if found.fixed else "no fix is known"
     others = f", also {', '.join(found.ids[1:])}" if len(found.ids) > 1 else ""
+    others += f", about {', '.join(found.about)}" if found.about else ""
     waived = "" if found.waived is None else f" Waived: {found.waived}"
     verb = "is an attack by" if found.malicious else "has"
     return (

@@ -38,7 +38,7 @@ class Inventory:
 
     def under(self, prefix: str) -> Inventory:
         """The same with `prefix` before every path."""
-        before = "" if prefix == "." else f"{prefix.rstrip('/')}/"
+        before = "" if prefix in ("", ".") else f"{prefix.rstrip('/')}/"
         return Inventory(
             tuple(replace(one, path=before + one.path) for one in self.packages),
             tuple(before + path for path in self.read),
@@ -68,13 +68,13 @@ def inventory(tree: FileTree, *, locks: bool = True) -> Inventory:
         if reader not in CHECKS:
             read.append(shown)
         for item in _read(reader, Source(path, data, tree)):
+            if len(packages) + len(left) >= MAX_PACKAGES:
+                left.add(NotJudged(shown, f"The tree names more than {MAX_PACKAGES} packages."))
+                break
             if isinstance(item, Package):
                 packages.add(item)
             else:
                 left.add(item)
-        if len(packages) > MAX_PACKAGES:
-            left.add(NotJudged(shown, f"The tree names more than {MAX_PACKAGES} packages."))
-            break
     return Inventory(tuple(sorted(packages)), tuple(sorted(read)), tuple(sorted(left)))
 
 

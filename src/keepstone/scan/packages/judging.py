@@ -80,23 +80,26 @@ def judge_packages(
     Without a database nothing is known of any package. A vulnerability that an old or a damaged
     database names is told all the same.
     """
+    now = datetime.fromtimestamp(now_ms / 1000, UTC)
     found: list[Vulnerability] = []
     left: list[NotJudged] = []
     for package, paths in _grouped(inventory.packages):
         for reason in _reasons(package, database, now_ms, max_age_ms):
             left.append(_open(package, reason))
-        if database is None:
+        order = order_of(package.ecosystem)
+        if database is None or order is None:
             continue
         hits: list[_Hit] = []
         for record in database.advisories.get(key_of(package), ()):
-            hit, reason = _held_against(package, record, now_ms)
+            if is_withdrawn(record, now):
+                continue
+            hit, reason = _held_against(package, record, order)
             if hit:
                 hits.append((record, hit))
             elif reason:
                 left.append(_open(package, f"{printable(record.id)}: {reason}"))
-        found += (
-            replace(one, waived=waived(one)) for one in _vulnerabilities(package, paths, hits)
-        )
+        for one in _vulnerabilities(package, paths, hits, order):
+            found.append(replace(one, waived=waived(one)))
     return DepsReport(
         inventory,
         database,
@@ -148,23 +151,28 @@ def _reasons(
 
 
 def _held_against(
-    package: Package, record: Record, now_ms: int
+    package: Package, record: Record, order: Order
 ) -> tuple[tuple[Affected, ...], str]:
     """The record's entries that mean the package's version, and why others could not be judged."""
-    now = datetime.fromtimestamp(now_ms / 1000, UTC)
-    if is_withdrawn(record, now):
-        return (), ""
-    order = order_of(package.ecosystem)
-    if order is None:
-        return (), ""
     hits, undecided = [], ""
     for entry in _entries(package, record):
         try:
-            if is_affected(_version(package), entry, order):
+            if any(is_affected(version, entry, order) for version in _versions(package)):
                 hits.append(entry)
         except UndecidedError as error:
             undecided = str(error)
     return tuple(hits), undecided
+
+
+def _versions(package: Package) -> Iterator[str]:
+    """The version, and without its local label the one that it was built from.
+
+    PEP 440: who says 2.0.0 means 2.0.0+cu118 too, though that is behind it in order.
+    """
+    version = package.source_version or package.version
+    yield version
+    if package.ecosystem == "PyPI" and "+" in version:
+        yield version.partition("+")[0]
 
 
 def _entries(package: Package, record: Record) -> Iterator[Affected]:
@@ -182,34 +190,30 @@ def _entries(package: Package, record: Record) -> Iterator[Affected]:
             yield entry
 
 
-def _version(package: Package) -> str:
-    return package.source_version or package.version
-
-
 def _vulnerabilities(
-    package: Package, paths: tuple[str, ...], hits: list[_Hit]
+    package: Package, paths: tuple[str, ...], hits: list[_Hit], order: Order
 ) -> Iterator[Vulnerability]:
     entries = {id(record): entry for record, entry in hits}
-    order = order_of(package.ecosystem)
-    assert order is not None or not hits
-    for ids, records in fold(record for record, _ in hits):
-        grouped = [(record, entries[id(record)]) for record in records]
+    for one in fold(record for record, _ in hits):
+        grouped = [(record, entries[id(record)]) for record in one.records]
         yield Vulnerability(
             package,
             paths,
-            tuple(printable(one) for one in ids),
+            tuple(map(printable, one.ids)),
             _fixes(package, grouped, order),
             rating_of(grouped),
-            next((printable(record.summary, 200) for record in records if record.summary), ""),
-            any(one.startswith(_MALICIOUS) for one in ids),
+            next((printable(record.summary, 200) for record in one.records if record.summary), ""),
+            any(name.startswith(_MALICIOUS) for name in one.ids),
+            tuple(map(printable, one.about)),
         )
 
 
-def _fixes(package: Package, hits: list[_Hit], order: Order | None) -> tuple[str, ...]:
-    if order is None:
-        return ()
-    version = _version(package)
+def _fixes(package: Package, hits: list[_Hit], order: Order) -> tuple[str, ...]:
+    entries = [entry for _, found in hits for entry in found]
     found = (
-        fix for _, entries in hits for entry in entries for fix in fixes(version, entry, order)
+        printable(fix)
+        for version in _versions(package)
+        for entry in entries
+        for fix in fixes(version, entry, order)
     )
-    return tuple(printable(fix) for fix in dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))

@@ -54,9 +54,9 @@ def _database(database: Database, now_ms: int) -> dict[str, Any]:
     }
 
 
-def _identity(database: Database, now_ms: int) -> dict[str, Any]:
-    """What each finding carries: which database said so, and how old it was."""
-    newest = database.newest_ms
+def _identity(database: Database, now_ms: int, ecosystem: str = "") -> dict[str, Any]:
+    """Which database said so and how old it is: what it holds about `ecosystem`, or all of it."""
+    newest = database.newest.get(base_of(ecosystem)) if ecosystem else database.newest_ms
     return {
         "digest": str(database.digest),
         "newest": _time(newest),
@@ -84,6 +84,7 @@ def _vulnerability(found: Vulnerability, report: DepsReport) -> dict[str, Any]:
         "package": _package(found.package),
         "paths": list(found.paths),
         "ids": list(found.ids),
+        "about": list(found.about),
         "severity": found.rating.word,
         "score": found.rating.score,
         "severity_from": printable(found.rating.source, 1024),
@@ -93,7 +94,7 @@ def _vulnerability(found: Vulnerability, report: DepsReport) -> dict[str, Any]:
         "counts": report.counts(found),
         "waived": found.waived,
         "fingerprint": found.fingerprint,
-        "database": _identity(report.database, report.now_ms),
+        "database": _identity(report.database, report.now_ms, found.package.ecosystem),
     }
 
 

@@ -1,7 +1,7 @@
 """How grave an advisory is: by its CVSS vectors, else by the database's own word, else unknown.
 
-Where several vectors or records speak of one weakness the gravest counts. The words of a score are
-those of its version: CVSS v3.1 section 5, CVSS v4.0 section 6, and NVD's for v2.
+Where several vectors, or several records, speak of one weakness the gravest counts. The words of a
+score are those of its version: CVSS v3.1 section 5, CVSS v4.0 section 6, and NVD's for v2.
 """
 
 from __future__ import annotations
@@ -32,23 +32,23 @@ _WORDS = {
 }
 # Where databases keep their word.
 _PLACES = ("severity", "urgency", "cvss_severity")
-_PREFIXES = ("CVSS:3.0/", "CVSS:3.1/", "CVSS:4.0/")
 _LONGEST = 1024
 
 
 def rating_of(records: Iterable[tuple[Record, tuple[Affected, ...]]]) -> Rating:
     """The gravest of what the records, and their entries about the package, say."""
+    return max((_rating(*item) for item in records), key=_gravity, default=Rating())
+
+
+def _rating(record: Record, entries: tuple[Affected, ...]) -> Rating:
     vectors: list[Rating] = []
-    words: list[Rating] = []
-    for record, entries in records:
-        scales = [*(record.severity or ()), *(s for e in entries for s in e.severity or ())]
-        for scale in scales:
-            rating = _vector(scale)
-            if rating is not None:
-                vectors.append(rating)
-            else:
-                words += _word(scale.score, scale.type)
-        words += _said(record, entries)
+    words = list(_said(record, entries))
+    for scale in (*(record.severity or ()), *(one for e in entries for one in e.severity or ())):
+        rating = _vector(scale)
+        if rating is not None:
+            vectors.append(rating)
+        else:
+            words += _word(scale.score, scale.type)
     return max(vectors or words, key=_gravity, default=Rating())
 
 
@@ -72,7 +72,7 @@ def _vector(scale: Scale) -> Rating | None:
             four = CVSS4(text)
             score, word = float(four.base_score), str(four.severity)
         else:
-            old = CVSS3(text) if text.startswith(_PREFIXES) else CVSS2(text)
+            old = CVSS3(text) if text.startswith("CVSS:3") else CVSS2(text)
             score, word = float(old.scores()[0]), str(old.severities()[0])
     except (CVSSError, ArithmeticError, ValueError, KeyError, IndexError):
         return None

@@ -90,7 +90,7 @@ class _Reading:
                 self._break(path.name, f"there are more than {MAX_RECORDS} records")
                 break
             if held.reason:
-                self._break(held.name, held.reason.rstrip(".").lower())
+                self._break(held.name, held.reason)
                 continue
             records += 1
             lines.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import lzma
 import stat
 import zipfile
 import zlib
@@ -15,12 +16,17 @@ from keepstone.scan.walk import NotWalked, walk
 # The largest records that OSV publishes have some 10 MiB.
 MAX_RECORD = 64 << 20
 MAX_RECORDS = 2_000_000
+# What zipfile raises on a member; RuntimeError is an encrypted one.
+_SPOILT = (
+    *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 _GET = "Give a folder of OSV records or a zip of them: see docs/explain/dependencies.md."
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A record's bytes and its name in the folder; with `reason`, why it could not be read."""
+    """A record's bytes and its name in the folder; with `reason`, a clause, why there are none."""
 
     name: str
     data: bytes = b""
@@ -49,7 +55,8 @@ def _folder(root: Path) -> Iterator[Held]:
     for found in walk(root, exclude=(".*",)):
         if isinstance(found, NotWalked):
             inside = Path(found.path).relative_to(root).as_posix()
-            yield Held(inside, reason=found.reason)
+            why = found.reason.rstrip(".")
+            yield Held(inside, reason=why[:1].lower() + why[1:])
             continue
         inside = found.relative_to(root).as_posix()
         if found.suffix == ".json":
@@ -63,9 +70,9 @@ def _file(path: Path, name: str) -> Held:
         with path.open("rb") as file:
             data = file.read(MAX_RECORD + 1)
     except OSError as error:
-        return Held(name, reason=f"It cannot be read: {error.strerror}.")
+        return Held(name, reason=f"it cannot be read: {error.strerror}")
     if len(data) > MAX_RECORD:
-        return Held(name, reason="It is larger than any record.")
+        return Held(name, reason="it is larger than any record")
     return Held(name, data)
 
 
@@ -76,26 +83,26 @@ def _zip(path: Path, prefix: str) -> Iterator[Held]:
             for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
                 name = f"{prefix}{entry.filename}"
                 if entry.filename in seen:
-                    yield Held(name, reason="The archive holds two files of this name.")
-                elif entry.filename.endswith(".json"):
+                    yield Held(name, reason="the archive holds two files of this name")
+                elif _is_record(entry.filename):
                     yield _member(archive, entry, name)
                 seen.add(entry.filename)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
-        reason = f"The archive cannot be read to its end: {type(error).__name__}."
+        reason = f"the archive cannot be read to its end: {type(error).__name__}"
         yield Held(prefix.rstrip("/") or path.name, reason=reason)
 
 
+def _is_record(name: str) -> bool:
+    return name.endswith(".json") and not name.rpartition("/")[2].startswith(".")
+
+
 def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Held:
-    if entry.file_size > MAX_RECORD:
-        return Held(name, reason="It is larger than any record.")
     try:
         with archive.open(entry) as file:
+            # To its end, where the checksum is looked at.
             data = file.read(MAX_RECORD + 1)
-            # The checksum is looked at where the member ends, not before.
-            file.read(1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError) as error:
-        # RuntimeError: the member is encrypted.
-        return Held(name, reason=f"It cannot be unpacked: {type(error).__name__}.")
-    except (OSError, ValueError) as error:
-        return Held(name, reason=f"It cannot be unpacked: {type(error).__name__}.")
+    except _SPOILT as error:
+        return Held(name, reason=f"it cannot be unpacked: {type(error).__name__}")
+    if len(data) > MAX_RECORD:
+        return Held(name, reason="it is larger than any record")
     return Held(name, data)

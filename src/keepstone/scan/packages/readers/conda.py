@@ -17,8 +17,11 @@ from keepstone.scan.packages.readers.source import BrokenListError, Source
 from keepstone.scan.text.yamls import read_yaml
 
 CONDA = "conda"
-# `channel::name=version=build`, and `==` as people write it.
-_PIN = re.compile(r"(?:[\w./-]+::)?([\w.-]+)\s*={1,2}\s*([\w.!+]+)(?:=[\w.*]+)?")
+# `channel::name==version` and `name=version=build`; to conda `name=1.2` is any version 1.2.x.
+_PIN = re.compile(
+    r"(?:[\w./-]+::)?(?P<name>[\w.-]+)\s*"
+    r"(?:==\s*(?P<exact>[\w.!+]+)(?:=\w+)?|=\s*(?P<built>[\w.!+]+)=\w+)"
+)
 _NAME = re.compile(r"(?:[\w./-]+::)?([\w.-]+)")
 
 
@@ -58,7 +61,7 @@ def _conda(source: Source, item: str) -> Package | NotJudged:
     if pin is None:
         name = _NAME.match(item.strip())
         return source.open("No exact version is fixed.", name[1] if name else item)
-    return source.package(CONDA, pin[1], pin[2])
+    return source.package(CONDA, pin["name"], pin["exact"] or pin["built"])
 
 
 def _pip(source: Source, line: str) -> Iterator[Package | NotJudged]:

@@ -25,14 +25,18 @@ def read_npm(source: Source) -> Iterator[Package | NotJudged]:
     for place, entry in packages.items():
         if not isinstance(entry, dict):
             yield source.open("An entry is no object.", place)
-        elif _FOLDER in place and entry.get("link") is not True:
-            yield _package(source, place, entry)
+        elif _FOLDER in place:
+            yield from _package(source, place, entry)
 
 
-def _package(source: Source, place: str, entry: dict[str, Any]) -> Package | NotJudged:
+def _package(source: Source, place: str, entry: dict[str, Any]) -> Iterator[Package | NotJudged]:
     # An alias is installed under another name than the registry's.
     name = entry.get("name", place.rpartition(_FOLDER)[2])
     resolved = entry.get("resolved", "")
-    if isinstance(resolved, str) and resolved.startswith(("git", "file:", "github:")):
-        return source.open("It comes from a repository or a file, not a registry.", str(name))
-    return source.package(NPM, name, entry.get("version"))
+    if entry.get("link") is True:
+        if not isinstance(resolved, str) or resolved.startswith(("/", "..")):
+            yield source.open("It is a link to a folder outside of the project.", str(name))
+    elif isinstance(resolved, str) and resolved.startswith(("git", "file:", "github:")):
+        yield source.open("It comes from a repository or a file, not a registry.", str(name))
+    else:
+        yield source.package(NPM, name, entry.get("version"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.packages.package import Package
 from keepstone.scan.packages.readers.requirements import requirement
 from keepstone.scan.packages.readers.source import BrokenListError, Source
+from keepstone.scan.packages.readers.tomllocks import load_toml
 
 _LOCKS = (
     "uv.lock",
@@ -25,10 +25,7 @@ _POETRY_OWN = "python"
 
 def read_pyproject(source: Source) -> Iterator[Package | NotJudged]:
     """The dependencies by name; nothing where a lock file lies beside it, which is read itself."""
-    try:
-        document = tomllib.loads(source.text())
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise BrokenListError(f"It is no TOML: {type(error).__name__}.") from error
+    document = load_toml(source)
     asked = _table(document, "project").get("dependencies", [])
     named = _table(_table(_table(document, "tool"), "poetry"), "dependencies")
     if not isinstance(asked, list):

@@ -21,6 +21,8 @@ from keepstone.scan.rules import printable
 
 _MAX_INCLUDED = 200
 _LIMIT = 16 << 20
+# With the hashes of every wheel of a package.
+_LONGEST = 64 << 10
 _INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)(?:\s+|=|(?<=-[rc]))(\S.*)")
 _EDITABLE = re.compile(r"(?:-e|--editable)(?:\s+|=)(.+)")
 # Options that choose where from, and not what.
@@ -81,6 +83,9 @@ def requirement(
 
 def _read(source: Source, constraint: bool, seen: set[str]) -> Iterator[Package | NotJudged]:
     for line in _lines(_text(source)):
+        if len(line) > _LONGEST:
+            yield source.open(f"A line is longer than any: {printable(line, 40)}")
+            continue
         include, editable = _INCLUDE.fullmatch(line), _EDITABLE.fullmatch(line)
         if include:
             constrains = constraint or include[1] in ("-c", "--constraint")

@@ -13,10 +13,12 @@ from keepstone.scan.packages.readers.source import BrokenListError, Source
 
 # PEP 751: a reader must refuse another major version.
 _PYLOCK = "1."
+# Python's reader of TOML takes seconds for more.
+_MAX_TOML = 16 << 20
 
 
 def read_poetry(source: Source) -> Iterator[Package | NotJudged]:
-    for entry in _entries(_load(source), "package", "metadata"):
+    for entry in _entries(load_toml(source), "package", "metadata"):
         kind = entry.get("source")
         # `legacy` is another index: the name is still an index's.
         elsewhere = isinstance(kind, dict) and kind.get("type") not in (None, "legacy")
@@ -24,7 +26,7 @@ def read_poetry(source: Source) -> Iterator[Package | NotJudged]:
 
 
 def read_uv(source: Source) -> Iterator[Package | NotJudged]:
-    for entry in _entries(_load(source), "package", "version"):
+    for entry in _entries(load_toml(source), "package", "version"):
         origin = entry.get("source")
         origin = origin if isinstance(origin, dict) else {}
         if any(_inside(origin.get(key)) for key in ("virtual", "editable", "directory")):
@@ -33,14 +35,14 @@ def read_uv(source: Source) -> Iterator[Package | NotJudged]:
 
 
 def read_pdm(source: Source) -> Iterator[Package | NotJudged]:
-    for entry in _entries(_load(source), "package", "metadata"):
+    for entry in _entries(load_toml(source), "package", "metadata"):
         yield from _one(
             source, entry, any(key in entry for key in ("git", "url", "path", "hg", "svn"))
         )
 
 
 def read_pylock(source: Source) -> Iterator[Package | NotJudged]:
-    document = _load(source)
+    document = load_toml(source)
     version = document.get("lock-version")
     if not isinstance(version, str) or not version.startswith(_PYLOCK):
         raise BrokenListError("Its lock-version is not 1.")
@@ -65,7 +67,10 @@ def _inside(path: object) -> bool:
     return isinstance(path, str) and not path.startswith("/") and ".." not in path.split("/")
 
 
-def _load(source: Source) -> dict[str, Any]:
+def load_toml(source: Source) -> dict[str, Any]:
+    """The document. Raises BrokenListError."""
+    if len(source.data) > _MAX_TOML:
+        raise BrokenListError(f"It is larger than {_MAX_TOML} bytes.")
     try:
         return tomllib.loads(source.text())
     except (tomllib.TOMLDecodeError, RecursionError) as error:
