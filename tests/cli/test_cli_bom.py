@@ -21,6 +21,17 @@ def test_a_bill_is_written_signed_and_checked(place: Any) -> None:
     assert (checked["matches"], checked["differences"]) == (True, [])
     assert [one["by"] for one in checked["signed"]] == ["acme"]
 
+    (place.root / "requirements.txt").write_text("numpy==2.4.0\nbroken @@\n")
+    listed = ("--packages", "requirements.txt")
+    place.must("bom", "scale", *listed, "--output", "more.json")
+    document = json.loads((place.root / "more.json").read_bytes())
+    assert [one["purl"] for one in document["components"]] == ["pkg:pypi/numpy@2.4.0"]
+    said = {one["name"] for one in document["metadata"]["component"]["properties"]}
+    assert "keepstone:packages.unread" in said
+    place.must("bom", "scale", *listed, "--check", "more.json")
+    # What was not compared is not called equal.
+    assert place.run("bom", "scale", "--check", "more.json").returncode == 3
+
     revoker = place.signer("rita", "responder")
     place.must("revoke", "scale", "--as", revoker, "--reason", "poisoned")
     done = place.run("bom", "scale", "--check", "bom.json")
