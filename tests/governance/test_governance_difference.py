@@ -122,6 +122,45 @@ def test_a_deep_document_is_refused() -> None:
     assert refused(DOCUMENT | {"x": deep}) == "bom.malformed"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        # A member whose name looks like a path, behind which the true one is changed.
+        {"metadata.component.name": "m"},
+        {"serialNumberNote": "x"},
+        {"metadata.timestamp": "x"},
+        {"vulnerabilities": []},
+        {"annotations": {}},
+        {"specVersion\u0000": "1.6"},
+    ],
+)
+def test_a_member_that_was_added_is_a_difference(change: dict[str, Any]) -> None:
+    document = DOCUMENT | change
+    assert len(compare(document)) == 1
+    document = copy.deepcopy(document)
+    document["metadata"]["component"]["name"] = "evil"
+    assert len(compare(document)) == 2
+
+
+@pytest.mark.parametrize(("one", "other"), [("a\x00", "a?"), (1, True), (1, "1"), (1, 1.0)])
+def test_values_that_look_alike_differ(one: Any, other: Any) -> None:
+    for left, right in ((one, other), ("x" * 5000 + "1", "x" * 5000 + "2")):
+        found = differences(DOCUMENT | {"x": left}, DOCUMENT | {"x": right}, packages=True)
+        assert [difference.path for difference in found] == ["x"]
+
+
+def test_an_item_with_more_than_its_own_members_is_a_difference() -> None:
+    for name in ("keepstone:admission", "keepstone:ledger.root"):
+        document = copy.deepcopy(DOCUMENT)
+        for item in document["metadata"]["properties"]:
+            if item["name"] == name:
+                item["note"] = "x"
+        assert len(compare(document)) == 1
+    document = copy.deepcopy(DOCUMENT)
+    document["metadata"]["properties"].append({"name": "keepstone:admission.more", "value": "x"})
+    assert len(compare(document)) == 2
+
+
 def test_packages_are_left_out_where_nobody_looked() -> None:
     bare = copy.deepcopy(DOCUMENT)
     del bare["components"][0]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from keepstone.core.canonical import parse_json
 from keepstone.errors import InputError
@@ -14,22 +16,36 @@ from keepstone.governance.words import NAMESPACE, plain
 MAX_BOM = 64 << 20
 # What makes an item of a list itself, whatever its place; the first that it has.
 _NAMES = ("bom-ref", "ref", "url", "name", "type", "format", "alg")
-# When and by which version it was written, and how far the ledger and the gate have gone since.
-_MOVES = (
-    "$schema",
-    "serialNumber",
-    "metadata.timestamp",
-    "metadata.tools.components[keepstone].version",
-    f"metadata.properties[{NAMESPACE}admission",
-    f"metadata.properties[{NAMESPACE}ledger.root]",
-    f"metadata.properties[{NAMESPACE}ledger.size]",
-)
+# Of these properties there are many under one name.
+_MANY = frozenset({f"{NAMESPACE}unknown", f"{NAMESPACE}refused"})
 PACKAGE = "pkg:"
 # No document of ours is half as deep.
 _MAX_DEPTH = 32
 
 
-@dataclass(frozen=True, slots=True, order=True)
+class _Item(NamedTuple):
+    """An item of a list: what it is called, and which of those that are called so."""
+
+    name: str
+    number: int = 1
+
+
+# Raw names, never joined: a member called `a.b` is no member `b` of an `a`.
+_Path = tuple[str | _Item, ...]
+_PROPERTIES = ("metadata", "properties")
+# When and by which version it was written, and how far the ledger has gone since.
+_MOVES: frozenset[_Path] = frozenset(
+    {
+        ("serialNumber",),
+        ("metadata", "timestamp"),
+        ("metadata", "tools", "components", _Item("keepstone"), "version"),
+        (*_PROPERTIES, _Item(f"{NAMESPACE}ledger.root"), "value"),
+        (*_PROPERTIES, _Item(f"{NAMESPACE}ledger.size"), "value"),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
 class Difference:
     """One field: what the document says, and what the workspace says; None where it is absent."""
 
@@ -81,57 +97,92 @@ def differences(
     """Every field in which `document` is not what `now` says, packages too where asked for."""
     found, wanted = _flat(document, packages), _flat(now, packages)
     return sorted(
-        Difference(path, found.get(path), wanted.get(path))
-        for path in found.keys() | wanted.keys()
-        if found.get(path) != wanted.get(path)
+        (
+            Difference(_shown(path), _value(found, path), _value(wanted, path))
+            for path in found.keys() | wanted.keys()
+            if found.get(path) != wanted.get(path)
+        ),
+        key=lambda one: one.path,
     )
 
 
 def has_packages(document: Mapping[str, Any]) -> bool:
-    return any(path.startswith(f"components[{PACKAGE}") for path, _ in _walk("", document))
+    return any(
+        path[0] == "components" and _is_package(path[1:2]) for path, _ in _walk((), document)
+    )
 
 
-def _flat(document: Mapping[str, Any], packages: bool) -> dict[str, str]:
+def _flat(document: Mapping[str, Any], packages: bool) -> dict[_Path, str]:
     return {
         path: value
-        for path, value in _walk("", document)
-        if not path.startswith(_MOVES) and (packages or not _of_packages(path, value))
+        for path, value in _walk((), document)
+        if not _moves(path) and (packages or not _of_packages(path, value))
     }
 
 
-def _of_packages(path: str, value: str) -> bool:
-    inside = f"[{PACKAGE}" in path and path.startswith(("components[", "dependencies["))
-    listed = path.startswith("dependencies[") and value.startswith(PACKAGE)
-    unknown = f"[{NAMESPACE}unknown packages]" in path
-    unread = f"[{NAMESPACE}packages.unread" in path
-    return inside or listed or unknown or unread
+def _moves(path: _Path) -> bool:
+    # Whether an admission was given at all is asked by who knows the ledger.
+    admission = path[:2] == _PROPERTIES and path[3:] in (("name",), ("value",))
+    named = path[2] if admission else ""
+    return path in _MOVES or (isinstance(named, _Item) and named.name == f"{NAMESPACE}admission")
 
 
-def _walk(path: str, value: Any, depth: int = 0) -> Iterator[tuple[str, str]]:
-    """Each plain value with its path; an item of a list goes by its name."""
-    if depth > _MAX_DEPTH:
+def _is_package(place: _Path) -> bool:
+    return any(isinstance(step, _Item) and step.name.startswith(PACKAGE) for step in place)
+
+
+def _of_packages(path: _Path, value: str) -> bool:
+    if path[:1] == ("components",):
+        # Where packages are all that there is, nothing else is an empty list.
+        return _is_package(path[1:2]) or (len(path) == 1 and value == "[]")
+    if path[:1] == ("dependencies",):
+        return _is_package(path) or (path[-1:] == ("dependsOn",) and value == "[]")
+    inside = path[:3] == ("metadata", "component", "properties")
+    named = path[3] if inside and len(path) > 3 else ""
+    return isinstance(named, _Item) and named.name in (
+        f"{NAMESPACE}unknown packages",
+        f"{NAMESPACE}packages.unread",
+    )
+
+
+def _walk(path: _Path, value: Any) -> Iterator[tuple[_Path, str]]:
+    """Each plain value, and each empty one, as JSON with its path; an item goes by its name."""
+    if len(path) > _MAX_DEPTH:
         raise InputError("bom.malformed", f"The document is nested more than {_MAX_DEPTH} deep.")
-    if isinstance(value, Mapping):
+    if isinstance(value, Mapping) and value:
         for name, item in value.items():
-            yield from _walk(
-                f"{path}.{plain(str(name))}" if path else plain(str(name)), item, depth + 1
-            )
-    elif isinstance(value, list):
-        seen: dict[str, int] = {}
+            yield from _walk((*path, str(name)), item)
+    elif isinstance(value, list) and value:
+        seen: Counter[str] = Counter()
         # Sorted, so that of several items of one name the same are held against each other.
         for item in sorted(value, key=repr):
             name = _name(item)
-            seen[name] = seen.get(name, 0) + 1
-            number = f"#{seen[name]}" if seen[name] > 1 else ""
-            yield from _walk(f"{path}[{name}{number}]", item, depth + 1)
+            seen[name] += 1
+            yield from _walk((*path, _Item(name, seen[name])), item)
     else:
-        yield path, plain(value if isinstance(value, str) else repr(value))
+        yield path, json.dumps(value)
 
 
 def _name(item: Any) -> str:
     if not isinstance(item, Mapping):
-        return plain(str(item))
+        return str(item)
     named = next((str(item[key]) for key in _NAMES if key in item), "")
-    if named == f"{NAMESPACE}unknown" or named == f"{NAMESPACE}refused":
-        named = f"{named} {item.get('value')}"
-    return plain(named)
+    return f"{named} {item.get('value')}" if named in _MANY else named
+
+
+def _shown(path: _Path) -> str:
+    """`metadata.component.properties[keepstone:origin].value`, for people."""
+    text = ""
+    for step in path:
+        if isinstance(step, _Item):
+            text += f"[{step.name}{'' if step.number == 1 else f'#{step.number}'}]"
+        else:
+            text += f".{step}" if text else step
+    return plain(text)
+
+
+def _value(found: Mapping[_Path, str], path: _Path) -> str | None:
+    if path not in found:
+        return None
+    value = json.loads(found[path])
+    return plain(value if isinstance(value, str) else found[path])
