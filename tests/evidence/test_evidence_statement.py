@@ -21,6 +21,7 @@ from keepstone.evidence.predicates import (
     KINDS,
     Admission,
     Approval,
+    Bom,
     Input,
     LedgerHead,
     Made,
@@ -84,6 +85,7 @@ EXAMPLES: dict[str, Predicate] = {
     "admission": Admission(
         SHORT, "digits", "local", A, B, C, LedgerHead(3, B), (Digest.of(b"s1"), Digest.of(b"s2"))
     ),
+    "bom": Bom(MADE, B, "CycloneDX 1.6", "urn:uuid:1"),
 }
 
 

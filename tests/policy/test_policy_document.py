@@ -329,7 +329,7 @@ def test_trust_joins_the_files_signers_and_the_workspaces_keys() -> None:
     observer, gate = SigningKey.generate().verifying, SigningKey.generate().verifying
     policy = parse_policy(add_signer(LOCAL, "alice", ("publisher", "approver"), KEY))
     trust = Trust.of(policy, observer=observer, gate=gate)
-    assert trust.rights[KEY.key_id] == {"state.training", "state.approval"}
+    assert trust.rights[KEY.key_id] == {"state.training", "state.bom", "state.approval"}
     assert trust.rights[observer.key_id] == OBSERVER_RIGHTS | {"state.sealing"}
     assert trust.rights[gate.key_id] == {"state.admission"}
     assert trust.signers[KEY.key_id].role == "approver+publisher"

@@ -25,6 +25,8 @@ COMMANDS = {
     "verify": "verify",
     "attest": "attest",
     "approve": "approve",
+    "bom": "bom",
+    "fingerprint": "fingerprint",
     "revoke": "revoke",
     "reinstate": "reinstate",
     "push": "push",

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Self
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding, Outcome, Severity
 from keepstone.errors import InputError
+from keepstone.evidence.documents import Bom
 from keepstone.evidence.fields import Fields
 from keepstone.evidence.findings import MAX_FINDINGS, finding_dict, first_findings, read_finding
 from keepstone.evidence.made import MAX_INPUTS, Input, Made, Tool
@@ -325,6 +326,7 @@ Predicate = (
     | Revocation
     | Reinstatement
     | Admission
+    | Bom
 )
 
 KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
@@ -332,7 +334,7 @@ KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
         cls.kind: cls
         for cls in (
             *(Training, Scan, Vulnerabilities, Signature, Approval, Sealing),
-            *(Revocation, Reinstatement, Admission),
+            *(Revocation, Reinstatement, Admission, Bom),
         )
     }
 )
@@ -381,6 +383,7 @@ __all__ = [
     "MAX_INPUTS",
     "Admission",
     "Approval",
+    "Bom",
     "Input",
     "LedgerHead",
     "Made",

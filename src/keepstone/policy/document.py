@@ -38,6 +38,7 @@ RIGHTS = frozenset(
         "state.training",
         "state.signature",
         "state.approval",
+        "state.bom",
         "state.revocation",
         "state.reinstatement",
     }

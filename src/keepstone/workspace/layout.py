@@ -54,6 +54,15 @@ class Layout:
         return self.root / "keys" / "api-keys.json"
 
     @property
+    def fingerprint_secrets(self) -> Path:
+        return self.root / "keys" / "fingerprints.json"
+
+    @property
+    def fingerprints(self) -> Path:
+        """The secret questions of each fingerprint, encrypted under its own secret."""
+        return self.root / "fingerprints"
+
+    @property
     def ledger(self) -> Path:
         return self.root / "ledger" / "ledger.db"
 
