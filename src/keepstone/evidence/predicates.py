@@ -21,6 +21,7 @@ from keepstone.errors import InputError
 from keepstone.evidence.fields import Fields
 from keepstone.evidence.findings import finding_dict, read_finding, storable_finding
 from keepstone.evidence.made import MAX_INPUTS, Input, Made, Tool
+from keepstone.evidence.registered import Registered
 
 MAX_FINDINGS = 100
 # A statement travels base64-coded inside one ledger entry of 64 KiB: findings get half of it.
@@ -326,14 +327,22 @@ class Admission:
 
 
 Predicate = (
-    Training | Scan | Signature | Approval | Sealing | Revocation | Reinstatement | Admission
+    Training
+    | Scan
+    | Signature
+    | Approval
+    | Sealing
+    | Registered
+    | Revocation
+    | Reinstatement
+    | Admission
 )
 
 KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
     {
         cls.kind: cls
         for cls in (
-            *(Training, Scan, Signature, Approval, Sealing),
+            *(Training, Scan, Signature, Approval, Sealing, Registered),
             *(Revocation, Reinstatement, Admission),
         )
     }
@@ -385,6 +394,7 @@ __all__ = [
     "LedgerHead",
     "Made",
     "Predicate",
+    "Registered",
     "Reinstatement",
     "Revocation",
     "Scan",

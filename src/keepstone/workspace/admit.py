@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import base64
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -125,25 +127,14 @@ def submit(workspace: Workspace, submission: Submission, observer: Observer) -> 
     Raises what the steps raise: `model.*`, `scan.not_evaluated`, `runtime.missing`,
     `signature.*`, `gate.*`, `contract.*`, `seal.*`.
     """
-    observer.begin("stage")
-    staged = stage(
-        submission.model,
-        workspace.layout.staging,
-        progress=observer.copied,
-        contract=submission.contract,
-    )
-    try:
-        subject = Subject(submission.name, staged.digest)
-        observer.end(f"{staged.size:,} bytes, {subject.digest}")
-        run = _Run(workspace, submission, staged, subject, observer)
+    with _staged(workspace, submission, observer) as run:
         run.scan()
         run.take_origin()
         verdict = run.judge()
         contract = run.contract()
         admission = issue(workspace, verdict, contract.digest)
         run.seal()
-    finally:
-        staged.discard()
+        subject = run.subject
     observer.begin("load")
     loaded = load_sealed(
         workspace.store,
@@ -155,6 +146,24 @@ def submit(workspace: Workspace, submission: Submission, observer: Observer) -> 
     )
     observer.end(f"{loaded.format}, from the bytes that were verified")
     return Admitted(admission, contract, verdict, loaded)
+
+
+def examine(
+    workspace: Workspace,
+    submission: Submission,
+    observer: Observer,
+    seen: Callable[[Subject], None],
+) -> Verdict:
+    """Steps (1) to (4) of `submit`, for a model that another program loads: nothing is sealed.
+
+    `seen` is called with what was staged once it is scanned, whatever the gate then says.
+    Returns the verdict, which may be no; raises as the steps raise.
+    """
+    with _staged(workspace, submission, observer) as run:
+        run.scan()
+        run.take_origin()
+        seen(run.subject)
+        return run.ask()
 
 
 def judge(workspace: Workspace, subject: Subject, endpoint: str) -> Verdict:
@@ -203,7 +212,7 @@ def admit_again(workspace: Workspace, text: str) -> dict[str, Any]:
     subject = Subject(before.name, before.artifact)
     # (2)
     verdict = judge(workspace, subject, LIBRARY)
-    _record_denial(workspace, verdict)
+    record_denial(workspace, verdict)
     verdict.require()
     envelope = _sign(workspace, verdict, before.contract)
     return {
@@ -214,7 +223,8 @@ def admit_again(workspace: Workspace, text: str) -> dict[str, Any]:
     }
 
 
-def _record_denial(workspace: Workspace, verdict: Verdict) -> None:
+def record_denial(workspace: Workspace, verdict: Verdict) -> None:
+    """Put a no on the record; a yes leaves its own traces."""
     if not verdict.allowed:
         workspace.record_event(
             "admission.denied",
@@ -225,6 +235,26 @@ def _record_denial(workspace: Workspace, verdict: Verdict) -> None:
                 "policy": verdict.policy.hex,
             },
         )
+
+
+@contextmanager
+def _staged(
+    workspace: Workspace, submission: Submission, observer: Observer
+) -> Iterator[_Run]:
+    """The submission as a private copy, which is gone after the block."""
+    observer.begin("stage")
+    staged = stage(
+        submission.model,
+        workspace.layout.staging,
+        progress=observer.copied,
+        contract=submission.contract,
+    )
+    try:
+        subject = Subject(submission.name, staged.digest)
+        observer.end(f"{staged.size:,} bytes, {subject.digest}")
+        yield _Run(workspace, submission, staged, subject, observer)
+    finally:
+        staged.discard()
 
 
 @dataclass(slots=True)
@@ -335,13 +365,17 @@ class _Run:
             return "a statement by an unknown signer"
         return f"{found.kind} by {self.workspace.trust.person(found.signers[0])}"
 
-    def judge(self) -> Verdict:
+    def ask(self) -> Verdict:
+        """What the gate says; a no is recorded."""
         self.observer.begin("gate")
         verdict = judge(self.workspace, self.subject, self.submission.endpoint)
-        _record_denial(self.workspace, verdict)
-        verdict.require()
-        self.observer.end(f"admitted by the policy ({verdict.profile})")
+        record_denial(self.workspace, verdict)
+        if verdict.allowed:
+            self.observer.end(f"admitted by the policy ({verdict.profile})")
         return verdict
+
+    def judge(self) -> Verdict:
+        return self.ask().require()
 
     def seal(self) -> None:
         self.observer.begin("seal")
@@ -411,8 +445,10 @@ __all__ = [
     "Observer",
     "Submission",
     "admit_again",
+    "examine",
     "issue",
     "judge",
     "name_of",
+    "record_denial",
     "submit",
 ]

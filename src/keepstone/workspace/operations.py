@@ -230,6 +230,26 @@ def _export_trust(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     return {"bundle": data.decode("ascii"), "statements": statements}
 
 
+def _register_version(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here, as for `model.admit`.
+    from keepstone.workspace.registering import register_version
+
+    return register_version(workspace, arguments)
+
+
+def _register_alias(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    from keepstone.workspace.registering import register_alias
+
+    return register_alias(workspace, arguments)
+
+
+def _record_calls(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    """Calls of a registry that Keepstone guards, as its guard saw them."""
+    calls = [dict(call) for call in arguments["calls"]]
+    workspace.record_events(("registry.call", call) for call in calls)
+    return {"recorded": len(calls)}
+
+
 OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = MappingProxyType(
     {
         "statement.record": _record,
@@ -244,5 +264,8 @@ OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = Map
         "ledger.checkpoint": _checkpoint,
         "ledger.forget": _forget_period,
         "trust.export": _export_trust,
+        "registered.version": _register_version,
+        "registered.alias": _register_alias,
+        "registered.calls": _record_calls,
     }
 )

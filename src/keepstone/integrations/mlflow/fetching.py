@@ -1,0 +1,144 @@
+"""Get a version's files into a folder of our own, and say by their digest what they are.
+
+Promise: the digest is of the files in that folder, which nobody but this user can write to, and
+the loader is given that folder: nothing is fetched a second time. A store on this machine is
+copied while it is hashed, for its files can change under a loader; from any other store MLflow's
+own repository fetches into the folder, and what arrived is hashed.
+
+`registered_model_meta` is no part of a version: MLflow writes it itself, on the loading side, and
+where the store is a folder of this machine, into the store. It is left out, and written anew for
+the loader by what was asked for. Nothing else changes between logging and loading.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, artifact_digest
+from keepstone.errors import InputError
+from keepstone.files import storage_errors
+from keepstone.vault.files import write_all
+from keepstone.vault.overlap import pour
+from keepstone.vault.walk import StagingLimits, reading, walk
+
+META = "registered_model_meta"
+MLMODEL = "MLmodel"
+_LIMITS = StagingLimits()
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """The files in `folder`, which is ours. `digest` is over paths, sizes and contents, no META."""
+
+    folder: Path
+    files: tuple[FileDigest, ...]
+    _private: Path
+
+    @property
+    def digest(self) -> Digest:
+        """Raises InputError `artifact.empty` where nothing is there."""
+        return artifact_digest(self.files)
+
+    @property
+    def holds_model(self) -> bool:
+        """Whether MLflow would load something of it."""
+        return any(file.path.rsplit("/", 1)[-1] == MLMODEL for file in self.files)
+
+    def discard(self) -> None:
+        _discard(self._private)
+
+
+def fetch(repository: Any, path: str, beside: Path | None = None) -> Fetched:
+    """Fetch what lies at `path` of an MLflow artifact repository into a new private folder.
+
+    The folder then holds what lies at `path`, or that one file. It is made in `beside`; where
+    that is None, it goes with the process. Raises what the repository raises; InputError
+    `model.symlink`, `model.not_regular`, `model.too_large`, `path.unsafe`; OperationalError
+    `disk.full`.
+    """
+    from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+
+    private = Path(tempfile.mkdtemp(prefix="keepstone-", dir=beside))
+    if beside is None:
+        atexit.register(_discard, private)
+    folder = private / "files"
+    folder.mkdir(mode=0o700)
+    try:
+        if isinstance(repository, LocalArtifactRepository):
+            source = Path(repository.get_local_path(path) if path else repository.artifact_dir)
+            return Fetched(folder, _copied(source, folder), private)
+        got = Path(repository.download_artifacts(path, str(folder)))
+        folder = got if got.is_dir() else got.parent
+        if private not in folder.parents:
+            raise InputError("path.unsafe", "The files arrived outside of the folder for them.")
+        return Fetched(folder, _hashed(folder), private)
+    except BaseException:
+        _discard(private)
+        raise
+
+
+def _copied(source: Path, into: Path) -> tuple[FileDigest, ...]:
+    found = []
+    folders = {into}
+    for relative, descriptor in walk(source, _LIMITS):
+        if relative == META:
+            continue
+        target = into / (source.name if relative == SINGLE_FILE else relative)
+        if target.parent not in folders:
+            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folders.add(target.parent)
+        found.append(_copy(descriptor, target, relative))
+    return tuple(found)
+
+
+def _copy(source: int, target: Path, relative: str) -> FileDigest:
+    digest, size = sha256(), os.fstat(source).st_size
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
+    with storage_errors(target):
+        output = os.open(target, flags, 0o600)
+    try:
+
+        def read(buffer: memoryview) -> int:
+            with reading(Path(relative)):
+                return os.readv(source, [buffer])
+
+        def write(data: memoryview) -> None:
+            with storage_errors(target):
+                write_all(output, data)
+
+        # The hash sees the buffer that is written, not the source.
+        done = pour(read, write, digest.update, size)
+    finally:
+        os.close(output)
+    return FileDigest(relative, done, Digest(digest.hexdigest()))
+
+
+def _hashed(folder: Path) -> tuple[FileDigest, ...]:
+    """What arrived, file by file; META goes."""
+    (folder / META).unlink(missing_ok=True)
+    if not any(folder.iterdir()):
+        return ()
+    found = []
+    for relative, descriptor in walk(folder, _LIMITS):
+        with os.fdopen(os.dup(descriptor), "rb") as file:
+            digest = _digest_of(file)
+            size = os.fstat(descriptor).st_size
+        found.append(FileDigest(relative, size, digest))
+    return tuple(found)
+
+
+def _digest_of(file: Any) -> Digest:
+    from hashlib import file_digest
+
+    return Digest(file_digest(file, "sha256").hexdigest())
+
+
+def _discard(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
