@@ -9,7 +9,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from keepstone.errors import InputError, KeepstoneError, VerificationError
@@ -165,11 +165,13 @@ def test_what_is_no_pem_is_malformed(pem: bytes) -> None:
     assert caught.value.code == "certificate.malformed"
 
 
-@given(st.data())
+@given(st.integers(0, len(LEAF.der) - 1), st.integers(0, 7))
 @settings(max_examples=150)
-def test_a_certificate_with_any_bit_changed_is_refused(data: st.DataObject) -> None:
+# The version, which cryptography refuses with an error of a family of its own.
+@example(12, 0)
+def test_a_certificate_with_any_bit_changed_is_refused(at: int, bit: int) -> None:
     leaf = bytearray(LEAF.der)
-    leaf[data.draw(st.integers(0, len(leaf) - 1))] ^= 1 << data.draw(st.integers(0, 7))
+    leaf[at] ^= 1 << bit
     with pytest.raises((InputError, VerificationError)):
         verify_chain([bytes(leaf), MIDDLE.der], ROOTS, NOW_MS)
 

@@ -249,9 +249,11 @@ def test_cedar_agrees_with_a_plain_reading_of_the_file(
 class Counting(Engine):
     asked = 0
 
-    def decide(self, principal: Principal, action: str, model: str | None = None) -> Decision:
+    def decide_by(
+        self, principal: Principal, action: str, model: str | None, roles: frozenset[str]
+    ) -> Decision:
         self.asked += 1
-        return super().decide(principal, action, model)
+        return super().decide_by(principal, action, model, roles)
 
 
 def test_a_decision_is_remembered_and_errors_are_not() -> None:
@@ -295,9 +297,11 @@ def test_another_policy_takes_effect_at_once() -> None:
 
 def test_a_decision_of_the_old_policy_cannot_enter_the_new_memory() -> None:
     class Slow(Engine):
-        def decide(self, principal: Principal, action: str, model: str | None = None) -> Decision:
+        def decide_by(
+            self, principal: Principal, action: str, model: str | None, roles: frozenset[str]
+        ) -> Decision:
             authorizer.replace(Engine(parse_policy(strict)))
-            return super().decide(principal, action, model)
+            return super().decide_by(principal, action, model, roles)
 
     strict = profile_text("local").replace(b'grants = ["model.predict"]', b"grants = []")
     authorizer = Authorizer(Slow(LOCAL))

@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from keepstone.cli.duration import DURATION
-from keepstone.cli.options import format_option, site_at, workspace_option
+from keepstone.cli.options import (
+    conditions,
+    conditions_options,
+    format_option,
+    site_at,
+    workspace_option,
+)
 from keepstone.cli.output import emit_json, say, table
 
 
@@ -30,7 +36,9 @@ def _show_secret(answer: dict[str, Any], style: str) -> None:
 
 
 def _grants(grants: list[dict[str, Any]]) -> str:
-    return " ".join(f"{grant['role']}@{','.join(grant['models'])}" for grant in grants)
+    from keepstone.identity.principal import parse_grants
+
+    return "; ".join(map(str, sorted(parse_grants(grants))))
 
 
 @command.command("create")
@@ -49,6 +57,7 @@ def _grants(grants: list[dict[str, Any]]) -> str:
     multiple=True,
     help="A model the roles reach; may be given again.  [default: every model]",
 )
+@conditions_options
 @click.option(
     "--lifetime", type=DURATION, default="24h", show_default=True, help="How long it lives."
 )
@@ -58,6 +67,8 @@ def create(
     principal: str,
     roles: tuple[str, ...],
     models: tuple[str, ...],
+    versions: tuple[int, ...],
+    where: tuple[str, ...],
     lifetime: int,
     root: Path,
     style: str,
@@ -70,6 +81,7 @@ def create(
         "roles": list(roles),
         "models": list(models) or ["*"],
         "lifetime_ms": lifetime,
+        **conditions(versions, where),
     }
     _show_secret(perform(site_at(root), "keys.create", arguments), style)
 

@@ -33,6 +33,35 @@ def workspace_option(function: F) -> F:
     )(function)
 
 
+def conditions_options(function: F) -> F:
+    """`--version` and `--where`: which versions of its models a grant reaches."""
+    function = click.option(
+        "--where",
+        multiple=True,
+        metavar="ATTRIBUTE=VALUE",
+        help="Only versions in the registry with this attribute; again for another value of it, or"
+        " for another attribute that they must have as well. `stage` is where they stand.",
+    )(function)
+    return click.option(
+        "--version",
+        "versions",
+        multiple=True,
+        type=click.IntRange(1),
+        help="Only this version in the registry; may be given again.",
+    )(function)
+
+
+def conditions(versions: tuple[int, ...], where: tuple[str, ...]) -> dict[str, Any]:
+    """What `conditions_options` read, as the members of a grant. Raises a usage error."""
+    found: dict[str, Any] = {"versions": list(versions)} if versions else {}
+    for text in where:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r} is not ATTRIBUTE=VALUE", param_hint="--where")
+        found.setdefault("where", {}).setdefault(name, []).append(value)
+    return found
+
+
 def format_option(*formats: str) -> Callable[[F], F]:
     """`--format`, text first."""
     return click.option(

@@ -7,7 +7,13 @@ from pathlib import Path
 import click
 
 from keepstone.cli.duration import DURATION
-from keepstone.cli.options import format_option, site_at, workspace_option
+from keepstone.cli.options import (
+    conditions,
+    conditions_options,
+    format_option,
+    site_at,
+    workspace_option,
+)
 from keepstone.cli.output import emit_json, say
 
 
@@ -27,6 +33,7 @@ from keepstone.cli.output import emit_json, say
     multiple=True,
     help="A model the roles reach; may be given again.  [default: every model]",
 )
+@conditions_options
 @click.option(
     "--lifetime", type=DURATION, default="15m", show_default=True, help="At most one hour."
 )
@@ -36,6 +43,8 @@ def command(
     principal: str,
     roles: tuple[str, ...],
     models: tuple[str, ...],
+    versions: tuple[int, ...],
+    where: tuple[str, ...],
     lifetime: int,
     root: Path,
     style: str,
@@ -48,6 +57,7 @@ def command(
         "roles": list(roles),
         "models": list(models) or ["*"],
         "lifetime_ms": lifetime,
+        **conditions(versions, where),
     }
     answer = perform(site_at(root), "token.issue", arguments)
     if style == "json":

@@ -172,13 +172,22 @@ def verify_chain(chain: Sequence[bytes], roots: TrustRoots, now: int) -> Certifi
     return _certified(leaf, key)
 
 
+# Only some of what cryptography raises for a broken certificate is a ValueError.
+_UNREADABLE = (
+    ValueError,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+
+
 def parse_pem_certificates(pem: bytes) -> tuple[x509.Certificate, ...]:
     """Read at least one certificate. Raises InputError `certificate.malformed`."""
     if len(pem) > _MAX_ROOTS:
         raise _malformed("the file is larger than 1 MiB")
     try:
         return tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise _malformed("there is no PEM certificate, or one that cannot be read") from error
 
 
@@ -192,7 +201,7 @@ def parse_der_certificate(data: bytes) -> x509.Certificate:
         assert certificate.extensions is not None
         assert certificate.subject is not None
         assert certificate.issuer is not None
-    except (ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+    except _UNREADABLE as error:
         raise _malformed("it is not DER, or an extension of it is broken") from error
     return certificate
 

@@ -78,7 +78,7 @@ class Authority:
     def certificate(self) -> x509.Certificate:
         try:
             return x509.load_pem_x509_certificate(self.certificate_pem)
-        except ValueError as error:
+        except (ValueError, x509.InvalidVersion) as error:
             raise InputError("tls.malformed", "Not a PEM certificate.") from error
 
     @property

@@ -15,32 +15,38 @@ from dataclasses import dataclass
 from cedarpy import PolicySet, Schema, validate_policies
 
 from keepstone.errors import InputError
-from keepstone.policy.document import ACTIONS, Policy
+from keepstone.policy.document import ACTIONS, MODEL_ACTIONS, SYSTEM_ACTIONS, Policy
 
 ADMIT = "model.admit"
-SCHEMA_TEXT = """\
+
+
+def _listed(actions: Iterable[str]) -> str:
+    return ", ".join(f'"{action}"' for action in sorted(actions))
+
+
+SCHEMA_TEXT = f"""\
 entity Principal;
 entity Gate;
 entity Model;
 entity System;
 
-type Asked = {
+type Asked = {{
   method?: String,
   roles?: Set<String>,
-};
-type Facts = {
+}};
+type Facts = {{
   satisfied?: Set<String>,
   revoked?: Bool,
   flagged?: Bool,
   origin?: Bool,
-};
+}};
 
-action "model.predict", "model.read"
-  appliesTo { principal: [Principal], resource: [Model], context: Asked };
-action "metrics.read", "ledger.read", "keys.manage"
-  appliesTo { principal: [Principal], resource: [System], context: Asked };
-action "model.admit"
-  appliesTo { principal: [Gate], resource: [Model], context: Facts };
+action {_listed(MODEL_ACTIONS)}
+  appliesTo {{ principal: [Principal], resource: [Model], context: Asked }};
+action {_listed(SYSTEM_ACTIONS)}
+  appliesTo {{ principal: [Principal], resource: [System], context: Asked }};
+action "{ADMIT}"
+  appliesTo {{ principal: [Gate], resource: [Model], context: Facts }};
 """
 
 

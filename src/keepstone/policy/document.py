@@ -14,8 +14,22 @@ from keepstone.policy.certified import CertifiedSigner
 SCHEMA = "keepstone.policy/v1"
 PROFILES = ("local", "production")
 
-MODEL_ACTIONS = frozenset({"model.predict", "model.read"})
-SYSTEM_ACTIONS = frozenset({"metrics.read", "ledger.read", "keys.manage"})
+MODEL_ACTIONS = frozenset(
+    {
+        "model.predict",
+        # To see that it is there, and what is known of it.
+        "model.read",
+        "model.push",
+        # To take a version that the gate admits out of the registry.
+        "model.pull",
+        # To take one that it does not admit: somebody must look at it before they approve it.
+        "model.examine",
+        "model.alias",
+        "model.promote",
+        "model.deprecate",
+    }
+)
+SYSTEM_ACTIONS = frozenset({"metrics.read", "ledger.read", "keys.manage", "registry.collect"})
 ACTIONS = MODEL_ACTIONS | SYSTEM_ACTIONS
 RIGHTS = frozenset(
     {
@@ -113,6 +127,37 @@ class AdmissionRules:
 
 
 @dataclass(frozen=True, slots=True)
+class Stage:
+    """A place that versions are promoted to. With `four_eyes` two principals have to want it,
+    and the second is not who pushed the version."""
+
+    name: str
+    four_eyes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryRules:
+    """What the registry holds at most, what a version must say of itself, and the stages.
+
+    `attributes` are those that each version must have, with the values that are allowed; none
+    listed allows any. `local_roles` are held, on every model, by whoever opens the workspace's
+    folder on its own machine.
+    """
+
+    max_models: int
+    max_versions: int
+    max_version_bytes: int
+    max_bytes: int
+    proposal_lifetime_ms: int
+    attributes: Mapping[str, frozenset[str]]
+    stages: tuple[Stage, ...]
+    local_roles: frozenset[str]
+
+    def stage(self, name: str) -> Stage | None:
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy. `digest` is over the file's bytes, so it covers every signer's key."""
 
@@ -127,6 +172,7 @@ class Policy:
     admission: AdmissionRules
     token_max_lifetime_ms: int
     key_max_lifetime_ms: int
+    registry: RegistryRules | None
     digest: Digest
 
     def grants_of(self, principal: Principal) -> frozenset[Grant]:
@@ -137,4 +183,7 @@ class Policy:
         """
         if principal.grants:
             return principal.grants
-        return frozenset(bind.grant for bind in self.bindings if bind.principal == principal.id)
+        bound = {bind.grant for bind in self.bindings if bind.principal == principal.id}
+        if self.registry is not None and principal.is_local:
+            bound |= {Grant(role) for role in self.registry.local_roles}
+        return frozenset(bound)

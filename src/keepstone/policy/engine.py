@@ -12,7 +12,7 @@ from cedarpy import Entities, is_authorized
 
 from keepstone.core.subject import check_name
 from keepstone.errors import DeniedError, InputError, OperationalError
-from keepstone.identity.principal import Principal
+from keepstone.identity.principal import Principal, VersionFacts
 from keepstone.policy.compile import ADMIT, Compiled, compile_policy
 from keepstone.policy.document import MODEL_ACTIONS, SYSTEM_ACTIONS, Policy
 
@@ -50,17 +50,36 @@ class Engine:
         self.compiled = compile_policy(policy) if compiled is None else compiled
         self._entities = Entities.from_json_str("[]", self.compiled.schema)
 
-    def decide(self, principal: Principal, action: str, model: str | None = None) -> Decision:
+    def decide(
+        self,
+        principal: Principal,
+        action: str,
+        model: str | None = None,
+        facts: VersionFacts | None = None,
+    ) -> Decision:
         """Whether `principal` may do `action`: on `model`, or on the system where it is None.
 
-        An action that is unknown, or on the wrong kind of resource, is denied.
+        `facts` are those of one of its versions; without them no narrowed grant counts. An
+        action that is unknown, or on the wrong kind of resource, is denied.
         """
+        return self.decide_by(principal, action, model, self.roles_on(principal, model, facts))
+
+    def roles_on(
+        self, principal: Principal, model: str | None, facts: VersionFacts | None = None
+    ) -> frozenset[str]:
+        """The roles that `principal` holds on `model`, or on the version that `facts` tell of."""
+        grants = self.policy.grants_of(principal)
+        return frozenset(grant.role for grant in grants if grant.covers(model, facts))
+
+    def decide_by(
+        self, principal: Principal, action: str, model: str | None, roles: frozenset[str]
+    ) -> Decision:
+        """As `decide`, for the roles that `roles_on` said."""
         if action not in (SYSTEM_ACTIONS if model is None else MODEL_ACTIONS):
             return Decision(False, errors=(f"no action {action[:64]!r} on this kind of resource",))
         # No model has any other name, so no grant can reach one; `*` least of all.
         if model is not None and not is_name(model):
             return Decision(False)
-        roles = {grant.role for grant in self.policy.grants_of(principal) if grant.covers(model)}
         return self._ask(
             {"type": "Principal", "id": principal.id},
             action,
@@ -111,7 +130,8 @@ class Authorizer:
     """Decisions of one engine, remembered: at most `size` of them, dropped with the policy.
 
     A decision depends on the principal's id, method and grants, the action and the model, and on
-    nothing else, so that is the key. `replace` takes another policy into force at once.
+    nothing else, so that is the key; for a version, the roles that its facts leave are, in place
+    of the grants. `replace` takes another policy into force at once.
     """
 
     def __init__(self, engine: Engine, size: int = 8192) -> None:
@@ -134,14 +154,29 @@ class Authorizer:
         self._epoch += 1
         self._state = (engine, {})
 
-    def decide(self, principal: Principal, action: str, model: str | None = None) -> Decision:
+    def decide(
+        self,
+        principal: Principal,
+        action: str,
+        model: str | None = None,
+        facts: VersionFacts | None = None,
+    ) -> Decision:
         """As `Engine.decide`, from memory where the same was asked before. Any thread may ask."""
         engine, remembered = self._state
-        key = (principal.id, principal.method, principal.grants, action, model)
-        known = remembered.get(key)
-        if known is not None:
-            return known
-        decision = engine.decide(principal, action, model)
+        if facts is None:
+            key: tuple[Any, ...] = (principal.id, principal.method, principal.grants, action, model)
+            known = remembered.get(key)
+            if known is not None:
+                return known
+            roles = engine.roles_on(principal, model)
+        else:
+            # Thousands of versions differ in their facts, and few in the roles held on them.
+            roles = engine.roles_on(principal, model, facts)
+            key = (principal.id, principal.method, roles, action, model, True)
+            known = remembered.get(key)
+            if known is not None:
+                return known
+        decision = engine.decide_by(principal, action, model, roles)
         # An error may pass; a decision does not.
         if not decision.errors:
             if len(remembered) >= self._size:
@@ -149,12 +184,18 @@ class Authorizer:
             remembered[key] = decision
         return decision
 
-    def require(self, principal: Principal, action: str, model: str | None = None) -> Decision:
+    def require(
+        self,
+        principal: Principal,
+        action: str,
+        model: str | None = None,
+        facts: VersionFacts | None = None,
+    ) -> Decision:
         """Return the decision if it is yes.
 
         Raises DeniedError `policy.denied`, OperationalError `policy.error`.
         """
-        decision = self.decide(principal, action, model)
+        decision = self.decide(principal, action, model, facts)
         if decision.allowed:
             return decision
         if decision.errors:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keepstone.core.ports import rfc3339
-from keepstone.identity.principal import EVERY_MODEL, Principal
+from keepstone.identity.principal import Principal
 from keepstone.policy.document import ACTIONS, SYSTEM_ACTIONS, Policy
 from keepstone.policy.engine import Engine
 from keepstone.policy.gate import Reason, Verdict
@@ -159,9 +159,8 @@ def _grant_reason(policy: Policy, principal: Principal, action: str, model: str 
     source = "its credential" if principal.grants else "the policy's bindings"
     for grant in grants:
         if grant.role in roles and grant.covers(model):
-            reach = "every model" if grant.models == (EVERY_MODEL,) else ", ".join(grant.models)
-            return Reason("grants", True, f"The role {grant.role} on {reach}, from {source}")
-    held = ", ".join(f"{grant.role} on {'/'.join(grant.models)}" for grant in grants) or "nothing"
+            return Reason("grants", True, f"The role {grant}, from {source}")
+    held = "; ".join(map(str, grants)) or "nothing"
     target = "every model" if model is None else model
     if not roles:
         return Reason("grants", False, "No role in the policy grants it")

@@ -85,6 +85,21 @@ class Table:
             raise self.fault(f"`{key}` is not an integer from {low} to {high}")
         return value
 
+    def boolean(self, key: str) -> bool:
+        value = self.raw(key)
+        if not isinstance(value, bool):
+            raise self.fault(f"`{key}` is not true or false")
+        return value
+
+    def integers(self, key: str, low: int) -> tuple[int, ...]:
+        """Some integers, at least one."""
+        value = self.raw(key)
+        if not isinstance(value, list) or not value or len(value) > MAX_ITEMS:
+            raise self.fault(f"`{key}` is not a list of 1 to {MAX_ITEMS} integers")
+        if any(type(item) is not int or item < low for item in value):
+            raise self.fault(f"`{key}` holds what is not an integer from {low} on")
+        return tuple(value)
+
     def duration(self, key: str, most_ms: int) -> int:
         """Milliseconds, from `45s`, `10m`, `12h` or `30d`."""
         value = self.string(key)
@@ -106,6 +121,14 @@ class Table:
 
     def names(self, key: str) -> tuple[str, ...]:
         return tuple(self.named(key, item) for item in self.strings(key))
+
+    def known(self, role: str, roles: Mapping[str, frozenset[str]]) -> str:
+        """`role`, if the policy defines it."""
+        if role not in roles:
+            raise self.fault(
+                f"the role {role!r} is not defined", "Look at the names under [roles]."
+            )
+        return role
 
     def table(self, key: str) -> Table:
         value = self.raw(key)

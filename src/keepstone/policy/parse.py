@@ -36,6 +36,7 @@ from keepstone.policy.document import (
     Requirement,
 )
 from keepstone.policy.fields import MAX_ITEMS, Table
+from keepstone.policy.registry import read_registry
 
 MAX_POLICY_BYTES = 1 << 20
 MAX_REQUIREMENTS = 16
@@ -89,6 +90,7 @@ def parse_policy(data: bytes) -> Policy:
         admission=_admission(top.table("admission")),
         token_max_lifetime_ms=_lifetime(top.table("tokens"), 3_600_000),
         key_max_lifetime_ms=_lifetime(top.table("keys"), 366 * DAY_MS),
+        registry=read_registry(top.table("registry"), roles) if top.has("registry") else None,
         digest=Digest.of(data),
     )
     top.done()
@@ -152,12 +154,6 @@ def _roles(table: Table) -> Mapping[str, frozenset[str]]:
     return MappingProxyType(roles)
 
 
-def _known(table: Table, role: str, roles: Mapping[str, frozenset[str]]) -> str:
-    if role not in roles:
-        raise table.fault(f"the role {role!r} is not defined", _MISSPELT)
-    return role
-
-
 def _signers(top: Table, roles: Mapping[str, frozenset[str]]) -> tuple[PolicySigner, ...]:
     signers = [_signer(table, roles) for table in top.tables("signers")]
     # One key under two names would let one person count as two.
@@ -176,7 +172,7 @@ def _signer(table: Table, roles: Mapping[str, frozenset[str]]) -> PolicySigner:
     name = table.name("name")
     if name in (OBSERVER, GATE):
         raise table.fault(f"the name `{name}` is kept for the workspace's own key")
-    held = frozenset(_known(table, role, roles) for role in table.names("roles"))
+    held = frozenset(table.known(role, roles) for role in table.names("roles"))
     if OBSERVER in held:
         raise table.fault("the role `observer` is kept for the workspace's own key")
     given = [one for one in ("public_key", "certificate", "keyless") if table.has(one)]
@@ -205,13 +201,21 @@ def _known_by(table: Table, name: str, roles: frozenset[str]) -> PolicySigner:
 
 def _binding(table: Table, roles: Mapping[str, frozenset[str]]) -> Binding:
     principal = table.string("principal")
-    role = _known(table, table.name("role"), roles)
+    role = table.known(table.name("role"), roles)
     models = table.strings("models")
+    versions = table.integers("versions", 1) if table.has("versions") else ()
+    where = _where(table.table("where")) if table.has("where") else ()
     table.done()
     try:
-        return Binding(check_principal_id(principal), Grant(role, models))
+        return Binding(check_principal_id(principal), Grant(role, models, versions, where))
     except InputError as error:
         raise table.fault(error.cause.rstrip("."), error.next_step) from error
+
+
+def _where(table: Table) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if not table.value:
+        raise table.fault("no attribute is named", "Leave `where` out, or name one.")
+    return tuple((table.named("where", name), table.names(name)) for name in table.value)
 
 
 def _requirements(top: Table, roles: Mapping[str, frozenset[str]]) -> tuple[Requirement, ...]:
@@ -227,7 +231,7 @@ def _requirements(top: Table, roles: Mapping[str, frozenset[str]]) -> tuple[Requ
 
 def _requirement(table: Table, roles: Mapping[str, frozenset[str]]) -> Requirement:
     evidence = table.one_of("evidence", EVIDENCE)
-    role = _known(table, table.name("role"), roles)
+    role = table.known(table.name("role"), roles)
     # A signature is stated by the observer; the role asked for is the publisher's.
     if evidence != "signature" and f"state.{evidence}" not in roles[role]:
         raise table.fault(f"the role {role!r} lacks the right state.{evidence}", _MISSPELT)
@@ -249,7 +253,7 @@ def _requirement(table: Table, roles: Mapping[str, frozenset[str]]) -> Requireme
 def _distinct(table: Table, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
     if not table.has("distinct_from"):
         return ()
-    return tuple(_known(table, role, roles) for role in table.names("distinct_from"))
+    return tuple(table.known(role, roles) for role in table.names("distinct_from"))
 
 
 def _methods(table: Table) -> frozenset[str]:

@@ -15,7 +15,7 @@ from keepstone.errors import InputError, OperationalError
 from keepstone.evidence.dsse import Envelope
 from keepstone.identity.apikeys import ApiKeyRecord
 from keepstone.identity.certificates import TrustRoots
-from keepstone.identity.principal import Grant, check_principal_id, grants_to_list
+from keepstone.identity.principal import Grant, check_principal_id, grants_to_list, parse_grants
 from keepstone.identity.signing import VerifyingKey, parse_public_pem
 from keepstone.identity.tokens import issue_token
 from keepstone.ledger.checkpoint import parse_checkpoint
@@ -81,8 +81,10 @@ def _grants(workspace: Workspace, arguments: Arguments) -> frozenset[Grant]:
             f"The policy defines no role {(unknown or ['(none)'])[0]!r}.",
             f"Known roles: {', '.join(sorted(workspace.trust.policy.roles))}.",
         )
-    models = tuple(str(model) for model in arguments["models"])
-    return frozenset(Grant(role, models) for role in roles)
+    plain = {"models": list(arguments["models"])}
+    # A condition that is not given is no condition; one that is empty is refused.
+    plain |= {name: arguments[name] for name in ("versions", "where") if name in arguments}
+    return parse_grants([{"role": role, **plain} for role in roles])
 
 
 def _key_answer(record: ApiKeyRecord, secret: str) -> dict[str, Any]:
