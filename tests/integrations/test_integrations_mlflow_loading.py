@@ -2,40 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from keepstone.errors import KeepstoneError
-
-from .conftest import SAMPLE, Guarded, honest
+from tests.integrations.mlflow_place import Guarded, answers, honest, refused
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
-
-Code = Callable[..., str]
-
-
-def load(uri: str) -> Any:
-    import mlflow.pyfunc
-
-    return mlflow.pyfunc.load_model(uri)
-
-
-def answers(uri: str) -> list[float]:
-    return [float(one) for one in np.round(load(uri).predict(SAMPLE))]
-
-
-def refused(uri: str) -> str:
-    with pytest.raises(KeepstoneError) as caught:
-        load(uri)
-    return caught.value.code
 
 
 @pytest.fixture(params=["workspace", "bundle"])

@@ -62,5 +62,14 @@ class Registrations:
         found = [one for one in self._held if one.said.location == location]
         return found[-1] if found else None
 
+    def all_at(self, location: str) -> list[Registration]:
+        """Every version that was said to lie there."""
+        return [one for one in self._held if one.said.location == location]
+
+    def below(self, location: str) -> bool:
+        """Whether some version lies inside of a place."""
+        inside = location.rstrip("/") + "/"
+        return any(one.said.location.startswith(inside) for one in self._held)
+
     def _of(self, model: str) -> Iterator[Registration]:
         return (one for one in self._held if one.said.model == model)

@@ -238,9 +238,7 @@ def record_denial(workspace: Workspace, verdict: Verdict) -> None:
 
 
 @contextmanager
-def _staged(
-    workspace: Workspace, submission: Submission, observer: Observer
-) -> Iterator[_Run]:
+def _staged(workspace: Workspace, submission: Submission, observer: Observer) -> Iterator[_Run]:
     """The submission as a private copy, which is gone after the block."""
     observer.begin("stage")
     staged = stage(

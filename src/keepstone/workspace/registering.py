@@ -132,9 +132,7 @@ class _Said:
 
     def state(self, workspace: Workspace, subject: Subject, alias: str | None = None) -> None:
         made = Made(TOOL, workspace.clock.now_ms())
-        said = Registered(
-            made, self.registry, self.model, self.version, self.location, alias
-        )
+        said = Registered(made, self.registry, self.model, self.version, self.location, alias)
         workspace.record(make_statement(subject, said, workspace.keys.observer))
 
     def fields(self, alias: str, principal: str) -> dict[str, Any]:

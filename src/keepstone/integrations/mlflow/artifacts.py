@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
-from keepstone.core.digest import check_relative_path
+from keepstone.core.digest import Digest, check_relative_path
 from keepstone.errors import DeniedError
 from keepstone.evidence.registrations import Registration
 from keepstone.integrations.mlflow.fetching import MLMODEL, Fetched, fetch
@@ -27,6 +28,7 @@ from keepstone.integrations.mlflow.judging import (
     is_configured,
     judge_from,
     require_location,
+    require_meant,
     require_version,
 )
 from keepstone.integrations.mlflow.names import location_of
@@ -64,13 +66,12 @@ class GuardedModels(ModelsArtifactRepository):  # type: ignore[misc]
         All of the version is fetched, whatever part is asked for: only a whole has a digest.
         """
         judge = judge_from(os.environ)
+        judged = self._judged_by_place if self.model_name is None else self._judged_by_version
+        # Nothing is fetched of what could not be loaded anyway.
+        require = judged(judge)
         fetched = _fetched(self.repo, "", dst_path)
         try:
-            if self.model_name is None:
-                found = judge.registrations().at(location_of(self.repo.artifact_uri))
-                require_location(judge, _require(found, self.artifact_uri), fetched.digest)
-            else:
-                require_version(judge, self._asked(), fetched.digest)
+            require(fetched.digest)
             path = _handed_out(fetched, (artifact_path or "").strip("/"), dst_path)
         except BaseException:
             fetched.discard()
@@ -78,6 +79,16 @@ class GuardedModels(ModelsArtifactRepository):  # type: ignore[misc]
         if path.is_dir() and (path / MLMODEL).exists() and self.model_name is not None:
             self._add_registered_model_meta_file(str(path))
         return str(path)
+
+    def _judged_by_version(self, judge: Judge) -> Callable[[Digest], object]:
+        asked = self._asked()
+        require_meant(judge.registrations(), asked)
+        return lambda digest: require_version(judge, asked, digest)
+
+    def _judged_by_place(self, judge: Judge) -> Callable[[Digest], object]:
+        found = judge.registrations().at(location_of(self.repo.artifact_uri))
+        held = _require(found, self.artifact_uri)
+        return lambda digest: require_location(judge, held, digest)
 
     def _asked(self) -> Asked:
         from mlflow.store.artifact.utils.models import _parse_model_uri

@@ -165,8 +165,7 @@ def require_version(judge: Judge, asked: Asked, digest: Digest) -> Subject:
     `mlflow.swapped_version`, `mlflow.changed`, and what a bundle raises.
     """
     held = judge.registrations()
-    found = require_registered(held, asked)
-    _require_pinned(held, asked)
+    found = require_meant(held, asked)
     # (3)
     if found.digest != digest:
         raise _other_files(held, asked, found, digest)
@@ -183,6 +182,13 @@ def require_location(judge: Judge, found: Registration, digest: Digest) -> Subje
         raise _other_files(judge.registrations(), asked, found, digest)
     judge.permit(found.subject)
     return found.subject
+
+
+def require_meant(held: Registrations, asked: Asked) -> Registration:
+    """As `require_version`, (1) and (2), for who has not fetched the files yet."""
+    found = require_registered(held, asked)
+    _require_pinned(held, asked)
+    return found
 
 
 def require_registered(held: Registrations, asked: Asked) -> Registration:

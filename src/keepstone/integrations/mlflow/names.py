@@ -51,4 +51,8 @@ def location_of(uri: str) -> str:
     plain = uri.removeprefix("keepstone+")
     if plain.startswith("file:"):
         plain = "/" + plain.removeprefix("file:").lstrip("/")
+    if plain.startswith("mlflow-artifacts:"):
+        # With or without the server's own address: it is the server that is asked.
+        rest = re.sub(r"\A//[^/]*", "", plain.removeprefix("mlflow-artifacts:"))
+        plain = f"mlflow-artifacts:/{rest.lstrip('/')}"
     return plain.rstrip("/") or "/"
