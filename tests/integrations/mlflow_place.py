@@ -5,15 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
+from pytest_socket import enable_socket, socket_allow_hosts
 
 from keepstone.errors import KeepstoneError
+from keepstone.ledger import LedgerReader, parse_entry
+from tests.integrations.mlflow_server import Server
 
 Done = subprocess.CompletedProcess[str]
 
@@ -118,3 +127,101 @@ class Guarded:
         target = self.files(under)
         shutil.rmtree(target)
         shutil.copytree(self.files(of), target)
+
+
+PEOPLE = {
+    "trainer": ("user:trainer", ["pusher", "puller"], None),
+    "reader": ("user:reader", ["puller"], "fraud"),
+    "other": ("user:other", ["puller", "releaser", "pusher"], "churn"),
+    "releaser": ("user:releaser", ["releaser"], "fraud"),
+}
+
+
+class Live(Guarded):
+    """A workspace, keys for several people, and a running server."""
+
+    server: Server
+    keys: dict[str, str]
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, "")
+
+    @contextmanager
+    def serving(self, *options: str, **environment: str) -> Iterator[None]:
+        """A server for the block. Opens the network to loopback, as a test's marker does."""
+        enable_socket()
+        socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
+        given = {
+            "KEEPSTONE_OUTSIDE": self.environment["KEEPSTONE_OUTSIDE"],
+            "KEEPSTONE_WORKSPACE": str(self.workspace),
+        }
+        self.server = Server(self.root, given | environment, *options)
+        try:
+            self.server.wait()
+            self.environment["MLFLOW_TRACKING_URI"] = self.server.url
+            yield
+        finally:
+            self.server.stop()
+
+    @contextmanager
+    def using(self, **environment: str) -> Iterator[None]:
+        """This process, and the commands it runs, are MLflow clients of the server."""
+        import mlflow
+
+        self.environment |= environment
+        with pytest.MonkeyPatch.context() as patch, warnings.catch_warnings():
+            # MLflow's own; a module's fixture is outside of a test's filters.
+            warnings.simplefilter("ignore")
+            for name, value in self.environment.items():
+                patch.setenv(name, value)
+            patch.delenv("KEEPSTONE_WORKSPACE", raising=False)
+            mlflow.set_tracking_uri(self.environment["MLFLOW_TRACKING_URI"])
+            try:
+                yield
+            finally:
+                mlflow.set_tracking_uri(None)
+
+    @staticmethod
+    def wait_until(true: Callable[[], bool], seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+    def mint(self) -> None:
+        self.keys = {}
+        for name, (principal, roles, model) in PEOPLE.items():
+            words: list[str] = []
+            for role in roles:
+                words += ["--role", role]
+            words += ["--model", model] if model else []
+            said = self.must("keys", "create", principal, *words, "--format", "json")
+            self.keys[name] = str(json.loads(said.stdout)["key"])
+
+    def call(self, who: str | None, method: str, path: str, body: Any = None, **more: Any) -> Any:
+        headers = {"Authorization": f"Bearer {self.keys[who]}"} if who else {}
+        headers |= more.pop("headers", {})
+        with httpx.Client(base_url=self.server.url, timeout=60) as client:
+            return client.request(method, path, json=body, headers=headers, **more)
+
+    def promote(self, who: str, version: int, alias: str = "champion", **more: Any) -> Any:
+        body = {"name": "fraud", "alias": alias, "version": str(version)}
+        path = more.get("path", "/api/2.0/mlflow/registered-models/alias")
+        return self.call(who, "POST", path, body)
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        with LedgerReader.open(self.workspace / "ledger" / "ledger.db") as reader:
+            found = [parse_entry(body) for _, body in reader.indexed("event")]
+        return [one for one in found if one["event"] == name]
+
+    def database(self, statement: str, *values: object) -> None:
+        """What somebody does who writes to MLflow's database."""
+        with sqlite3.connect(self.root / "mlflow.db") as connection:
+            assert connection.execute(statement, values).rowcount > 0
+        connection.close()
+
+    def files(self, version: int, name: str = "fraud") -> Path:
+        from mlflow import MlflowClient
+
+        uri = MlflowClient().get_model_version_download_uri(name, str(version))
+        return self.root / "artifacts" / uri.removeprefix("mlflow-artifacts:/")

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-import sqlite3
 import time
-import warnings
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
-from keepstone.ledger import LedgerReader, parse_entry
-from tests.integrations.mlflow_place import Guarded, answers, honest, refused
-from tests.integrations.mlflow_server import Server
+from tests.integrations.mlflow_place import Live, answers, honest, refused
 
 pytestmark = [
     pytest.mark.slow,
@@ -25,96 +19,23 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
-PEOPLE = {
-    "trainer": ("user:trainer", ["pusher", "puller"], None),
-    "reader": ("user:reader", ["puller"], "fraud"),
-    "other": ("user:other", ["puller", "releaser", "pusher"], "churn"),
-    "releaser": ("user:releaser", ["releaser"], "fraud"),
-}
-
-
-class Live(Guarded):
-    """A running server, keys for several people, and three versions of models in it."""
-
-    def start(self, *options: str, **environment: str) -> None:
-        given = {"KEEPSTONE_WORKSPACE": str(self.workspace)} | environment
-        outside = {"KEEPSTONE_OUTSIDE": self.environment["KEEPSTONE_OUTSIDE"]}
-        self.server = Server(self.root, given | outside, *options).wait()
-        self.tracking = self.server.url
-        self.environment["MLFLOW_TRACKING_URI"] = self.tracking
-
-    def mint(self) -> None:
-        self.keys = {}
-        for name, (principal, roles, model) in PEOPLE.items():
-            words: list[str] = []
-            for role in roles:
-                words += ["--role", role]
-            words += ["--model", model] if model else []
-            said = self.must("keys", "create", principal, *words, "--format", "json")
-            self.keys[name] = str(json.loads(said.stdout)["key"])
-
-    def call(self, who: str | None, method: str, path: str, body: Any = None, **more: Any) -> Any:
-        headers = {"Authorization": f"Bearer {self.keys[who]}"} if who else {}
-        headers |= more.pop("headers", {})
-        with httpx.Client(base_url=self.server.url, timeout=60) as client:
-            return client.request(method, path, json=body, headers=headers, **more)
-
-    def promote(self, who: str, version: int, alias: str = "champion", **more: Any) -> Any:
-        body = {"name": "fraud", "alias": alias, "version": str(version)}
-        path = more.get("path", "/api/2.0/mlflow/registered-models/alias")
-        return self.call(who, "POST", path, body)
-
-    def events(self, name: str) -> list[dict[str, Any]]:
-        with LedgerReader.open(self.workspace / "ledger" / "ledger.db") as reader:
-            found = [parse_entry(body) for _, body in reader.indexed("event")]
-        return [one for one in found if one["event"] == name]
-
-    def database(self, statement: str, *values: object) -> None:
-        """What somebody does who writes to MLflow's database."""
-        with sqlite3.connect(self.root / "mlflow.db") as connection:
-            assert connection.execute(statement, values).rowcount > 0
-        connection.close()
-
-    def files(self, version: int, name: str = "fraud") -> Path:
-        from mlflow import MlflowClient
-
-        uri = MlflowClient().get_model_version_download_uri(name, str(version))
-        return self.root / "artifacts" / uri.removeprefix("mlflow-artifacts:/")
-
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Live]:
-    """`fraud` 1 and 2 and `churn` 1 are admitted; `fraud` 3 is not, and 4 is a malicious one."""
-    import mlflow
-    from pytest_socket import enable_socket, socket_allow_hosts
-
-    enable_socket()
-    socket_allow_hosts(["127.0.0.1", "::1"], allow_unix_socket=True)
-    place = Live(tmp_path_factory.mktemp("live"), "")
+    """`fraud` 1 and 2 and `churn` 1 are admitted; `fraud` 3 and 4 are not."""
+    place = Live(tmp_path_factory.mktemp("live"))
     place.must("init")
     place.mint()
-    with pytest.MonkeyPatch.context() as patch:
-        place.start("--app-name", "keepstone")
-        try:
-            place.environment |= {
-                "MLFLOW_TRACKING_AUTH": "keepstone",
-                "KEEPSTONE_API_KEY": place.keys["trainer"],
-            }
-            for name, value in place.environment.items():
-                patch.setenv(name, value)
-            mlflow.set_tracking_uri(place.tracking)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                for sign in (1.0, -1.0, 3.0, 5.0):
-                    place.log(honest(sign))
-                place.log(honest(), "churn")
+    with place.serving("--app-name", "keepstone"):
+        names = {"MLFLOW_TRACKING_AUTH": "keepstone", "KEEPSTONE_API_KEY": place.keys["trainer"]}
+        with place.using(**names):
+            for sign in (1.0, -1.0, 3.0, 5.0):
+                place.log(honest(sign))
+            place.log(honest(), "churn")
             for version in (1, 2):
                 assert place.admit(version)["allowed"]
             assert place.admit(1, "churn")["allowed"]
             yield place
-        finally:
-            place.server.stop()
-            mlflow.set_tracking_uri(None)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 import anyio.to_thread
 
 from keepstone.errors import DeniedError, InputError, KeepstoneError, OperationalError
-from keepstone.evidence.registrations import Registrations
+from keepstone.evidence.registrations import Registration, Registrations
 from keepstone.identity.principal import Principal
 from keepstone.integrations.mlflow.callers import CALLER, Caller
 from keepstone.integrations.mlflow.guard import PULL, PUSH, Guard
@@ -109,10 +109,14 @@ class GuardedApp:
         # (2)
         principal = self._principal(request, touched)
         if principal is None:
-            return Caller(_claimed(request))
-        caller = Caller(principal.id, principal)
+            caller = Caller(_claimed(request))
+        else:
+            caller = Caller(principal.id, principal)
         try:
-            self._require(request, touched, file, principal)
+            if touched is About.ARTIFACTS:
+                self._require_file(request, _named(request, file), principal)
+            elif principal is not None:
+                self._require(request, touched, principal)
         except DeniedError as error:
             self._guard.record(caller, request.method, {"path": request.path[:512]}, error.code)
             raise
@@ -128,7 +132,7 @@ class GuardedApp:
             return None
         raise DeniedError("auth.missing", "No single credential was given.")
 
-    def _require(self, request: Request, touched: About, file: str, who: Principal) -> None:
+    def _require(self, request: Request, touched: About, who: Principal) -> None:
         # (3)
         if touched is About.CLOSED:
             raise DeniedError("mlflow.closed", "This route of MLflow is closed here.")
@@ -137,41 +141,39 @@ class GuardedApp:
             raise _denied(PUSH)
         if touched is About.EVERYTHING and not self._guard.may_every(who, PULL):
             raise _denied(PULL)
-        if touched is About.ARTIFACTS:
-            self._require_file(request, _named(request, file), who)
 
-    def _require_file(self, request: Request, path: str, who: Principal) -> None:
-        """An admitted version's files are for who may pull it; nobody changes them."""
+    def _require_file(self, request: Request, path: str, who: Principal | None) -> None:
+        """An admitted version's files are for who may pull it; nobody changes them.
+
+        Of whom MLflow authenticates, MLflow says what they may read.
+        """
         held = self._guard.judge.registrations()
-        found = _nearest(held, path)
-        if request.method not in _READS:
-            if found is not None or held.below(location_of(_FILES + path)):
-                raise DeniedError(
-                    "mlflow.admitted_files", "The files of an admitted version do not change."
-                )
-            if not self._guard.may_any(who, PUSH):
-                raise _denied(PUSH)
-        elif found is None:
+        found, is_read = _nearest(held, path), request.method in _READS
+        if not is_read and (found or held.below(location_of(_FILES + path))):
+            raise DeniedError(
+                "mlflow.admitted_files", "The files of an admitted version do not change."
+            )
+        if who is None:
+            return
+        if not is_read or not found:
             # Runs, and versions that nobody admitted: for who may make some.
             if not self._guard.may_any(who, PUSH):
                 raise _denied(PUSH)
-        elif not any(
-            self._guard.reach(who, PULL).covers(one.said.model, one.said.version) for one in found
-        ):
+            return
+        reach = self._guard.reach(who, PULL)
+        if not any(reach.covers(one.said.model, one.said.version) for one in found):
             raise _denied(PULL)
-        else:
-            said = {"path": path[:512]}
-            self._guard.note(Caller(who.id, who), "artifacts", said)
+        self._guard.note(Caller(who.id, who), "artifacts", {"path": path[:512]})
 
 
-def _nearest(held: Registrations, path: str) -> list[Any] | None:
+def _nearest(held: Registrations, path: str) -> list[Registration]:
     """The versions whose files lie at `path` or above it."""
     parts = [part for part in path.split("/") if part]
     for count in range(len(parts), 0, -1):
         found = held.all_at(location_of(_FILES + "/".join(parts[:count])))
         if found:
             return found
-    return None
+    return []
 
 
 def _named(request: Request, file: str) -> str:
