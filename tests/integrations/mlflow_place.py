@@ -21,7 +21,16 @@ import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
 from keepstone.errors import KeepstoneError
+from keepstone.integrations.mlflow.admitting import (
+    Brought,
+    Version,
+    admit_version,
+    promote_version,
+)
 from keepstone.ledger import LedgerReader, parse_entry
+from keepstone.workspace.operations import perform
+from keepstone.workspace.reading import public_key
+from keepstone.workspace.site import Site
 from tests.integrations.mlflow_server import Server
 
 Done = subprocess.CompletedProcess[str]
@@ -104,10 +113,26 @@ class Guarded:
             )
         return int(info.registered_model_version)
 
+    @property
+    def site(self) -> Site:
+        return Site.at(self.workspace, self.environment)
+
     def admit(self, version: int, name: str = "fraud") -> dict[str, Any]:
-        done = self.must("mlflow", "admit", f"models:/{name}/{version}", "--format", "json")
-        said: dict[str, Any] = json.loads(done.stdout)
-        return said
+        """As `keepstone mlflow admit` does, in this process."""
+        uri = self.environment["MLFLOW_TRACKING_URI"]
+        return admit_version(self.site, Brought(Version(name, version), uri))
+
+    def move(self, version: int, alias: str) -> None:
+        """As `keepstone mlflow promote` does."""
+        uri = self.environment["MLFLOW_TRACKING_URI"]
+        promote_version(self.site, Version("fraud", version), alias, uri)
+
+    def export(self, seconds: int = 3600) -> tuple[Path, str]:
+        """As `keepstone trust export` does: the bundle, and the id of the gate's key."""
+        bundle = self.root / "fraud.trust"
+        said = perform(self.site, "trust.export", {"models": [], "lifetime_ms": seconds * 1000})
+        bundle.write_text(str(said["bundle"]))
+        return bundle, public_key(self.site.layout, "gate").key_id
 
     def files(self, version: int, name: str = "fraud") -> Path:
         """Where the version's files lie in the store."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import json
 import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -26,10 +29,9 @@ def on(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Calla
         if request.param == "workspace":
             monkeypatch.setenv("KEEPSTONE_WORKSPACE", str(place.workspace))
             return
-        bundle = place.root / "fraud.trust"
-        done = place.must("trust", "export", "--out", bundle)
+        bundle, key = place.export()
         monkeypatch.setenv("KEEPSTONE_TRUST_BUNDLE", str(bundle))
-        monkeypatch.setenv("KEEPSTONE_TRUST_KEY", done.stdout.strip())
+        monkeypatch.setenv("KEEPSTONE_TRUST_KEY", key)
 
     return turn
 
@@ -107,12 +109,12 @@ def test_an_alias_goes_by_the_record_and_latest_never_back(
     client.set_registered_model_alias("fraud", "champion", "2")
     assert refused("models:/fraud@champion") == "mlflow.alias_unproven"
 
-    guarded.must("mlflow", "promote", "models:/fraud/2", "--alias", "champion")
+    guarded.move(2, "champion")
     assert answers("models:/fraud@champion") == [-2.0, 2.0]
     client.set_registered_model_alias("fraud", "champion", "1")
     assert refused("models:/fraud@champion") == "mlflow.rolled_back"
 
-    guarded.must("mlflow", "promote", "models:/fraud/1", "--alias", "champion")
+    guarded.move(1, "champion")
     assert answers("models:/fraud@champion") == [2.0, -2.0]
     client.set_registered_model_alias("fraud", "champion", "2")
     assert refused("models:/fraud@champion") == "mlflow.alias_moved"
@@ -125,17 +127,29 @@ def test_an_alias_goes_by_the_record_and_latest_never_back(
 def test_a_promotion_without_evidence_moves_no_alias(guarded: Guarded) -> None:
     from mlflow import MlflowClient
 
-    done = guarded.keepstone("mlflow", "promote", "models:/fraud/1", "--alias", "champion")
-    assert (done.returncode, "registered.unknown" in done.stderr) == (1, True)
+    with pytest.raises(KeepstoneError, match=r"registered\.unknown"):
+        guarded.move(1, "champion")
     assert MlflowClient().get_registered_model("fraud").aliases == {}
 
 
 def test_a_version_is_one_digest_for_ever(guarded: Guarded) -> None:
-    first = guarded.admit(1)
+    assert guarded.admit(1)["allowed"]
     guarded.overwrite(1, honest(-1.0))
-    done = guarded.keepstone("mlflow", "admit", "models:/fraud/1")
-    assert (done.returncode, "registered.other_digest" in done.stderr) == (1, True)
-    assert first["allowed"]
+    with pytest.raises(KeepstoneError, match=r"registered\.other_digest"):
+        guarded.admit(1)
+
+
+def test_the_commands_admit_and_promote_and_say_what_is_missing(guarded: Guarded) -> None:
+    done = guarded.must("mlflow", "admit", "models:/fraud/1", "--format", "json")
+    said = json.loads(done.stdout)
+    assert (said["schema"], said["name"], said["allowed"]) == (
+        "keepstone.mlflow-admit/v1",
+        "fraud",
+        True,
+    )
+    done = guarded.must("mlflow", "promote", "models:/fraud/1", "--alias", "champion")
+    assert said["digest"] in done.stdout
+    assert answers("models:/fraud@champion") == [2.0, -2.0]
 
 
 def test_a_malicious_pickle_is_never_admitted_and_never_opened(
@@ -156,14 +170,13 @@ def test_a_trust_bundle_refuses_once_it_has_expired_or_is_by_another_key(
     guarded: Guarded, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     guarded.admit(1)
-    bundle = guarded.root / "fraud.trust"
-    done = guarded.must("trust", "export", "--out", bundle, "--expires", "2s")
+    bundle, key = guarded.export(3)
     monkeypatch.setenv("KEEPSTONE_TRUST_BUNDLE", str(bundle))
     monkeypatch.setenv("KEEPSTONE_TRUST_KEY", "ab" * 32)
     assert refused("models:/fraud/1") == "trust.wrong_key"
-    monkeypatch.setenv("KEEPSTONE_TRUST_KEY", done.stdout.strip())
+    monkeypatch.setenv("KEEPSTONE_TRUST_KEY", key)
     begin = time.monotonic()
-    found = refused("models:/fraud/1") if time.monotonic() - begin > 2 else None
+    found = None
     while found is None:
         try:
             answers("models:/fraud/1")

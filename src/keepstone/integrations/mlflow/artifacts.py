@@ -17,7 +17,7 @@ from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from keepstone.core.digest import Digest, check_relative_path
-from keepstone.errors import DeniedError
+from keepstone.errors import DeniedError, InputError
 from keepstone.evidence.registrations import Registration
 from keepstone.integrations.mlflow.fetching import MLMODEL, Fetched, fetch
 from keepstone.integrations.mlflow.judging import (
@@ -72,7 +72,8 @@ class GuardedModels(ModelsArtifactRepository):  # type: ignore[misc]
         fetched = _fetched(self.repo, "", dst_path)
         try:
             require(fetched.digest)
-            path = _handed_out(fetched, (artifact_path or "").strip("/"), dst_path)
+            asked = (artifact_path or "").strip("/")
+            path = _handed_out(fetched, asked, asked, dst_path)
         except BaseException:
             fetched.discard()
             raise
@@ -149,12 +150,12 @@ class GuardedArtifacts(ArtifactRepository):  # type: ignore[misc]
         try:
             if found is not None:
                 require_location(judge, found, fetched.digest)
-                path = path.removeprefix(root).strip("/")
+                inside = path.removeprefix(root).strip("/")
             elif fetched.holds_model or self._lies_in_model(path):
                 _require(None, f"{self.artifact_uri}/{path}")
             else:
-                path = _one_file(fetched)
-            return str(_handed_out(fetched, path, dst_path))
+                inside = fetched.file
+            return str(_handed_out(fetched, inside, path, dst_path))
         except BaseException:
             fetched.discard()
             raise
@@ -188,12 +189,6 @@ def _fetched(repository: Any, path: str, dst_path: str | None) -> Fetched:
     return fetch(repository, path, None if dst_path is None else Path(dst_path).absolute())
 
 
-def _one_file(fetched: Fetched) -> str:
-    """The name of what was fetched, where that is one file and no folder."""
-    only = list(fetched.folder.iterdir())
-    return only[0].name if len(only) == 1 and only[0].is_file() else ""
-
-
 def _require(found: Registration | None, place: str) -> Registration:
     if found is None:
         raise DeniedError(
@@ -204,16 +199,16 @@ def _require(found: Registration | None, place: str) -> Registration:
     return found
 
 
-def _handed_out(fetched: Fetched, path: str, dst_path: str | None) -> Path:
-    """Where the verified files lie for the caller: as MLflow does, below `dst_path` if given."""
-    inside = fetched.folder / check_relative_path(path) if path else fetched.folder
+def _handed_out(fetched: Fetched, part: str, path: str, dst_path: str | None) -> Path:
+    """Where `part` of the verified files lies for the caller: as MLflow does it, at `path` below
+    `dst_path` if that is given. Raises InputError `mlflow.no_such_file`, `path.unsafe`.
+    """
+    inside = fetched.folder / check_relative_path(part) if part else fetched.folder
     if not inside.exists():
-        raise DeniedError(
-            "mlflow.no_such_file", f"The verified files hold no {path[:200]!r}.", "List them."
-        )
+        raise InputError("mlflow.no_such_file", f"The verified files hold no {part[:200]!r}.")
     if dst_path is None:
         return inside
-    target = Path(dst_path) / path
+    target = Path(dst_path) / check_relative_path(path) if path else Path(dst_path)
     if inside.is_dir():
         target.mkdir(parents=True, exist_ok=True)
         for one in inside.iterdir():

@@ -35,10 +35,14 @@ _LIMITS = StagingLimits()
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """The files in `folder`, which is ours. `digest` is over paths, sizes and contents, no META."""
+    """The files in `folder`, which is ours. `digest` is over paths, sizes and contents, no META.
+
+    Where what was asked for is one file and no folder, `file` is its name in `folder`.
+    """
 
     folder: Path
     files: tuple[FileDigest, ...]
+    file: str
     _private: Path
 
     @property
@@ -49,7 +53,8 @@ class Fetched:
     @property
     def holds_model(self) -> bool:
         """Whether MLflow would load something of it."""
-        return any(file.path.rsplit("/", 1)[-1] == MLMODEL for file in self.files)
+        names = [self.file, *(one.path.rsplit("/", 1)[-1] for one in self.files)]
+        return MLMODEL in names
 
     def discard(self) -> None:
         _discard(self._private)
@@ -73,12 +78,13 @@ def fetch(repository: Any, path: str, beside: Path | None = None) -> Fetched:
     try:
         if isinstance(repository, LocalArtifactRepository):
             source = Path(repository.get_local_path(path) if path else repository.artifact_dir)
-            return Fetched(folder, _copied(source, folder), private)
+            file = source.name if source.is_file() else ""
+            return Fetched(folder, _copied(source, folder), file, private)
         got = Path(repository.download_artifacts(path, str(folder)))
-        folder = got if got.is_dir() else got.parent
+        folder, file = (got, "") if got.is_dir() else (got.parent, got.name)
         if private not in folder.parents:
             raise InputError("path.unsafe", "The files arrived outside of the folder for them.")
-        return Fetched(folder, _hashed(folder), private)
+        return Fetched(folder, _hashed(folder), file, private)
     except BaseException:
         _discard(private)
         raise
