@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from pytest_socket import enable_socket, socket_allow_hosts
 
+from bench.mlflow_server import Server
 from keepstone.errors import KeepstoneError
 from keepstone.integrations.mlflow.admitting import (
     Brought,
@@ -31,7 +32,6 @@ from keepstone.ledger import LedgerReader, parse_entry
 from keepstone.workspace.operations import perform
 from keepstone.workspace.reading import public_key
 from keepstone.workspace.site import Site
-from tests.integrations.mlflow_server import Server
 
 Done = subprocess.CompletedProcess[str]
 

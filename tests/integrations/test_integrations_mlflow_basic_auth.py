@@ -9,8 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bench.mlflow_server import mlflow_python
 from tests.integrations.mlflow_place import Live, honest
-from tests.integrations.mlflow_server import mlflow_python
 
 pytestmark = [
     pytest.mark.slow,
@@ -89,7 +89,8 @@ def test_a_keepstone_credential_acts_as_the_mlflow_user_of_its_principal(live: L
     assert live.call("releaser", "GET", path).status_code == 403
     grant = {"username": "user:releaser", "resource_type": "registered_model"}
     grant |= {"resource_id": "fraud", "permission": "MANAGE"}
-    answer = httpx.post(f"{users}/permissions/grant", json=grant, auth=ADMIN)
+    permissions = f"{live.server.url}/api/3.0/mlflow/users/permissions/grant"
+    answer = httpx.post(permissions, json=grant, auth=ADMIN)
     assert answer.status_code == 200, answer.text
 
     assert live.call("releaser", "GET", path).status_code == 200

@@ -109,16 +109,37 @@ class WorkspaceFollower:
         self._lock = threading.Lock()
         self._policy: tuple[bytes, Trust, Engine] | None = None
         self._read: tuple[int, EvidenceBase] | None = None
+        self._ledger: tuple[tuple[int, int], LedgerReader] | None = None
 
     def view(self) -> FollowedView:
         """The workspace as it is now. Raises `workspace.*`, `policy.*`, `ledger.*`."""
         layout = self._site.layout
         read_identity(layout)
-        with self._lock, LedgerReader.open(layout.ledger) as reader:
+        with self._lock:
+            reader = self._reader()
             trust, engine = self._in_force(read_policy(layout))
             evidence = self._evidence(reader, trust)
             now = SteadyClock(self._site.clock, reader.newest_time()).now_ms()
         return FollowedView(trust, engine, evidence, now)
+
+    def _reader(self) -> LedgerReader:
+        """The ledger's file, opened once; another file in its place is another ledger."""
+        path = self._site.layout.ledger
+        try:
+            status = path.stat()
+        except OSError:
+            place = None
+        else:
+            place = (status.st_dev, status.st_ino)
+        if self._ledger is None or self._ledger[0] != place or place is None:
+            if self._ledger is not None:
+                self._ledger[1].close()
+            self._ledger, self._read = None, None
+            reader = LedgerReader.open(path)
+            if place is None:
+                return reader
+            self._ledger = (place, reader)
+        return self._ledger[1]
 
     def _in_force(self, data: bytes) -> tuple[Trust, Engine]:
         if self._policy is None or self._policy[0] != data:

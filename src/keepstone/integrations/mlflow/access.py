@@ -108,10 +108,8 @@ class GuardedApp:
         touched, file = about(request.path, self._prefix)
         # (2)
         principal = self._principal(request, touched)
-        if principal is None:
-            caller = Caller(_claimed(request))
-        else:
-            caller = Caller(principal.id, principal)
+        name = _claimed(request) if principal is None else principal.id
+        caller = Caller(name, principal)
         try:
             if touched is About.ARTIFACTS:
                 self._require_file(request, _named(request, file), principal)

@@ -220,7 +220,8 @@ def _require_pinned(held: Registrations, asked: Asked) -> None:
             "mlflow.alias_unproven",
             f"MLflow says that {shown!r} of {asked.model[:80]!r} is version {asked.version},"
             " and nobody moved it there through Keepstone.",
-            f"keepstone mlflow promote 'models:/{asked.model[:80]}/{asked.version}' --alias {shown}",
+            f"keepstone mlflow promote 'models:/{asked.model[:80]}/{asked.version}'"
+            f" --alias {shown}",
         )
     if asked.version < pinned.said.version:
         raise _rolled_back(asked, f"{shown!r} was last moved to version {pinned.said.version}")

@@ -1,7 +1,7 @@
 """Send a Keepstone credential with every request of MLflow's client.
 
-For who sets MLFLOW_TRACKING_AUTH=keepstone. KEEPSTONE_TOKEN_FILE is read for each request, so that a short-lived token can be renewed beside a
-running job; else KEEPSTONE_API_KEY is sent.
+For who sets MLFLOW_TRACKING_AUTH=keepstone. KEEPSTONE_TOKEN_FILE is read for each request, so
+that a short-lived token can be renewed beside a running job; else KEEPSTONE_API_KEY is sent.
 """
 
 from __future__ import annotations

@@ -45,7 +45,10 @@ def is_plain(path: str, raw: bytes) -> bool:
 
 
 def about(path: str, prefix: str = "") -> tuple[About, str]:
-    """What `path` touches, and the rest of it that names a file. `prefix` is MLflow's static one."""
+    """What `path` touches, and the rest of it that names a file.
+
+    `prefix` is what MLflow's own option puts before most of its paths.
+    """
     if prefix and (path == prefix or path.startswith(prefix + "/")):
         path = path.removeprefix(prefix) or "/"
     if path in _PUBLIC or path.startswith("/static-files/"):
