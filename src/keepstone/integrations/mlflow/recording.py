@@ -6,8 +6,11 @@ they cannot be written, nothing more is read.
 
 from __future__ import annotations
 
+import atexit
 import threading
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from keepstone.errors import KeepstoneError, OperationalError
@@ -49,6 +52,7 @@ class LedgerRecorder:
         self._writing = threading.Lock()
         self._failure: KeepstoneError | None = None
         threading.Thread(target=self._run, name="keepstone-recorder", daemon=True).start()
+        atexit.register(self._last)
 
     def read(self, call: Mapping[str, Any]) -> None:
         with self._change:
@@ -63,39 +67,47 @@ class LedgerRecorder:
 
     def change(self, call: Mapping[str, Any]) -> None:
         with self._change:
-            before, self._waiting = self._waiting, []
-        self._write([*before, call])
+            self._waiting.append(call)
+        try:
+            self.flush()
+        except KeepstoneError:
+            # It will not happen, so it must not be told later as if it had.
+            with self._change:
+                self._waiting = [one for one in self._waiting if one is not call]
+            raise
 
     def flush(self) -> None:
-        """Write what waits. Raises what recording raises; what was not written waits on."""
-        with self._change:
-            batch, self._waiting = self._waiting, []
-        if batch:
-            self._write(batch)
-
-    def _write(self, calls: list[Mapping[str, Any]]) -> None:
-        try:
-            with self._writing:
-                for start in range(0, len(calls), _BATCH):
-                    batch = [dict(one) for one in calls[start : start + _BATCH]]
-                    perform(self._site, "registered.calls", {"calls": batch})
-        except KeepstoneError as error:
+        """Write what waits; durable on return. What cannot be written waits on, and this raises
+        what recording raises.
+        """
+        # One at a time, in order: whoever comes second finds written what came before.
+        with self._writing:
             with self._change:
-                self._failure = error
-                # Some of a batch may be on the record already; twice is better than never.
-                self._waiting = [*calls, *self._waiting][:_MOST]
-                self._change.notify()
-            raise
-        with self._change:
-            self._failure = None
+                calls, self._waiting = self._waiting, []
+            done = 0
+            try:
+                while done < len(calls):
+                    batch = [dict(one) for one in calls[done : done + _BATCH]]
+                    perform(self._site, "registered.calls", {"calls": batch})
+                    done += len(batch)
+            except KeepstoneError as error:
+                with self._change:
+                    self._failure = error
+                    self._waiting = [*calls[done:], *self._waiting][:_MOST]
+                    self._change.notify()
+                raise
+            with self._change:
+                self._failure = None
 
     def _run(self) -> None:
         while True:
             with self._change:
                 self._change.wait_for(lambda: bool(self._waiting))
-            threading.Event().wait(_EVERY_S)
-            try:
+            time.sleep(_EVERY_S)
+            # What fails here `read` says to who asks; the next turn tries again.
+            with suppress(KeepstoneError):
                 self.flush()
-            except KeepstoneError:
-                # `read` says so to who asks; the next turn tries again.
-                threading.Event().wait(_EVERY_S)
+
+    def _last(self) -> None:
+        with suppress(KeepstoneError):
+            self.flush()

@@ -163,8 +163,8 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
 
     def set_registered_model_alias(self, name: str, alias: str, version: Any) -> Any:
         """Move an alias, where a grant and the evidence both say yes."""
-        self._change(ALIAS, "set_registered_model_alias", name, version, {"alias": alias})
-        self._require_evidence("set_registered_model_alias", name, version, alias)
+        said = {"alias": alias}
+        self._change(ALIAS, "set_registered_model_alias", name, version, said, evidence=alias)
         return self.inner.set_registered_model_alias(name, alias, version)
 
     def delete_registered_model_alias(self, name: str, alias: str) -> Any:
@@ -175,12 +175,10 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
         self, name: str, version: Any, stage: str, archive_existing_versions: bool
     ) -> Any:
         """Move a version to a stage; any but none and archived needs evidence."""
-        self._change(
-            PROMOTE, "transition_model_version_stage", name, version, {"stage": str(stage)}
-        )
-        if str(stage).lower() not in _UNPROMOTED:
-            by = f"{STAGE}{str(stage).lower()}"
-            self._require_evidence("transition_model_version_stage", name, version, by)
+        wanted = str(stage).lower()
+        by = "" if wanted in _UNPROMOTED else f"{STAGE}{wanted}"
+        said = {"stage": wanted[:64]}
+        self._change(PROMOTE, "transition_model_version_stage", name, version, said, evidence=by)
         return self.inner.transition_model_version_stage(
             name, version, stage, archive_existing_versions
         )
@@ -229,8 +227,19 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
             self._guard.note(caller, call, said)
 
     def _change(
-        self, action: str, call: str, name: str, version: Any = None, more: Said | None = None
+        self,
+        action: str,
+        call: str,
+        name: str,
+        version: Any = None,
+        more: Said | None = None,
+        *,
+        evidence: str = "",
     ) -> None:
+        """Return if the caller may change it, with that on the record; else raise, recorded too.
+
+        With `evidence`, the version is promoted by that alias or stage and needs some.
+        """
         caller, said = _caller(), _said(name, version) | (more or {})
         if caller.principal is not None and not self._may(caller, action, name, version):
             if not self._may(caller, READ, name, version):
@@ -239,17 +248,14 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
             words = f"[policy.denied] No grant of {caller.name} holds {action} on this model."
             self._refuse(caller, call, said, words, PERMISSION_DENIED)
         with _as_mlflow():
+            if evidence:
+                try:
+                    self._guard.require_evidence(name, int(version), evidence)
+                except KeepstoneError as error:
+                    # Where even this cannot be recorded, that is the answer: a refusal too.
+                    self._guard.record(caller, call, said, error.code)
+                    raise
             self._guard.record(caller, call, said, "allowed")
-
-    def _require_evidence(self, call: str, name: str, version: Any, by: str) -> None:
-        caller, said = _caller(), _said(name, version) | {"alias": by}
-        with _as_mlflow():
-            try:
-                self._guard.require_evidence(name, int(version), by)
-            except KeepstoneError as error:
-                # Where even this cannot be recorded, that is the answer: a refusal too.
-                self._guard.record(caller, call, said, error.code)
-                raise
 
     def _own(self, call: str) -> None:
         caller = _caller()
