@@ -88,7 +88,7 @@ def test_the_page_takes_a_team_from_nothing_to_guarded(tmp_path: Path) -> None:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     assert process.returncode == 0, said[-6000:]
-    answered = re.findall(r"^\[(\w+)\s+(\w+)\]$", said, re.MULTILINE)
+    answered = re.findall(r"^\[ *(\w+) +(\w+)\]$", said, re.MULTILINE)
     # Only the attacked model, under no guard, answered wrongly.
     assert answered.count(("False", "True")) == 1
     assert set(answered) == {("True", "False"), ("False", "True")}

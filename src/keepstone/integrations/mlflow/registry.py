@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from mlflow.exceptions import MlflowException
@@ -45,28 +46,28 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
     # Reads of one model or version
 
     def get_registered_model(self, name: str) -> Any:
-        self._see("get_registered_model", name, None, RegisteredModel)
+        self._see("get_registered_model", name, None, _no_model)
         return self._shown(self.inner.get_registered_model(name))
 
     def get_latest_versions(self, name: str, stages: list[str] | None = None) -> Any:
-        self._see("get_latest_versions", name, None, RegisteredModel)
+        self._see("get_latest_versions", name, None, _no_model)
         return self.inner.get_latest_versions(name, stages)
 
     def get_model_version(self, name: str, version: Any) -> Any:
-        self._see("get_model_version", name, version, ModelVersion)
+        self._see("get_model_version", name, version, _no_version)
         return self.inner.get_model_version(name, version)
 
     def get_model_version_download_uri(self, name: str, version: Any) -> Any:
-        self._see("get_model_version_download_uri", name, version, ModelVersion)
+        self._see("get_model_version_download_uri", name, version, _no_version)
         return self.inner.get_model_version_download_uri(name, version)
 
     def get_model_version_by_alias(self, name: str, alias: str) -> Any:
         try:
             found = self.inner.get_model_version_by_alias(name, alias)
         except MlflowException:
-            self._see("get_model_version_by_alias", name, None, RegisteredModel)
+            self._see("get_model_version_by_alias", name, None, _no_model)
             raise
-        self._see("get_model_version_by_alias", name, found.version, RegisteredModel)
+        self._see("get_model_version_by_alias", name, found.version, _no_model)
         return found
 
     # Searches
@@ -139,7 +140,7 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
         return self.inner.create_model_version(name, *given, **named)
 
     def copy_model_version(self, src_mv: Any, dst_name: str) -> Any:
-        self._see("copy_model_version", src_mv.name, src_mv.version, ModelVersion)
+        self._see("copy_model_version", src_mv.name, src_mv.version, _no_version)
         self._change(PUSH, "copy_model_version", dst_name)
         return self.inner.copy_model_version(src_mv, dst_name)
 
@@ -243,7 +244,7 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
         caller, said = _caller(), _said(name, version) | (more or {})
         if caller.principal is not None and not self._may(caller, action, name, version):
             if not self._may(caller, READ, name, version):
-                missing = RegisteredModel(name, version)
+                missing = _no_model(name, version)
                 self._refuse(caller, call, said, missing, RESOURCE_DOES_NOT_EXIST)
             words = f"[policy.denied] No grant of {caller.name} holds {action} on this model."
             self._refuse(caller, call, said, words, PERMISSION_DENIED)
@@ -315,11 +316,12 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
         return PagedList(visible[begin:limit], further)
 
 
-def RegisteredModel(name: str, _: Any = None) -> str:  # noqa: N802  # what is missing
+def _no_model(name: str, _: Any = None) -> str:
+    """What MLflow says of a registered model that does not exist."""
     return f"Registered Model with name={name} not found"
 
 
-def ModelVersion(name: str, version: Any) -> str:  # noqa: N802
+def _no_version(name: str, version: Any) -> str:
     return f"Model Version (name={name}, version={version}) not found"
 
 
@@ -361,22 +363,16 @@ def _caller() -> Caller:
     return caller
 
 
-class _as_mlflow:  # noqa: N801  # used as a block
+@contextmanager
+def _as_mlflow() -> Iterator[None]:
     """What Keepstone raises in the block is raised as MLflow tells it to its clients."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, KeepstoneError):
-            code = (
-                TEMPORARILY_UNAVAILABLE
-                if isinstance(error, OperationalError)
-                else PERMISSION_DENIED
-            )
-            words = f"[{error.code}] {error.cause} {error.next_step}".rstrip()
-            raise MlflowException(words, code) from error
-        if isinstance(error, ValueError | TypeError | OSError):
-            raise MlflowException(
-                "[mlflow.unreadable] The guard could not decide.", TEMPORARILY_UNAVAILABLE
-            ) from error
+    try:
+        yield
+    except KeepstoneError as error:
+        undecided = isinstance(error, OperationalError)
+        words = f"[{error.code}] {error.cause} {error.next_step}".rstrip()
+        code = TEMPORARILY_UNAVAILABLE if undecided else PERMISSION_DENIED
+        raise MlflowException(words, code) from error
+    except (ValueError, TypeError, OSError) as error:
+        words = "[mlflow.unreadable] The guard could not decide."
+        raise MlflowException(words, TEMPORARILY_UNAVAILABLE) from error
