@@ -19,8 +19,9 @@ from keepstone.scan.packages.readers.installed import PYPI
 from keepstone.scan.packages.readers.source import BrokenListError, Source
 from keepstone.scan.rules import printable
 
-_MAX_INCLUDED = 200
-_LIMIT = 16 << 20
+_MAX_INCLUDED = 50
+_MAX_LINES = 20_000
+_LIMIT = 4 << 20
 # With the hashes of every wheel of a package.
 _LONGEST = 64 << 10
 _INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)(?:\s+|=|(?<=-[rc]))(\S.*)")
@@ -82,7 +83,10 @@ def requirement(
 
 
 def _read(source: Source, constraint: bool, seen: set[str]) -> Iterator[Package | NotJudged]:
-    for line in _lines(_text(source)):
+    for count, line in enumerate(_lines(_text(source))):
+        if count == _MAX_LINES:
+            yield source.open(f"It has more than {_MAX_LINES} lines.")
+            return
         if len(line) > _LONGEST:
             yield source.open(f"A line is longer than any: {printable(line, 40)}")
             continue
@@ -126,6 +130,8 @@ def _included(
 
 
 def _text(source: Source) -> str:
+    if len(source.data) > _LIMIT:
+        raise BrokenListError(f"It is larger than {_LIMIT} bytes.")
     for mark, encoding in _MARKS[1:]:
         if source.data.startswith(mark):
             try:
