@@ -90,6 +90,8 @@ def test_endless_lists_end(monkeypatch: pytest.MonkeyPatch) -> None:
     assert left(silent) == {"constraints.txt": "It has more than 20000 lines."}
     found = found_in({"requirements.txt": "a==1 ; " + "(" * 100_000 + "\nb==1\n"})
     assert (names(found), len(found.open)) == ([("PyPI", "b", "1")], 1)
+    large = found_in({"requirements.txt": b"\n" * (5 << 20)})
+    assert list(left(large)) == ["requirements.txt"]
     large = found_in({"uv.lock": b"version = 1\n" + b"#" * (17 << 20)})
     assert (large.packages, list(left(large))) == ((), ["uv.lock"])
 
