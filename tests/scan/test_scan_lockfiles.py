@@ -63,6 +63,16 @@ def test_requirements_name_pins_and_say_what_is_open() -> None:
     assert "limit" not in reasons
 
 
+def test_no_token_of_an_address_is_told() -> None:
+    address = "https://me:t0ken@example.invalid/a"
+    lines = (address, f"git+{address}@v1", f"-e git+{address}", f"-r {address}", f"b @ {address}")
+    found = found_in(
+        {"requirements.txt": "".join(f"{line}\n" for line in (*lines, f"-x {address}"))}
+    )
+    assert len(found.open) == 6
+    assert "t0ken" not in str(found)
+
+
 def test_requirements_in_the_encodings_of_windows() -> None:
     for data in ("a==1\r\n".encode("utf-16"), b"\xef\xbb\xbfa==1\r\n"):
         assert names(found_in({"requirements.txt": data})) == [("PyPI", "a", "1")]
