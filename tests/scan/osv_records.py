@@ -90,3 +90,27 @@ def judged(
     packages = tuple(packages)
     database = None if path is None else read_database(path, packages, now)
     return judge_packages(Inventory(packages, ("requirements.txt",)), database, now, **options)
+
+
+def names(found: Inventory) -> list[tuple[str, str, str]]:
+    return [(one.ecosystem, one.name, one.version) for one in found.packages]
+
+
+def left(found: Inventory) -> dict[str, str]:
+    """What was not evaluated: the package's name, or the file's where the file is meant."""
+    return {one.name or one.path: one.reason for one in found.open}
+
+
+OTHER = record("CVE-9", before("1", "other"))
+
+
+def ids(report: DepsReport) -> list[tuple[str, ...]]:
+    return [found.ids for found in report.vulnerabilities]
+
+
+def open_(report: DepsReport) -> dict[str, str]:
+    return {item.name: item.reason for item in report.open}
+
+
+def v3(vector: str) -> list[dict[str, str]]:
+    return [{"type": "CVSS_V3", "score": vector}]

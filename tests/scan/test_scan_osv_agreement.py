@@ -13,8 +13,7 @@ from typing import Any
 from packaging.version import InvalidVersion, Version
 
 from tests.scan.osv_records import affected, judged, record, thing, write_zip
-from tests.scan.test_scan_versions import ask_dpkg, read_table
-from tests.scan.version_pairs import pairs
+from tests.scan.version_pairs import ask_dpkg, pairs, read_table
 
 # What the entry says about a bound, and for which signs (version to bound) it means the version.
 _ONE_BOUND: list[tuple[Callable[[str], dict[str, Any]], str]] = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,34 +15,9 @@ from keepstone.scan.packages.versions.apk import compare_apk
 from keepstone.scan.packages.versions.dpkg import compare_dpkg
 from keepstone.scan.packages.versions.pep440 import compare_pep440
 from keepstone.scan.packages.versions.semver import compare_semver
-from tests.scan.version_pairs import pairs
+from tests.scan.version_pairs import ask_dpkg, pairs, read_table
 
-TABLES = Path(__file__).parent / "versions"
 _SIGNS = {-1: "<", 0: "=", 1: ">"}
-_ASK_DPKG = r"""
-tab=$(printf '\t')
-while IFS="$tab" read -r a b; do
-  if dpkg --compare-versions "$a" lt "$b"; then echo '<'
-  elif dpkg --compare-versions "$a" eq "$b"; then echo '='
-  elif dpkg --compare-versions "$a" gt "$b"; then echo '>'
-  else echo invalid
-  fi
-done
-"""
-
-
-def ask_dpkg(asked: list[tuple[str, str]]) -> list[str]:
-    """What `dpkg --compare-versions` says about each pair, all in one shell."""
-    lines = "".join(f"{one}\t{other}\n" for one, other in asked)
-    done = subprocess.run(
-        ["sh", "-c", _ASK_DPKG], input=lines, capture_output=True, text=True, check=True
-    )
-    return done.stdout.split()
-
-
-def read_table(name: str) -> list[tuple[str, str, str]]:
-    lines = (TABLES / f"{name}.tsv").read_text().splitlines()
-    return [(one, said, other) for one, said, other in (line.split("\t") for line in lines)]
 
 
 def says(order: Order, one: str, other: str) -> str:

@@ -1,4 +1,4 @@
-"""Pairs of versions to hold our rules against their owners: near each other, where rules differ.
+"""Pairs of versions to hold our rules against their owners, and what the owners say about them.
 
 `python -m tests.scan.version_pairs alpine 2500` prints pairs, one a line with a tab between.
 """
@@ -6,9 +6,12 @@
 from __future__ import annotations
 
 import random
+import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
+TABLES = Path(__file__).parent / "versions"
 _NUMBERS = ("0", "00", "01", "1", "2", "3", "9", "09", "10", "010", "11", "100", "1000", "20240101")
 
 
@@ -117,6 +120,32 @@ def pairs(kind: str, count: int, seed: int = 20240601) -> list[tuple[str, str]]:
         if other:
             found[(one, other)] = None
     return list(found)
+
+
+_ASK_DPKG = r"""
+tab=$(printf '\t')
+while IFS="$tab" read -r a b; do
+  if dpkg --compare-versions "$a" lt "$b"; then echo '<'
+  elif dpkg --compare-versions "$a" eq "$b"; then echo '='
+  elif dpkg --compare-versions "$a" gt "$b"; then echo '>'
+  else echo invalid
+  fi
+done
+"""
+
+
+def ask_dpkg(asked: list[tuple[str, str]]) -> list[str]:
+    """What `dpkg --compare-versions` says about each pair, all in one shell."""
+    lines = "".join(f"{one}\t{other}\n" for one, other in asked)
+    done = subprocess.run(
+        ["sh", "-c", _ASK_DPKG], input=lines, capture_output=True, text=True, check=True
+    )
+    return done.stdout.split()
+
+
+def read_table(name: str) -> list[tuple[str, str, str]]:
+    lines = (TABLES / f"{name}.tsv").read_text().splitlines()
+    return [(one, said, other) for one, said, other in (line.split("\t") for line in lines)]
 
 
 if __name__ == "__main__":
