@@ -152,7 +152,7 @@ def test_requests_become_operations_of_whom_the_credential_names(door: Any) -> N
             "registry.promote",
             {"model": "fraud", "stage": "production", "version": "3"},
         ),
-        ("user:alice", "registry.unalias", {"model": "fraud", "alias": "best"}),
+        ("user:alice", "registry.remove_alias", {"model": "fraud", "alias": "best"}),
     ]
 
 

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from keepstone.cli.options import (
-    as_principal,
-    format_option,
-    key_file_option,
-    site_at,
-    workspace_option,
-)
+from keepstone.cli.asking import Asking, registry_options
+from keepstone.cli.options import format_option
 from keepstone.cli.output import emit_json, say
 
 
@@ -22,8 +15,7 @@ from keepstone.cli.output import emit_json, say
 @click.argument("version", required=False)
 @click.option("--remove", is_flag=True, help="Take the alias away; no VERSION is given then.")
 @click.option("--note", help="Why; it is recorded.")
-@key_file_option
-@workspace_option
+@registry_options
 @format_option("json")
 def command(
     name: str,
@@ -31,15 +23,13 @@ def command(
     version: str | None,
     remove: bool,
     note: str | None,
-    key_file: Path | None,
-    root: Path,
+    asking: Asking,
     style: str,
 ) -> None:
     """Point ALIAS of the model NAME to VERSION: a number, or sha256:DIGEST.
 
     The gate says yes to the version first. A stage of the policy is no alias: see promote.
     """
-    from keepstone.workspace.operations import perform
 
     if remove == (version is not None):
         raise click.UsageError("Give a VERSION, or --remove.")
@@ -48,9 +38,8 @@ def command(
         "alias": alias,
         "remove": remove,
         "note": note,
-        **as_principal(key_file),
     }
-    answer = perform(site_at(root), "registry.alias", asked)
+    answer = asking.perform("registry.alias", asked)
     if style == "json":
         emit_json({"schema": "keepstone.registry-move/v1", **answer})
         return

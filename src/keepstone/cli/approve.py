@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from keepstone.cli.asking import Asking, registry_options
 from keepstone.cli.duration import DURATION
-from keepstone.cli.options import signer_option, signing_key, site_at, workspace_option
+from keepstone.cli.options import signer_option, signing_key, site_at
 from keepstone.cli.output import say
 
 if TYPE_CHECKING:
@@ -26,14 +26,14 @@ if TYPE_CHECKING:
     help="Only there: an alias or stage of the registry, `local` for an endpoint, `library` for"
     " programs.  [default: everywhere]",
 )
-@workspace_option
+@registry_options
 def command(
     model: str,
     key: KeyReference,
     reason: str,
     lifetime: int | None,
     endpoint: str | None,
-    root: Path,
+    asking: Asking,
 ) -> None:
     """Approve MODEL (a name, its digest, or a version such as NAME@3) to be served under its name.
 
@@ -42,5 +42,11 @@ def command(
     """
     from keepstone.workspace.statements import approve
 
-    done = approve(site_at(root), model, signing_key(key), reason, lifetime, endpoint)
+    if asking.url is not None:
+        subject, entry = asking.server().approve(
+            model, signing_key(key), reason, lifetime, endpoint
+        )
+        say(f"approved {subject} as entry {entry}", mark="ok")
+        return
+    done = approve(site_at(asking.root), model, signing_key(key), reason, lifetime, endpoint)
     say(f"approved {done.subject} as entry {done.entry}", mark="ok")

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from keepstone.cli.options import (
-    as_principal,
-    format_option,
-    key_file_option,
-    site_at,
-    workspace_option,
-)
+from keepstone.cli.asking import Asking, registry_options
+from keepstone.cli.options import format_option
 from keepstone.cli.output import emit_json
 
 
 @click.command("diff")
 @click.argument("a")
 @click.argument("b")
-@key_file_option
-@workspace_option
+@registry_options
 @format_option("json")
-def command(a: str, b: str, key_file: Path | None, root: Path, style: str) -> int:
+def command(a: str, b: str, asking: Asking, style: str) -> int:
     """Compare the versions A and B: files, contract, attributes, scan and evidence.
 
     Exit status: 0 they are the same artifact; 1 they differ.
     """
     from keepstone.errors import Exit
-    from keepstone.workspace.operations import perform
 
-    asked = {"a": a, "b": b, **as_principal(key_file)}
-    answer = perform(site_at(root), "registry.diff", asked)
+    asked = {"a": a, "b": b}
+    answer = asking.perform("registry.diff", asked)
     code = int(Exit.OK if answer["same"] else Exit.NO)
     if style == "json":
         emit_json({"schema": "keepstone.registry-diff/v1", **answer})

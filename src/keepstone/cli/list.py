@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from keepstone.cli.options import (
-    as_principal,
-    format_option,
-    key_file_option,
-    site_at,
-    workspace_option,
-)
+from keepstone.cli.asking import Asking, registry_options
+from keepstone.cli.options import format_option
 from keepstone.cli.output import emit_json, say, table
 
 
@@ -27,17 +21,13 @@ from keepstone.cli.output import emit_json, say, table
     show_default=True,
     help="How many lines a page has.",
 )
-@key_file_option
-@workspace_option
+@registry_options
 @format_option("json")
-def command(
-    model: str | None, after: str | None, limit: int, key_file: Path | None, root: Path, style: str
-) -> None:
+def command(model: str | None, after: str | None, limit: int, asking: Asking, style: str) -> None:
     """List the versions in the registry, of every model or of MODEL."""
-    from keepstone.workspace.operations import perform
 
-    asked = {"model": model, "after": after, "limit": limit, **as_principal(key_file)}
-    answer = perform(site_at(root), "registry.list", asked)
+    asked = {"model": model, "after": after, "limit": limit}
+    answer = asking.perform("registry.list", asked)
     if style == "json":
         emit_json({"schema": "keepstone.registry-list/v1", **answer})
         return

@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from keepstone.identity.keystores.reference import KeyReference, TokenAccess
     from keepstone.identity.signing import Signatory
+    from keepstone.vault.stores import StoreAddress
     from keepstone.workspace.site import Site
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -112,6 +113,22 @@ class KeyType(click.ParamType["KeyReference"]):
 
 
 KEY = KeyType()
+
+
+class StoreType(click.ParamType["StoreAddress"]):
+    """A store of sealed models: `s3://..` or `oci://..`."""
+
+    name = "store"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> StoreAddress:
+        from keepstone.vault.stores import parse_store_address
+
+        return parse_store_address(value)
+
+
+STORE = StoreType()
 _PLACES = "a file (PEM, mode 0600), pkcs11:URI, or awskms:///KEY"
 
 

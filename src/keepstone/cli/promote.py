@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
-from keepstone.cli.options import (
-    as_principal,
-    format_option,
-    key_file_option,
-    site_at,
-    workspace_option,
-)
+from keepstone.cli.asking import Asking, registry_options
+from keepstone.cli.options import format_option
 from keepstone.cli.output import emit_json, say
 
 
@@ -21,16 +14,14 @@ from keepstone.cli.output import emit_json, say
 @click.option("--to", "stage", required=True, help="A stage of the policy.")
 @click.option("--withdraw", is_flag=True, help="Take back the proposal.")
 @click.option("--note", help="Why; it is recorded.")
-@key_file_option
-@workspace_option
+@registry_options
 @format_option("json")
 def command(
     version: str,
     stage: str,
     withdraw: bool,
     note: str | None,
-    key_file: Path | None,
-    root: Path,
+    asking: Asking,
     style: str,
 ) -> None:
     """Promote VERSION (NAME@3) to a stage, through the gate; back to an older one is the same.
@@ -38,16 +29,9 @@ def command(
     Where the stage takes four eyes, the first call proposes and nothing moves. The same call by
     another principal, who neither proposed nor pushed it, confirms.
     """
-    from keepstone.workspace.operations import perform
 
-    asked = {
-        "version": version,
-        "stage": stage,
-        "withdraw": withdraw,
-        "note": note,
-        **as_principal(key_file),
-    }
-    answer = perform(site_at(root), "registry.promote", asked)
+    asked = {"version": version, "stage": stage, "withdraw": withdraw, "note": note}
+    answer = asking.perform("registry.promote", asked)
     if style == "json":
         emit_json({"schema": "keepstone.registry-move/v1", **answer})
         return

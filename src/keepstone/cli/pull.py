@@ -6,14 +6,9 @@ from pathlib import Path
 
 import click
 
+from keepstone.cli.asking import Asking, registry_options
 from keepstone.cli.duration import DURATION
-from keepstone.cli.options import (
-    as_principal,
-    format_option,
-    key_file_option,
-    site_at,
-    workspace_option,
-)
+from keepstone.cli.options import format_option
 from keepstone.cli.output import emit_json, say
 
 
@@ -38,8 +33,7 @@ from keepstone.cli.output import emit_json, say
     help="How long the trust bundle beside it may be used.",
 )
 @click.option("--no-trust", is_flag=True, help="Write no trust bundle.")
-@key_file_option
-@workspace_option
+@registry_options
 @format_option("json")
 def command(
     version: str,
@@ -47,8 +41,7 @@ def command(
     examine: str | None,
     trust_ms: int,
     no_trust: bool,
-    key_file: Path | None,
-    root: Path,
+    asking: Asking,
     style: str,
 ) -> None:
     """Pull VERSION: NAME@3, NAME@ALIAS, NAME@STAGE or NAME@sha256:DIGEST.
@@ -58,7 +51,6 @@ def command(
     """
     from keepstone.cli.push import LONG_S
     from keepstone.vault.registry.reference import Reference
-    from keepstone.workspace.operations import perform
 
     target = (out or Path(Reference.parse(version).name)).absolute()
     asked = {
@@ -66,9 +58,8 @@ def command(
         "target": str(target),
         "examine": examine,
         "trust_ms": None if no_trust else trust_ms,
-        **as_principal(key_file),
     }
-    answer = perform(site_at(root), "registry.pull", asked, wait_s=LONG_S)
+    answer = asking.perform("registry.pull", asked, wait_s=LONG_S)
     for warning in answer["warnings"]:
         say(warning, mark="warn")
     if style == "json":

@@ -6,14 +6,8 @@ from pathlib import Path
 
 import click
 
-from keepstone.cli.options import (
-    as_principal,
-    format_option,
-    key_file_option,
-    site_at,
-    whole,
-    workspace_option,
-)
+from keepstone.cli.asking import Asking, registry_options
+from keepstone.cli.options import format_option, whole
 from keepstone.cli.output import emit_json, say
 
 # A large model takes as long as its bytes do.
@@ -50,8 +44,7 @@ _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
     metavar="MODULE:CLASS",
     help="Your code that weights are loaded into. Naming it is consent to import it.",
 )
-@key_file_option
-@workspace_option
+@registry_options
 @format_option("json")
 def command(
     model: Path,
@@ -62,8 +55,7 @@ def command(
     statements: Path | None,
     contract: Path | None,
     architecture: str | None,
-    key_file: Path | None,
-    root: Path,
+    asking: Asking,
     style: str,
 ) -> None:
     """Push MODEL, a file or folder, as the next version under its name.
@@ -73,7 +65,6 @@ def command(
     again are the version that they already are.
     """
     from keepstone.workspace.intake import Submission
-    from keepstone.workspace.operations import perform
 
     found = Submission.of(model, name=name)
     asked = {
@@ -85,9 +76,8 @@ def command(
         "architecture": architecture,
         "attributes": pairs(attributes),
         "note": note,
-        **as_principal(key_file),
     }
-    answer = perform(site_at(root), "registry.push", asked, wait_s=LONG_S)
+    answer = asking.perform("registry.push", asked, wait_s=LONG_S)
     for warning in answer["warnings"]:
         say(warning, mark="warn")
     if style == "json":

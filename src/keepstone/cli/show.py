@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
-from keepstone.cli.options import (
-    as_principal,
-    format_option,
-    key_file_option,
-    site_at,
-    workspace_option,
-)
+from keepstone.cli.asking import Asking, registry_options
+from keepstone.cli.options import format_option
 from keepstone.cli.output import emit_json
 
 
 @click.command("show")
 @click.argument("version")
-@key_file_option
-@workspace_option
+@registry_options
 @format_option("json")
-def command(version: str, key_file: Path | None, root: Path, style: str) -> None:
+def command(version: str, asking: Asking, style: str) -> None:
     """Show VERSION (NAME@3, NAME@ALIAS, NAME@sha256:DIGEST), or NAME with all its versions.
 
     Of a version: what the gate says of it now and why, the evidence, its files.
     """
-    from keepstone.workspace.operations import perform
 
-    asked = {"version": version, **as_principal(key_file)}
-    answer = perform(site_at(root), "registry.show", asked)
+    asked = {"version": version}
+    answer = asking.perform("registry.show", asked)
     if style == "json":
         emit_json({"schema": "keepstone.registry-show/v1", **answer})
     elif "versions" in answer:

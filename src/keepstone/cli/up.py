@@ -133,7 +133,7 @@ def command(
             submission = replace(submission, signature=signature)
         if statements is not None:
             submission = replace(submission, statements=statements)
-    options = ServeOptions(host, port, audit, unsafe_plain_http)
+    options = ServeOptions(host=host, port=port, audit=audit, unsafe_plain_http=unsafe_plain_http)
     # A version lies in a workspace that is there already.
     if not site.layout.exists() and isinstance(submission, Submission):
         identity = create_workspace(site, profile=profile, hosts=options.hosts)

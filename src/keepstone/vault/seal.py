@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import FileIO
@@ -26,12 +26,12 @@ from keepstone.core.digest import Digest, FileDigest, artifact_digest
 from keepstone.core.ports import Randomness, SystemRandomness
 from keepstone.errors import InputError, VerificationError
 from keepstone.vault import chunked
-from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.vault.memory import Memory
 from keepstone.vault.overlap import Sink
 from keepstone.vault.permission import Permission, require_permission
 from keepstone.vault.staging import Staged
+from keepstone.vault.stores.port import BlobStore, Stream
 from keepstone.vault.verified import Files, Filling, VerifiedFiles, filling
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ class Header:
 
 def seal(
     staged: Staged,
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     name: str,
     version: int = 1,
@@ -77,8 +77,8 @@ def seal(
 ) -> Sealed:
     """Encrypt the staged copy into `store` as sealing `version` of `name`; durable on return.
 
-    Raises VerificationError `staging.changed` if the copy is no longer what was hashed;
-    OperationalError `disk.full`, `file.unwritable`.
+    Raises VerificationError `staging.changed` if the copy is no longer what was hashed; and as
+    the store's `write` does.
     """
     source = randomness or SystemRandomness()
     context = seal_context(staged.digest, name, version)
@@ -90,7 +90,7 @@ def seal(
         # What is encrypted is held against what was hashed, as it would be to be unsealed.
         checker = Checker(staged.digest)
         try:
-            with _Body(staged) as body:
+            with Body(staged) as body:
                 chunked.encrypt(data_key, context, body, sink, source, checker.take)
             checker.finish()
         except VerificationError as error:
@@ -102,17 +102,22 @@ def seal(
                 "Run the command again; if it happens again, look who writes to the workspace.",
             ) from error
 
-    size = store.write(staged.digest, name, fill)
-    return Sealed(staged.digest, name, version, size)
+    written = store.write(staged.digest, name, fill)
+    return Sealed(staged.digest, name, version, written.size)
 
 
 def sealed_bytes(staged: Staged) -> int:
     """How many bytes of the vault the staged copy takes once it is sealed, its header apart."""
-    return chunked.sealed_size(_LENGTH + len(_listing(staged)) + staged.size)
+    return chunked.sealed_size(plain_bytes(staged.artifact))
+
+
+def plain_bytes(files: Sequence[FileDigest]) -> int:
+    """How long the plaintext of a seal is: the list of the files, and their contents."""
+    return _LENGTH + len(_listing(files)) + sum(file.size for file in files)
 
 
 def unseal(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     permission: Permission,
     *,
@@ -124,8 +129,8 @@ def unseal(
     (1) The permission is one that was verified, and holds at `now`: else no key is released.
     (2) Everything that `check_sealed` checks, of the bytes that are returned.
 
-    Raises as `require_permission` does; InputError `blob.missing`, VerificationError `seal.*`,
-    OperationalError `blob.unreadable`, `memory.exhausted`.
+    Raises as `require_permission` and the store's `open` do; VerificationError `seal.*`,
+    OperationalError `memory.exhausted`.
     """
     # (1)
     require_permission(permission, now)
@@ -138,7 +143,7 @@ def unseal(
 
 
 def check_sealed(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, version: int = 1
+    store: BlobStore, kek: KeyEncryptionKey, digest: Digest, name: str, version: int = 1
 ) -> None:
     """Return if the blob unseals to `digest`, in flat memory; no plaintext leaves this function.
 
@@ -148,7 +153,7 @@ def check_sealed(
 
 
 def look_into(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     digest: Digest,
     name: str,
@@ -157,7 +162,8 @@ def look_into(
     """What `look` finds in a blob as it lies in the vault, whichever sealing of `name` that is.
 
     The one use of a key without a permission: what is sealed must be judged anew by rules that
-    came later, before anybody may load it. The bytes are let go when `look` returns. Raises as
+    came later, before anybody may load it, and described by its files and contract. `look` loads
+    nothing, and the bytes are let go when it returns. Raises as
     `unseal` does of the blob, and what `look` raises.
     """
     with store.open(digest, name) as blob:
@@ -170,7 +176,7 @@ def look_into(
 
 
 def read_blob(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     address: tuple[Digest, str, int],
     keeper: Split | None,
@@ -207,7 +213,7 @@ def seal_context(digest: Digest, name: str, version: int) -> bytes:
     )
 
 
-def read_header(blob: FileIO) -> Header:
+def read_header(blob: Stream) -> Header:
     """Read the clear part of a blob. Raises VerificationError `seal.*`."""
     start = _exactly(blob, len(MAGIC) + _LENGTH)
     if not start.startswith(MAGIC):
@@ -259,7 +265,7 @@ def _header_members(document: Any) -> Header:
     raise _corrupt("its header cannot be read")
 
 
-def _exactly(blob: FileIO, count: int) -> bytes:
+def _exactly(blob: Stream, count: int) -> bytes:
     data = b""
     while len(data) < count:
         piece = blob.read(count - len(data))
@@ -281,25 +287,23 @@ def _corrupt(why: str) -> VerificationError:
     )
 
 
-def _listing(staged: Staged) -> bytes:
-    return canonical(
-        [{"path": f.path, "sha256": f.sha256.hex, "size": f.size} for f in staged.artifact]
-    )
+def _listing(files: Sequence[FileDigest]) -> bytes:
+    return canonical([{"path": f.path, "sha256": f.sha256.hex, "size": f.size} for f in files])
 
 
-class _Body:
+class Body:
     """The plaintext of a seal as one stream: the listing, then each staged file in order."""
 
     def __init__(self, staged: Staged) -> None:
         self._staged = staged
-        listing = _listing(staged)
+        listing = _listing(staged.artifact)
         if len(listing) > _MAX_LISTING:
             raise InputError("model.too_large", "The artifact's list of files is too long.")
         self._head = memoryview(len(listing).to_bytes(_LENGTH, "big") + listing)
         self._files = iter(staged.artifact)
         self._open: FileIO | None = None
 
-    def __enter__(self) -> _Body:
+    def __enter__(self) -> Body:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, artifact_digest
 from keepstone.errors import InputError
-from keepstone.files import make_private_directory, storage_errors
-from keepstone.vault.files import write_all
+from keepstone.files import make_private_directory, storage_errors, write_all
 from keepstone.vault.overlap import BUFFER, pour
 from keepstone.vault.walk import StagingLimits, reading, too_large, walk
 

@@ -14,15 +14,16 @@ from pathlib import Path
 
 from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest
 from keepstone.errors import InputError, OperationalError
-from keepstone.files import storage_errors, sync_directory
-from keepstone.vault.files import FileStore, write_all
+from keepstone.files import storage_errors, sync_directory, write_all
 from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.overlap import Sink
 from keepstone.vault.registry.release import Release
 from keepstone.vault.seal import Checker, Split, read_blob
+from keepstone.vault.stores.port import BlobStore
 
 
 def unpack(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     release: Release,
     target: Path,
@@ -44,21 +45,40 @@ def unpack(
     if os.path.lexists(target):
         raise _exists(target)
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
-    writer = _Writer(release.artifact, temporary)
+    writer = Writer(release.artifact, temporary)
     try:
         # (3)
         address = (release.artifact, release.version.name, sealing)
         read_blob(store, kek, address, writer, Checker(release.artifact))
         # (4)
         writer.sync()
-        _give_name(temporary, target)
+        give_name(temporary, target)
     finally:
         writer.close()
-        _remove(temporary)
+        remove_partial(temporary)
+
+
+def pour_out(
+    store: BlobStore,
+    kek: KeyEncryptionKey,
+    release: Release,
+    sink: Sink,
+    *,
+    now: int,
+    sealing: int,
+) -> None:
+    """Give the released artifact to `sink` as `vault.carry` writes it; each byte is authentic.
+
+    What fails on the way raises when part of it is out: only what ends without is whole. Raises
+    as `unpack` does of the release and of the blob.
+    """
+    release.require(now)
+    address = (release.artifact, release.version.name, sealing)
+    read_blob(store, kek, address, _Through(release.artifact, sink), Checker(release.artifact))
 
 
 def read_listing(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, sealing: int
+    store: BlobStore, kek: KeyEncryptionKey, digest: Digest, name: str, sealing: int
 ) -> tuple[FileDigest, ...]:
     """The paths, sizes and digests of an artifact in the vault, held against its digest.
 
@@ -79,7 +99,21 @@ class _ListingOnly(Split):
         raise _Listed
 
 
-class _Writer(Split):
+class _Through(Split):
+    """Passes everything on as it is; whether it is whole, the checker says."""
+
+    def __init__(self, digest: Digest, sink: Sink) -> None:
+        super().__init__(digest)
+        self._sink = sink
+
+    def take(self, data: memoryview) -> None:
+        self._sink(data)
+
+    def finish(self) -> None:
+        """That was all of it."""
+
+
+class Writer(Split):
     """Writes each file of the artifact under `root`, or as `root` where it is a single file."""
 
     def __init__(self, digest: Digest, root: Path) -> None:
@@ -127,7 +161,7 @@ class _Writer(Split):
             self._descriptor = None
 
 
-def _give_name(temporary: Path, target: Path) -> None:
+def give_name(temporary: Path, target: Path) -> None:
     """Rename, and never over what somebody put there meanwhile."""
     with storage_errors(target):
         try:
@@ -145,7 +179,7 @@ def _give_name(temporary: Path, target: Path) -> None:
         sync_directory(target.parent)
 
 
-def _remove(temporary: Path) -> None:
+def remove_partial(temporary: Path) -> None:
     if temporary.is_dir():
         shutil.rmtree(temporary, ignore_errors=True)
     else:

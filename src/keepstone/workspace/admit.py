@@ -104,7 +104,7 @@ def require_admitted(workspace: Workspace, subject: Subject, endpoint: str) -> V
 
 def issue(workspace: Workspace, verdict: Verdict, contract: Digest) -> Admission:
     """Sign and record an admission for a yes, and read it back as the vault will."""
-    envelope = _sign(workspace, verdict, contract)
+    envelope = admission_envelope(workspace, verdict, contract)
     return verify_admission(
         envelope,
         workspace.keys.gate.verifying,
@@ -116,8 +116,8 @@ def issue(workspace: Workspace, verdict: Verdict, contract: Digest) -> Admission
     )
 
 
-def _sign(workspace: Workspace, verdict: Verdict, contract: Digest) -> bytes:
-    """Sign an admission and put it on the record."""
+def admission_envelope(workspace: Workspace, verdict: Verdict, contract: Digest) -> bytes:
+    """Sign an admission, put it on the record, and return its envelope."""
     head = workspace.ledger.head()
     envelope = admit(
         verdict,
@@ -147,7 +147,7 @@ def admit_again(workspace: Workspace, text: str, endpoint: str = LIBRARY) -> dic
 def sign_admission(workspace: Workspace, verdict: Verdict, contract: Digest) -> dict[str, Any]:
     """An admission for whoever asked the owner: the envelope, the digest, the owner's time, and
     the number of the newest sealing."""
-    envelope = _sign(workspace, verdict, contract)
+    envelope = admission_envelope(workspace, verdict, contract)
     return {
         "envelope": base64.b64encode(envelope).decode("ascii"),
         "digest": verdict.subject.digest.hex,

@@ -63,6 +63,8 @@ def ask(
 ) -> dict[str, Any]:
     """Have the owner perform `operation`; return its answer or raise the error it raised.
 
+    It may take `wait_s` seconds.
+
     Raises OperationalError `control.no_owner` where nobody listens.
     """
     with socket.socket(socket.AF_UNIX) as connection:

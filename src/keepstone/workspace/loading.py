@@ -23,7 +23,6 @@ from keepstone.contract.validate import Array, TensorCheck
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, VerificationError
 from keepstone.policy.admission import Admission, verify_admission
-from keepstone.vault.files import FileStore
 from keepstone.vault.load import load_sealed
 from keepstone.workspace.clock import SteadyClock
 from keepstone.workspace.kek import current_kek
@@ -31,6 +30,7 @@ from keepstone.workspace.operations import perform
 from keepstone.workspace.reading import load_policy, public_key
 from keepstone.workspace.reference import Reference, endpoint_of, is_version
 from keepstone.workspace.site import Site
+from keepstone.workspace.store import opened_store
 
 
 def load(
@@ -69,14 +69,15 @@ class Model:
         # From now on it is this artifact, whatever the name comes to mean.
         self._exactly = f"{self._admission.name}@{self._admission.artifact}"
         kek = current_kek(site)
-        self._loaded = load_sealed(
-            FileStore(site.layout.vault),
-            kek,
-            self._admission,
-            now=self._clock.now_ms(),
-            version=sealing,
-            architecture=architecture,
-        )
+        with opened_store(site.layout) as store:
+            self._loaded = load_sealed(
+                store,
+                kek,
+                self._admission,
+                now=self._clock.now_ms(),
+                version=sealing,
+                architecture=architecture,
+            )
         self._checks = {spec.name: TensorCheck(spec) for spec in self.contract.inputs}
 
     def __repr__(self) -> str:

@@ -29,8 +29,8 @@ from keepstone.ledger.tree import leaf_hash
 from keepstone.ledger.witness import OutsideCheckpoints, require_extends
 from keepstone.policy.engine import Authorizer, Engine
 from keepstone.policy.trust import Trust
-from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.stores import BlobStore
 from keepstone.workspace.book import Book
 from keepstone.workspace.clock import SteadyClock
 from keepstone.workspace.kek import Rotated, finish_rotation
@@ -46,6 +46,7 @@ from keepstone.workspace.reading import load_policy
 from keepstone.workspace.reserve import keep_reserve, release_reserve
 from keepstone.workspace.secrets import AuditPeriods, load_ring
 from keepstone.workspace.site import Site
+from keepstone.workspace.store import read_store_address, store_at
 
 # Far beyond any sync on a disk that works; a revocation has its own road when one does not.
 _DURABLE_S = 20.0
@@ -74,7 +75,8 @@ class Workspace:
         self.ledger = ledger
         self.clock = SteadyClock(site.clock, ledger.newest_time())
         self.kek = kek
-        self.store = FileStore(site.layout.vault)
+        self._store: BlobStore | None = None
+        self._opening_store = threading.Lock()
         self.periods = AuditPeriods(site.layout.audit_periods, self.kek)
         self.trust = self._load_trust()
         self.authorizer = Authorizer(Engine(self.trust.policy))
@@ -109,6 +111,22 @@ class Workspace:
             lock = self._sealing.setdefault(subject, threading.Lock())
         with lock:
             yield
+
+    @property
+    def store(self) -> BlobStore:
+        """Where the sealed models lie; opened when it is first needed.
+
+        What does not touch a model, a revocation above all, must not fail for the store.
+        """
+        with self._opening_store:
+            if self._store is None:
+                self._store = store_at(self.layout, read_store_address(self.layout))
+            return self._store
+
+    def close(self) -> None:
+        """Let go of the store's connections."""
+        if self._store is not None:
+            self._store.close()
 
     # What is in force
 
@@ -297,6 +315,7 @@ def open_workspace(site: Site, *, patience: float = 0.0) -> Iterator[Workspace]:
             try:
                 yield workspace
             finally:
+                workspace.close()
                 # Also after a failure: what was recorded until then is worth the same.
                 _keep_outside(workspace)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import time
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -19,10 +20,12 @@ from keepstone.identity.certificates import TrustRoots
 from keepstone.identity.principal import Grant, check_principal_id, grants_to_list, parse_grants
 from keepstone.identity.signing import VerifyingKey, parse_public_pem
 from keepstone.identity.tokens import issue_token
+from keepstone.ledger import Kind, make_entry
 from keepstone.ledger.checkpoint import parse_checkpoint
 from keepstone.policy.certified import ByAuthority, ByIssuer, CertifiedSigner
 from keepstone.policy.parse import add_signer
 from keepstone.workspace.control import ask
+from keepstone.workspace.fingerprint_secrets import FingerprintSecrets
 from keepstone.workspace.opened import Workspace, open_workspace
 from keepstone.workspace.reference import LIBRARY
 from keepstone.workspace.site import Site
@@ -244,10 +247,39 @@ def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]
     return {"period": arguments["period"]}
 
 
+def _commit_fingerprint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here: it brings the lab along, which no other operation needs.
+    from keepstone.workspace.fingerprint_record import COMMITTED, read_commitment
+
+    fields = dict(arguments["fields"])
+    said = {"event": COMMITTED, **fields}
+    # What the ledger takes, every later reader must understand.
+    read_commitment(0, make_entry(Kind.EVENT, workspace.clock.now_ms(), said))
+    # The secret first: a commitment that nobody can open is worth nothing.
+    FingerprintSecrets(workspace.layout.fingerprint_secrets).add(
+        str(fields["id"]), b64decode(arguments["seed"], validate=True), workspace.kek
+    )
+    return {"entry": str(workspace.record_event(COMMITTED, fields))}
+
+
+def _record_fingerprint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    event = str(arguments["event"])
+    if event not in ("fingerprint.checked", "fingerprint.opened"):
+        raise InputError("control.malformed", f"No fingerprint has an event {event[:64]!r}.")
+    return {"entry": str(workspace.record_event(event, dict(arguments["fields"])))}
+
+
 def _export_trust(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     models = tuple(str(model) for model in arguments["models"])
     data, statements = export_bundle(workspace, models, int(arguments["lifetime_ms"]))
     return {"bundle": data.decode("ascii"), "statements": statements}
+
+
+def _observe_packages(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here: it brings the readers of packages along, which no other operation needs.
+    from keepstone.workspace.vulnerabilities import observe_packages
+
+    return observe_packages(workspace, arguments)
 
 
 OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = MappingProxyType(
@@ -261,8 +293,11 @@ OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = Map
         "signers.add": _add_signer,
         "policy.reload": _reload_policy,
         "model.admit": _admit_model,
+        "vulnerabilities.observe": _observe_packages,
         "ledger.checkpoint": _checkpoint,
         "ledger.forget": _forget_period,
+        "fingerprint.commit": _commit_fingerprint,
+        "fingerprint.record": _record_fingerprint,
         "trust.export": _export_trust,
     }
 )

@@ -10,7 +10,7 @@ from keepstone.identity.principal import Principal
 Sink = Callable[[memoryview], None]
 # Fills a buffer with what comes next and says with how many bytes; 0 at the end.
 Read = Callable[[memoryview], int]
-# Told the head of an artifact and the bytes of all that follows it; returns where those go.
+# Told how many bytes an answer has; returns where they go.
 Open = Callable[[int], Sink]
 
 

@@ -49,19 +49,19 @@ def _route(method: str, path: str, operation: str, *takes: str) -> Route:
 
 
 _VERSION = "/v1/models/{model}/versions/{version}"
+_ALIAS, _STAGE = "/v1/models/{model}/aliases/{alias}", "/v1/models/{model}/stages/{stage}"
 ROUTES: tuple[Route, ...] = (
-    _route("GET", "/v1/models", "registry.list", "after", "limit"),
-    _route("GET", "/v1/models/{model}", "registry.list", "after", "limit"),
+    _route("GET", "/v1/models", "registry.list", "model", "after", "limit"),
+    _route("GET", "/v1/models/{model}", "registry.show"),
     _route("POST", "/v1/models/{model}/versions", PUSH),
     _route("GET", _VERSION, "registry.show"),
-    _route("GET", f"{_VERSION}/trust", "registry.trust"),
     _route("GET", f"{_VERSION}/content", PULL, "reason"),
-    _route("GET", "/v1/diff", "registry.diff", "before", "after"),
-    _route("POST", f"{_VERSION}/deprecation", "registry.deprecate", "reason", "until"),
-    _route("PUT", "/v1/models/{model}/aliases/{alias}", "registry.alias", "version", "note"),
-    _route("DELETE", "/v1/models/{model}/aliases/{alias}", "registry.unalias", "note"),
-    _route("POST", "/v1/models/{model}/stages/{stage}", "registry.promote", "version", "note"),
-    _route("DELETE", "/v1/models/{model}/stages/{stage}", "registry.withdraw", "version"),
+    _route("POST", f"{_VERSION}/deprecation", "registry.deprecate", "reason", "lasts_ms"),
+    _route("PUT", _ALIAS, "registry.alias", "version", "note"),
+    _route("DELETE", _ALIAS, "registry.remove_alias", "note"),
+    _route("POST", _STAGE, "registry.promote", "version", "note"),
+    _route("DELETE", _STAGE, "registry.withdraw", "version"),
+    _route("GET", "/v1/diff", "registry.diff", "a", "b"),
     _route("POST", "/v1/statements", "statement.record", "envelope"),
 )
 

@@ -16,10 +16,13 @@ from keepstone.evidence.predicates import Admission, Approval, Sealing
 from keepstone.vault.registry.catalogue import Catalogue, Version
 from keepstone.vault.registry.collectable import Kept, collectable
 from keepstone.vault.registry.records import MAX_COLLECTED, MAX_SWEPT, Collected, Swept
+from keepstone.vault.stores.port import Leftover
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.registry.desk import Desk
 
 COLLECT = "registry.collect"
+# A write may take hours.
+_UNDER_WAY_MS = 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,13 @@ class CollectRules:
 
 @dataclass(frozen=True, slots=True)
 class Collection:
-    """What was collected, or would be: versions, and blobs that no version named."""
+    """What was collected, or would be: versions, blobs that no version named, and how many writes
+    that were cut short."""
 
     versions: tuple[Version, ...]
     orphans: tuple[Subject, ...]
     entries: tuple[str, ...]
+    leftovers: int = 0
 
     @property
     def bytes(self) -> int:
@@ -59,12 +64,15 @@ def collect(desk: Desk, rules: CollectRules) -> Collection:
         with desk.book.writing() as catalogue:
             versions = _versions(desk, catalogue, rules)
             orphans = _orphans(desk, catalogue, rules)
+            leftovers = _leftovers(desk, rules)
             if rules.dry_run:
-                return Collection(versions, orphans, ())
+                return Collection(versions, orphans, (), len(leftovers))
             entries = _record(desk, versions, orphans)
             for subject in (*(version.subject for version in versions), *orphans):
                 desk.workspace.store.delete(subject.digest, subject.name)
-            return Collection(versions, orphans, entries)
+            for leftover in leftovers:
+                desk.workspace.store.remove(leftover)
+            return Collection(versions, orphans, entries, len(leftovers))
 
 
 def _versions(desk: Desk, catalogue: Catalogue, rules: CollectRules) -> tuple[Version, ...]:
@@ -107,13 +115,20 @@ def _orphans(desk: Desk, catalogue: Catalogue, rules: CollectRules) -> tuple[Sub
     live = live_subjects(desk.workspace, desk.now)
     return tuple(
         subject
-        for digest, name in desk.workspace.store.addresses()
-        if (subject := Subject(name, digest)) not in live
+        for held in desk.workspace.store.addresses()
+        if (subject := Subject(held.name, held.digest)) not in live
         and subject not in admitted
         and not _is_named(catalogue, subject)
         and not desk.book.arrivals(subject)
         and sealed_at.get(subject, 0) + rules.older_than_ms <= desk.now
     )
+
+
+def _leftovers(desk: Desk, rules: CollectRules) -> tuple[Leftover, ...]:
+    """What writes left that were cut short. One that is under way looks the same, so none of the
+    last day is taken: it was never anything that anybody could read."""
+    until = desk.now - max(rules.older_than_ms, _UNDER_WAY_MS)
+    return tuple(one for one in desk.workspace.store.leftovers() if one.since <= until)
 
 
 def _is_named(catalogue: Catalogue, subject: Subject) -> bool:

@@ -30,7 +30,7 @@ Arguments = Mapping[str, Any]
 TRUST_SUFFIX = ".trust"
 
 
-class _Listening:
+class Listening:
     """Keeps the warnings of a push; nobody watches its steps from here."""
 
     def __init__(self) -> None:
@@ -71,10 +71,10 @@ def _push(workspace: Workspace, who: Principal, given: Arguments) -> dict[str, A
         architecture=_maybe(given, "architecture"),
     )
     attributes = {str(name): str(value) for name, value in given["attributes"].items()}
-    told = _Listening()
+    told = Listening()
     asked = Push(submission, attributes, str(given.get("note") or ""))
     done = Registry(workspace).push(who, asked, told)
-    return _named(done.version) | {
+    return named(done.version) | {
         "size": done.version.size,
         "scan": done.version.outcome.value,
         "known": done.known,
@@ -104,7 +104,7 @@ def _pull(workspace: Workspace, who: Principal, given: Arguments) -> dict[str, A
     registry.write_out(pulled.release, target)
     if pulled.trust is not None:
         write_atomic(beside, pulled.trust)
-    return _named(pulled.version) | {
+    return named(pulled.version) | {
         "target": str(target),
         "trust": None if pulled.trust is None else str(beside),
         "gate_key": workspace.keys.gate.key_id,
@@ -141,22 +141,22 @@ def _alias(workspace: Workspace, who: Principal, given: Arguments) -> dict[str, 
     registry, note = Registry(workspace), str(given.get("note") or "")
     name = str(given["alias"])
     if given.get("remove"):
-        return _moved(registry.remove_alias(who, str(given["version"]), name, note))
-    return _moved(registry.alias(who, str(given["version"]), name, note))
+        return moved(registry.remove_alias(who, str(given["version"]), name, note))
+    return moved(registry.alias(who, str(given["version"]), name, note))
 
 
 def _promote(workspace: Workspace, who: Principal, given: Arguments) -> dict[str, Any]:
     registry, version, stage = Registry(workspace), str(given["version"]), str(given["stage"])
     if given.get("withdraw"):
-        return _moved(registry.withdraw(who, version, stage))
-    return _moved(registry.promote(who, version, stage, str(given.get("note") or "")))
+        return moved(registry.withdraw(who, version, stage))
+    return moved(registry.promote(who, version, stage, str(given.get("note") or "")))
 
 
 def _deprecate(workspace: Workspace, who: Principal, given: Arguments) -> dict[str, Any]:
     lasts = given.get("lasts_ms")
     until = None if lasts is None else workspace.clock.now_ms() + int(lasts)
     version = Registry(workspace).deprecate(who, str(given["version"]), str(given["reason"]), until)
-    return _named(version) | {"until": None if until is None else rfc3339(until)}
+    return named(version) | {"until": None if until is None else rfc3339(until)}
 
 
 def _collect(workspace: Workspace, who: Principal, given: Arguments) -> dict[str, Any]:
@@ -169,14 +169,15 @@ def _collect(workspace: Workspace, who: Principal, given: Arguments) -> dict[str
     done = Registry(workspace).collect(who, rules)
     return {
         "dry_run": rules.dry_run,
-        "versions": [_named(version) for version in done.versions],
+        "versions": [named(version) for version in done.versions],
         "orphans": [{"model": one.name, "digest": str(one.digest)} for one in done.orphans],
+        "leftovers": done.leftovers,
         "bytes": done.bytes,
         "entries": list(done.entries),
     }
 
 
-def _named(version: Version) -> dict[str, Any]:
+def named(version: Version) -> dict[str, Any]:
     return {
         "model": version.name,
         "number": version.number,
@@ -184,7 +185,7 @@ def _named(version: Version) -> dict[str, Any]:
     }
 
 
-def _moved(move: Move) -> dict[str, Any]:
+def moved(move: Move) -> dict[str, Any]:
     return asdict(move) | {"expires": None if move.expires is None else rfc3339(move.expires)}
 
 

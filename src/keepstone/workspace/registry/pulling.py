@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from keepstone.core.digest import FileDigest
 from keepstone.errors import DeniedError
 from keepstone.policy.gate import Verdict
+from keepstone.vault.overlap import Sink
 from keepstone.vault.registry.catalogue import Version
 from keepstone.vault.registry.release import Release, release
-from keepstone.vault.unpack import read_listing, unpack
+from keepstone.vault.seal import plain_bytes
+from keepstone.vault.unpack import pour_out, read_listing, unpack
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.registry.desk import Attempt, Desk, verdict_fields
 from keepstone.workspace.registry.moving import reason_line
@@ -126,6 +129,23 @@ def write_out(workspace: Workspace, granted: Release, target: Path) -> None:
         target,
         now=workspace.clock.now_ms(),
         sealing=sealing_of(workspace, granted.version),
+    )
+
+
+def send_out(workspace: Workspace, granted: Release, begin: Callable[[int], Sink]) -> None:
+    """Give what was released to the sink that `begin` opens for so many bytes.
+
+    Nothing is begun that cannot be read. Raises as `vault.unpack.pour_out`.
+    """
+    sealing = sealing_of(workspace, granted.version)
+    files = listing_of(workspace, granted.version)
+    pour_out(
+        workspace.store,
+        workspace.kek,
+        granted,
+        begin(plain_bytes(files)),
+        now=workspace.clock.now_ms(),
+        sealing=sealing,
     )
 
 

@@ -8,11 +8,12 @@ what is not there or not theirs is InputError `registry.not_found`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepstone.identity.principal import Principal
+from keepstone.vault.overlap import Sink
 from keepstone.vault.registry.catalogue import Version
 from keepstone.vault.registry.release import Release
 from keepstone.workspace.opened import Workspace
@@ -63,6 +64,10 @@ class Registry:
     def write_out(self, granted: Release, target: Path) -> None:
         """Write what `pull` released to `target`, whole or not at all; see `vault.unpack`."""
         pulling.write_out(self._workspace, granted, target)
+
+    def send_out(self, granted: Release, begin: Callable[[int], Sink]) -> None:
+        """Give what `pull` released to the sink that `begin` opens; see `pulling.send_out`."""
+        pulling.send_out(self._workspace, granted, begin)
 
     def list(
         self,
