@@ -50,6 +50,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "torch": ("vault/load", "lab/targets", "lab/attacks"),
     "shap": ("monitor",),
     "mlflow": ("integrations",),
+    "requests": ("integrations",),
     "kfp": ("integrations",),
     "ray": ("lab", "integrations"),
     "sklearn": ("vault/load", "lab"),

@@ -64,7 +64,7 @@ class Shop:
         return self.registry.push(who, asked, Silent())
 
     def blobs(self) -> set[tuple[str, str]]:
-        return {(name, digest.hex) for digest, name in self.workspace.store.addresses()}
+        return {(held.name, held.digest.hex) for held in self.workspace.store.addresses()}
 
     def accesses(self) -> list[dict[str, object]]:
         return list(self.home.entries("access"))

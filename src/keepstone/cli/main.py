@@ -44,6 +44,7 @@ COMMANDS = {
     "token": "token",
     "trust": "trust",
     "ledger": "ledger",
+    "mlflow": "mlflow",
     "vault": "vault",
     "doctor": "doctor",
     "backup": "backup",

@@ -11,7 +11,13 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from keepstone.core.digest import Digest
-from keepstone.evidence.predicates import Admission, Reinstatement, Revocation, rests_on
+from keepstone.evidence.predicates import (
+    Admission,
+    Registered,
+    Reinstatement,
+    Revocation,
+    rests_on,
+)
 from keepstone.evidence.verified import VerifiedStatement
 
 
@@ -20,9 +26,11 @@ def needed(
 ) -> tuple[VerifiedStatement, ...]:
     """The statements of `found` that decide over `artifacts` (None: over every one), in order.
 
-    (1) All revocations and reinstatements, of whatever. (2) All about the artifacts, admissions
-    apart: they are what is decided, not what decides. (3) All that a chosen one rests on, through
-    any number of steps. (4) Each copy of a chosen one, for a revocation may name it by a copy.
+    (1) All revocations and reinstatements, of whatever, and all registrations: an alias that
+    moved away from a chosen artifact must not look as if it still pointed there. (2) All about
+    the artifacts, admissions apart: they are what is decided, not what decides. (3) All that a
+    chosen one rests on, through any number of steps. (4) Each copy of a chosen one, for a
+    revocation may name it by a copy.
     """
     everything = tuple(found)
     named: dict[Digest, list[VerifiedStatement]] = defaultdict(list)
@@ -44,7 +52,7 @@ def needed(
 
 
 def _is_chosen(item: VerifiedStatement, artifacts: Collection[Digest] | None) -> bool:
-    if isinstance(item.predicate, Revocation | Reinstatement):
+    if isinstance(item.predicate, Revocation | Reinstatement | Registered):
         return True
     if isinstance(item.predicate, Admission):
         return False

@@ -21,6 +21,7 @@ from keepstone.evidence.documents import Bom
 from keepstone.evidence.fields import Fields
 from keepstone.evidence.findings import MAX_FINDINGS, finding_dict, first_findings, read_finding
 from keepstone.evidence.made import MAX_INPUTS, Input, Made, Tool
+from keepstone.evidence.registered import Registered
 from keepstone.evidence.vulnerabilities import Vulnerabilities
 
 # What a scanner may note about a file it calls clean.
@@ -323,6 +324,7 @@ Predicate = (
     | Signature
     | Approval
     | Sealing
+    | Registered
     | Revocation
     | Reinstatement
     | Admission
@@ -334,7 +336,7 @@ KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
         cls.kind: cls
         for cls in (
             *(Training, Scan, Vulnerabilities, Signature, Approval, Sealing),
-            *(Revocation, Reinstatement, Admission, Bom),
+            *(Registered, Revocation, Reinstatement, Admission, Bom),
         )
     }
 )
@@ -388,6 +390,7 @@ __all__ = [
     "LedgerHead",
     "Made",
     "Predicate",
+    "Registered",
     "Reinstatement",
     "Revocation",
     "Scan",

@@ -167,6 +167,19 @@ class EvidenceBase:
             self._standing.denials(digest, now),
         )
 
+    def live(self, kind: str, now: int) -> tuple[VerifiedStatement, ...]:
+        """Every statement of one kind that holds at `now`, whatever it is about, in ledger order.
+
+        Raises OperationalError `evidence.unreadable`, as `about`.
+        """
+        self.require_readable()
+        gone = self._standing.ended_at(now)
+        return tuple(
+            self._standing.effective(item)
+            for item in self.statements
+            if item.kind == kind and self._refused(item, None, now, gone) is None
+        )
+
     def _refused(
         self, item: VerifiedStatement, name: str | None, now: int, gone: Mapping[Digest, Ended]
     ) -> Refused | None:

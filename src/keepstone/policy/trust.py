@@ -54,7 +54,7 @@ class Trust:
             for key_id in keys
         }
         # What only the workspace itself does, no file can grant or withhold.
-        rights[observer.key_id] |= {"state.sealing"}
+        rights[observer.key_id] |= {"state.sealing", "state.registered"}
         rights[gate.key_id] = frozenset({"state.admission"})
         signers = {
             key_id: Signer(names[key_id], "+".join(sorted(held[key_id])), key)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -224,6 +224,13 @@ class Workspace:
         """Put an event into the ledger and wait until it is durable."""
         body = make_entry(Kind.EVENT, self.clock.now_ms(), {"event": event, **fields})
         return EntryId.of(self._append(body), leaf_hash(body))
+
+    def record_events(self, events: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
+        """As `record_event` for several, which are waited for together."""
+        now = self.clock.now_ms()
+        bodies = [make_entry(Kind.EVENT, now, {"event": name, **said}) for name, said in events]
+        for pending in [self.ledger.append(body) for body in bodies]:
+            pending.wait(_DURABLE_S)
 
     def _append(self, body: bytes) -> int:
         return self.ledger.append(body).wait(_DURABLE_S)

@@ -282,6 +282,26 @@ def _observe_packages(workspace: Workspace, arguments: Arguments) -> dict[str, A
     return observe_packages(workspace, arguments)
 
 
+def _register_version(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here, as for `model.admit`.
+    from keepstone.workspace.registering import register_version
+
+    return register_version(workspace, arguments)
+
+
+def _register_alias(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    from keepstone.workspace.registering import register_alias
+
+    return register_alias(workspace, arguments)
+
+
+def _record_calls(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    """Calls of a registry that Keepstone guards, as its guard saw them."""
+    calls = [dict(call) for call in arguments["calls"]]
+    workspace.record_events(("registry.call", call) for call in calls)
+    return {"recorded": len(calls)}
+
+
 OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = MappingProxyType(
     {
         "statement.record": _record,
@@ -299,5 +319,8 @@ OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = Map
         "fingerprint.commit": _commit_fingerprint,
         "fingerprint.record": _record_fingerprint,
         "trust.export": _export_trust,
+        "registered.version": _register_version,
+        "registered.alias": _register_alias,
+        "registered.calls": _record_calls,
     }
 )

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
@@ -59,17 +61,21 @@ class WorkspaceView:
         return version.subject
 
 
-def load_policy(layout: Layout) -> Policy:
-    """Read the policy file. Raises InputError `policy.*`."""
+def read_policy(layout: Layout) -> bytes:
+    """The bytes of the policy file. Raises InputError `policy.missing`."""
     try:
-        data = layout.policy.read_bytes()
+        return layout.policy.read_bytes()
     except OSError as error:
         raise InputError(
             "policy.missing",
             f"Cannot read {layout.policy}: {error.strerror}.",
             "Restore it from a backup, or write it anew from a profile.",
         ) from error
-    return parse_policy(data)
+
+
+def load_policy(layout: Layout) -> Policy:
+    """Read the policy file. Raises InputError `policy.*`."""
+    return parse_policy(read_policy(layout))
 
 
 def public_key(layout: Layout, role: str) -> VerifyingKey:
@@ -77,12 +83,23 @@ def public_key(layout: Layout, role: str) -> VerifyingKey:
     return load_public_key(layout.keys / f"{role}.pub.pem")
 
 
-def load_trust(layout: Layout) -> Trust:
+def load_trust(layout: Layout, policy: Policy | None = None) -> Trust:
+    """The policy in the file, or the one given, with the workspace's public keys."""
     return Trust.of(
-        load_policy(layout),
+        load_policy(layout) if policy is None else policy,
         observer=public_key(layout, "observer"),
         gate=public_key(layout, "gate"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FollowedView:
+    """What decides, as it was at `now`."""
+
+    trust: Trust
+    engine: Engine
+    evidence: EvidenceBase
+    now: int
 
 
 @contextmanager
@@ -94,6 +111,72 @@ def read_workspace(site: Site) -> Iterator[WorkspaceView]:
         evidence = EvidenceBase.build(reader.indexed("statement"), trust.signers, trust.rights)
         now = SteadyClock(site.clock, reader.newest_time()).now_ms()
         yield WorkspaceView(site, identity, trust, evidence, reader, now)
+
+
+class WorkspaceFollower:
+    """A workspace that is read again and again, beside its owner: only what is new is verified.
+
+    Any thread may ask. Each view is the state of affairs at the time of the question; what cannot
+    be read raises as `read_workspace` does, and nothing remembered stands in for it.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._lock = threading.Lock()
+        self._policy: tuple[bytes, Trust, Engine] | None = None
+        self._read: tuple[int, EvidenceBase] | None = None
+        self._ledger: tuple[tuple[int, int], LedgerReader] | None = None
+
+    def view(self) -> FollowedView:
+        """The workspace as it is now. Raises `workspace.*`, `policy.*`, `ledger.*`."""
+        layout = self._site.layout
+        read_identity(layout)
+        with self._lock:
+            reader = self._reader()
+            trust, engine = self._in_force(read_policy(layout))
+            evidence = self._evidence(reader, trust)
+            now = SteadyClock(self._site.clock, reader.newest_time()).now_ms()
+        return FollowedView(trust, engine, evidence, now)
+
+    def _reader(self) -> LedgerReader:
+        """The ledger's file, opened once; another file in its place is another ledger."""
+        path = self._site.layout.ledger
+        try:
+            status = path.stat()
+        except OSError:
+            place = None
+        else:
+            place = (status.st_dev, status.st_ino)
+        if self._ledger is None or self._ledger[0] != place or place is None:
+            if self._ledger is not None:
+                self._ledger[1].close()
+            self._ledger, self._read = None, None
+            reader = LedgerReader.open(path)
+            if place is None:
+                return reader
+            self._ledger = (place, reader)
+        return self._ledger[1]
+
+    def _in_force(self, data: bytes) -> tuple[Trust, Engine]:
+        if self._policy is None or self._policy[0] != data:
+            trust = load_trust(self._site.layout, parse_policy(data))
+            self._policy = (data, trust, Engine(trust.policy))
+            # Whose word counts may be another's now.
+            self._read = None
+        return self._policy[1:]
+
+    def _evidence(self, reader: LedgerReader, trust: Trust) -> EvidenceBase:
+        size = reader.size()
+        begin, base = (0, None) if self._read is None else self._read
+        if begin > size:
+            begin, base = 0, None
+        fresh = list(takewhile(lambda entry: entry[0] < size, reader.indexed("statement", begin)))
+        if base is None:
+            base = EvidenceBase.build(fresh, trust.signers, trust.rights)
+        elif fresh:
+            base = base.extended(fresh)
+        self._read = (size, base)
+        return base
 
 
 def verify_ledger_of(site: Site) -> LedgerReport:

@@ -1,0 +1,1 @@
+"""Entry points that other programs call; each is a thin face over the workspace or a bundle."""
