@@ -241,6 +241,12 @@ def test_who_is_not_known_is_not_evaluated(tmp_path: Path, user: str) -> None:
     assert report.outcome is Outcome.NOT_EVALUATED
 
 
+def test_who_runs_an_image_of_windows_is_not_evaluated(tmp_path: Path) -> None:
+    made = Made(config={})
+    made.document = {"os": "windows", "architecture": "amd64"}
+    assert rules(scanned(made.write(tmp_path))) == {"image.not_evaluated"}
+
+
 def test_a_name_of_digits_counts_before_the_number(tmp_path: Path) -> None:
     named = tar(file("etc/passwd", b"1234:x:0:0::/:/bin/sh\n"))
     assert rules(scanned(image(named, config={"User": "1234"}).write(tmp_path))) == {"image.root"}
