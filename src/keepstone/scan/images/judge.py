@@ -121,7 +121,8 @@ class _Image:
         for problem in manifest.problems:
             self._say(problem.rule, problem.reason, MANIFEST)
         digest, config = self._config()
-        wanted = asked.choice.platform
+        # Where an index says a platform, images were chosen by that.
+        wanted = "" if manifest.platform else asked.choice.platform
         if config is not None and wanted and not is_platform(wanted, config.platform):
             return None
         if config is not None:
