@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from keepstone.core.finding import Outcome
 from keepstone.errors import InputError, KeepstoneError
+from keepstone.scan.archive.tarheaders import TarMember
 from keepstone.scan.images.content import ContentLook
 from keepstone.scan.images.descriptor import Descriptor
 from keepstone.scan.images.entry import Entry
@@ -351,15 +352,24 @@ def test_a_file_that_changes_between_two_looks_is_not_believed(tmp_path: Path) -
 
 
 def test_large_files_pass_by(tmp_path: Path) -> None:
-    """A large file is looked through for secrets, at the edge of a window too."""
-    text = b"nothing to see in this line\n"
-    edge = 4 << 20
-    for number, place in enumerate((edge - 60, 2 * edge - (1 << 16) - 60, 40 << 20)):
-        big = bytearray(b"\x00\x01 binary" + bytes(44 << 20))
-        big[place - len(text) : place] = text
-        big[place : place + len(KEY)] = KEY
-        report = scanned(image(tar(file("var/big", bytes(big)))).write(tmp_path / str(number)))
-        assert rules(report) == {"secret.private_key"}
+    big = b"\x00\x01 binary" + bytes(40 << 20) + b"\n" + KEY + b"\n"
+    report = scanned(image(tar(file("var/big", big))).write(tmp_path))
+    assert rules(report) == {"secret.private_key"}
+
+
+@pytest.mark.parametrize("edge", [1, 2, 3])
+def test_a_secret_over_the_edge_of_a_window_is_found(edge: int) -> None:
+    """The content comes in pieces of a window each, and the key lies over the end of one."""
+    step = 4 << 20
+    big = bytearray(b"\x00\x01 binary" + bytes(9 * step))
+    place = edge * step - len(KEY) // 2
+    big[place - 1 : place + len(KEY)] = b"\n" + KEY
+    entry = Entry("big", "0", 0o644, len(big), "", 0, 0, False)
+    member = TarMember("big", "0", "", 0o644, 0, len(big), 0, {})
+    view = memoryview(bytes(big))
+    pieces = (view[at : at + step] for at in range(0, len(big), step))
+    found = ContentLook(Limits(), lambda _: False).look(entry, member, pieces)
+    assert [item.rule for item in found] == ["secret.private_key"]
 
 
 def test_a_large_archive_is_opened_for_secrets(tmp_path: Path) -> None:
