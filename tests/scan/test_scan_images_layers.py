@@ -182,6 +182,13 @@ def test_a_malicious_pickle_in_a_layer_is_found(tmp_path: Path, pack: object) ->
     assert at(report, "pickle.dangerous_import") == ["opt/m.gz", "opt/m.pkl", "opt/noname"]
 
 
+def test_a_pickle_without_a_mark_is_found_behind_much_that_does_nothing(tmp_path: Path) -> None:
+    idle = b"N0" * 100_000 + b"cposix\nsystem\n(S'true'\ntR."
+    members = [file("opt/data", idle), file("opt/data.gz", gzip.compress(idle))]
+    report = scanned(image(tar(*members)).write(tmp_path))
+    assert at(report, "pickle.dangerous_import") == ["opt/data", "opt/data.gz"]
+
+
 def test_a_systems_own_files_are_no_models(tmp_path: Path) -> None:
     system = tar(
         file("usr/bin/tool", Path("/bin/true").read_bytes(), 0o755),
