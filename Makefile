@@ -34,10 +34,15 @@ $(VENV)/.run: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@$(PY) -m pip install -qq --editable '.[digits]'
 	@touch $@
 
+$(VENV)/.demo: pyproject.toml constraints.txt | $(VENV)/bin/pip
+	@echo "Installing Keepstone and what the demonstration needs" >&2
+	@$(PY) -m pip install -qq --editable '.[demo]'
+	@touch $@ $(VENV)/.run
+
 $(VENV)/.dev: pyproject.toml constraints.txt | $(VENV)/bin/pip
 	@echo "Installing Keepstone and its tools" >&2
 	@$(PY) -m tools.extras | xargs $(PY) -m pip install -qq --editable
-	@touch $@ $(VENV)/.run
+	@touch $@ $(VENV)/.run $(VENV)/.demo
 
 .PHONY: dev
 dev: $(VENV)/.dev ## Make the environment in .venv, with every tool
@@ -58,7 +63,7 @@ run: $(VENV)/.run ## Train a digits classifier, then serve it secured (Ctrl-C en
 	@exec keepstone up $(DIGITS)/digits.onnx --workspace $(WORKSPACE) --host $(HOST) --port $(PORT)
 
 .PHONY: demo
-demo: $(VENV)/.run ## Attack the endpoint in every way it promises to withstand; 0 if all held
+demo: $(VENV)/.demo ## Attack the endpoint in every way it promises to withstand; 0 if all held
 	@$(PY) examples/demo/demo.py
 
 # --- quality -------------------------------------------------------------------------------------

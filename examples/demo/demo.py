@@ -23,6 +23,7 @@ from acts_models import MODELS  # noqa: E402
 from acts_registry import REGISTRY, Shop  # noqa: E402
 from acts_requests import REQUESTS  # noqa: E402
 from acts_signing import SIGNING  # noqa: E402
+from acts_supply import SUPPLY  # noqa: E402
 from place import Place  # noqa: E402
 
 
@@ -72,7 +73,7 @@ def main() -> int:
                 for act in REGISTRY:
                     results.append(play(act, place))
                     show(len(results), act, results[-1])
-            for act in MODELS + ARTIFACTS + SIGNING + LEDGER:
+            for act in MODELS + ARTIFACTS + SIGNING + SUPPLY + LEDGER:
                 results.append(play(act, place))
                 show(len(results), act, results[-1])
         finally:
