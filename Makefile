@@ -17,7 +17,7 @@ WORKSPACE := .keepstone
 HOST := 127.0.0.1
 PORT := 8443
 # The bench's servers run in their peers' environments, whose packages ours lacks.
-TYPED_BENCH := $(wildcard bench/*.py bench/corpus/*.py bench/corpus/families/*.py)
+TYPED_BENCH := $(wildcard bench/*.py bench/planted/*.py bench/corpus/*.py bench/corpus/families/*.py)
 LINTED := src tests tools bench examples docs
 
 .PHONY: help
@@ -111,7 +111,8 @@ docs: $(VENV)/.dev ## Build the documentation into build/docs
 
 .PHONY: programs
 programs:
-	@tools/programs.sh cc:gcc cc:libc6-dev wrk:wrk curl:curl softhsm2-util:softhsm2
+	@tools/programs.sh cc:gcc cc:libc6-dev wrk:wrk curl:curl softhsm2-util:softhsm2 \
+	  umoci:umoci buildah:buildah skopeo:skopeo docker-registry:docker-registry
 
 .PHONY: clean
 clean: ## Remove what was built; the environment and workspaces stay

@@ -33,12 +33,12 @@ from keepstone.evidence.statement import make_statement
 from keepstone.identity.signing import SigningKey
 from keepstone.policy.admission import Admission, verify_admission
 from keepstone.vault import chunked
-from keepstone.vault.files import FileStore
 from keepstone.vault.keks.file import FileKek
 from keepstone.vault.load.safetensors import read_header
 from keepstone.vault.memory import make_memory
 from keepstone.vault.seal import seal, unseal
 from keepstone.vault.staging import stage
+from keepstone.vault.stores.files import FileStore
 from keepstone.vault.verified import copy_hashed, verify_files
 
 SIZE = 128 << 20

@@ -60,9 +60,12 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "lightgbm": ("vault/load", "lab"),
     "onnx": (),
     "pkcs11": ("identity/keystores", "vault/keks"),
-    "boto3": ("identity/keystores", "vault/keks"),
-    "botocore": ("identity/keystores", "vault/keks"),
+    "boto3": ("identity/keystores", "vault/keks", "vault/stores"),
+    "botocore": ("identity/keystores", "vault/keks", "vault/stores"),
     "sigstore": ("evidence",),
+    "httpx": ("vault/stores/oci", "scan/vulndb", "workspace/registry"),
+    "cvss": ("scan/packages",),
+    "packaging": ("scan/packages",),
 }
 
 # These rings hold the words every other one trusts: the standard library, nothing else.

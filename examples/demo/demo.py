@@ -20,6 +20,7 @@ from act import Act, Outcome  # noqa: E402
 from acts_artifacts import ARTIFACTS  # noqa: E402
 from acts_ledger import LEDGER  # noqa: E402
 from acts_models import MODELS  # noqa: E402
+from acts_registry import REGISTRY, Shop  # noqa: E402
 from acts_requests import REQUESTS  # noqa: E402
 from acts_signing import SIGNING  # noqa: E402
 from place import Place  # noqa: E402
@@ -65,6 +66,10 @@ def main() -> int:
             prepare(place)
             with place.serving(place.model):
                 for act in REQUESTS:
+                    results.append(play(act, place))
+                    show(len(results), act, results[-1])
+            with Shop.open(place):
+                for act in REGISTRY:
                     results.append(play(act, place))
                     show(len(results), act, results[-1])
             for act in MODELS + ARTIFACTS + SIGNING + LEDGER:

@@ -22,7 +22,7 @@ Answer = tuple[int, dict[str, str], bytes]
 
 @dataclass
 class Endpoint:
-    """A running `keepstone up`, spoken to over HTTPS with the certificate that it wrote."""
+    """A running `keepstone up` or `registry serve`, spoken to over HTTPS by its own authority."""
 
     process: subprocess.Popen[bytes]
     ready: dict[str, Any]
@@ -82,11 +82,17 @@ class Place:
     def sample(self) -> bytes:
         return (self.root / "digits" / "sample.json").read_bytes()
 
-    def keepstone(self, *arguments: object, workspace: str = "site", check: bool = False) -> Any:
+    def keepstone(
+        self,
+        *arguments: object,
+        workspace: str = "site",
+        check: bool = False,
+        environment: dict[str, str] | None = None,
+    ) -> Any:
         """Run one command to its end; return the finished process with its text."""
         done = subprocess.run(
             [sys.executable, "-m", "keepstone.cli", *map(str, arguments)],
-            env=self._environment(workspace),
+            env=self._environment(workspace) | (environment or {}),
             cwd=self.root,
             capture_output=True,
             text=True,
@@ -99,8 +105,12 @@ class Place:
 
     def up(self, model: Path, *arguments: object, workspace: str = "site") -> Endpoint:
         """Start `keepstone up` and wait until it serves; raise with its words if it ends."""
+        return self.start("up", model, *arguments, workspace=workspace)
+
+    def start(self, *arguments: object, workspace: str = "site") -> Endpoint:
+        """Start a command that serves, on a free port, and wait until it does."""
         ready = self.root / f"ready-{workspace}-{time.monotonic_ns()}.json"
-        command = ["up", model, "--port", 0, "--ready-file", ready, *arguments]
+        command = [*arguments, "--port", 0, "--ready-file", ready]
         log = self.root / f"{ready.stem}.log"
         with log.open("wb") as output:
             process = subprocess.Popen(

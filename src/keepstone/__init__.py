@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from keepstone.workspace.proving import verify_proof_file as verify_proof_file
     from keepstone.workspace.reading import read_workspace as read_workspace
     from keepstone.workspace.reading import verify_ledger_of as verify_ledger_of
+    from keepstone.workspace.registry.remote import RemoteRegistry as RemoteRegistry
+    from keepstone.workspace.registry.remote import connect as connect
     from keepstone.workspace.serve import ServeOptions as ServeOptions
     from keepstone.workspace.serve import up as up
     from keepstone.workspace.site import Site as Site
@@ -47,10 +49,12 @@ _PUBLIC = {
     "KeepstoneError": "errors",
     "Layout": "workspace.layout",
     "Model": "workspace.loading",
+    "RemoteRegistry": "workspace.registry.remote",
     "ServeOptions": "workspace.serve",
     "Site": "workspace.site",
     "Submission": "workspace.admit",
     "back_up": "workspace.backup",
+    "connect": "workspace.registry.remote",
     "create_workspace": "workspace.create",
     "load": "workspace.loading",
     "open_bundle": "trust.opening",

@@ -33,6 +33,12 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def write_all(descriptor: int, data: memoryview) -> None:
+    """Write every byte: one call may write fewer, on a full disk for one."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
     """Replace `path` by `data`, durable when this returns.
 
@@ -53,6 +59,28 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise storage_error(error, path) from error
+
+
+def append_line(path: Path, line: bytes, mode: int = 0o644) -> None:
+    """Add one line to a file of lines, durable when this returns; whoever else adds loses none.
+
+    A last line that a crash left without its end stays a line of its own.
+    Raises OperationalError `disk.full` or `file.unwritable`.
+    """
+    with storage_errors(path):
+        flags = os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+        descriptor = os.open(path, flags, mode)
+        try:
+            size = os.fstat(descriptor).st_size
+            whole = size == 0 or os.pread(descriptor, 1, size - 1) == b"\n"
+            data = (b"" if whole else b"\n") + line + b"\n"
+            # In one write: the kernel puts it at the end, whoever else writes there.
+            if os.write(descriptor, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        sync_directory(path.parent)
 
 
 def read_private(path: Path, limit: int) -> bytes | None:

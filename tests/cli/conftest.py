@@ -80,12 +80,16 @@ class Place:
 
     def up(self, *arguments: object, model: Path | None = None) -> dict[str, Any]:
         """Start `keepstone up` and wait until it serves; what its ready file says."""
+        return self.start("up", model or self.model, *arguments)
+
+    def start(self, *command: object) -> dict[str, Any]:
+        """Start a command that serves, on a free port; what its ready file says."""
         ready = self.root / f"ready-{len(self.running)}.json"
         log = self.root / "up.log"
-        command = ["up", model or self.model, "--port", 0, "--ready-file", ready, *arguments]
+        asked = [*map(str, command), "--port", "0", "--ready-file", str(ready)]
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "keepstone.cli", *map(str, command)],
+                [sys.executable, "-m", "keepstone.cli", *asked],
                 env=self.environment,
                 cwd=self.root,
                 stdin=subprocess.DEVNULL,

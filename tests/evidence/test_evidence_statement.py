@@ -21,6 +21,7 @@ from keepstone.evidence.predicates import (
     KINDS,
     Admission,
     Approval,
+    Bom,
     Input,
     LedgerHead,
     Made,
@@ -47,6 +48,7 @@ from keepstone.evidence.statement import (
     open_payload,
     parse_statement,
 )
+from keepstone.evidence.vulnerabilities import Database, Vulnerabilities, WaiverUsed
 from keepstone.identity.signing import SigningKey
 
 KEY = SigningKey.generate()
@@ -61,6 +63,20 @@ EXAMPLES: dict[str, Predicate] = {
         MADE, "scikit-learn", {"solver": "lbfgs"}, {"accuracy": "0.97"}, Input("digits", B), 7
     ),
     "scan": Scan(MADE, Outcome.FLAGGED, "onnx", (FINDING,), 3, B, "2026.1"),
+    "vulnerabilities": Vulnerabilities(
+        SHORT,
+        Outcome.FLAGGED,
+        "scanned",
+        Tool("keepstone", "0.1.0"),
+        "requirements.txt",
+        12,
+        (FINDING,),
+        3,
+        1,
+        B,
+        Database("osv", C, 900),
+        (WaiverUsed(C, KEY.key_id, 2_000),),
+    ),
     "signature": Signature(MADE, B, KEY.key_id),
     "approval": Approval(SHORT, "Reviewed.", "edge-1"),
     "sealing": Sealing(MADE, 3),
@@ -69,6 +85,7 @@ EXAMPLES: dict[str, Predicate] = {
     "admission": Admission(
         SHORT, "digits", "local", A, B, C, LedgerHead(3, B), (Digest.of(b"s1"), Digest.of(b"s2"))
     ),
+    "bom": Bom(MADE, B, "CycloneDX 1.6", "urn:uuid:1"),
 }
 
 

@@ -38,6 +38,8 @@ def test_statements_and_events_are_indexed() -> None:
         Kind.EVENT: ("event",),
         Kind.PREDICTION: (),
         Kind.REFUSALS: (),
+        Kind.REGISTRY: ("registry",),
+        Kind.ACCESS: (),
     }
 
 

@@ -21,10 +21,12 @@ from keepstone.evidence.predicates import (
     Signature,
     Target,
     Training,
+    Vulnerabilities,
 )
 from keepstone.evidence.record import entry_body
 from keepstone.evidence.statement import make_statement
 from keepstone.evidence.verify import Evidence, EvidenceBase
+from keepstone.evidence.vulnerabilities import Database, WaiverUsed
 from keepstone.identity.signing import Algorithm, SigningKey
 from keepstone.policy.engine import Engine
 from keepstone.policy.gate import Verdict, gate
@@ -96,6 +98,33 @@ class World:
             findings.append(Finding("onnx.external_data", Severity.HIGH, "m", Location("x")))
         predicate = Scan.of(
             self.made(age, given.get("expires")), outcome, "onnx", findings, Digest("cd" * 32), "1"
+        )
+        return self.state(predicate, by, logged=given.get("logged"))
+
+    def packages(
+        self,
+        outcome: Outcome = Outcome.CLEAN,
+        age: int = 0,
+        by: str = "observer",
+        database: Database | None = None,
+        waivers: tuple[WaiverUsed, ...] = (),
+        **given: int,
+    ) -> Envelope:
+        findings = []
+        if outcome is Outcome.FLAGGED:
+            findings.append(Finding("dependency.known", Severity.HIGH, "m", Location("x")))
+        predicate = Vulnerabilities.of(
+            self.made(age, given.get("expires")),
+            findings,
+            outcome=outcome,
+            basis="scanned",
+            scanner=TOOL,
+            target="requirements.txt",
+            packages=3,
+            waived=len(waivers),
+            report=Digest("cd" * 32),
+            database=database or Database("osv", Digest("db" * 32), self.now - age),
+            waivers=waivers,
         )
         return self.state(predicate, by, logged=given.get("logged"))
 

@@ -15,7 +15,13 @@ from keepstone.errors import InputError
 from keepstone.identity.principal import Grant, Principal, PrincipalKind
 from keepstone.identity.signing import SigningKey
 from keepstone.policy.compile import cedar_text, compile_policy
-from keepstone.policy.document import EVIDENCE, METHODS, PROFILES, RIGHTS
+from keepstone.policy.document import (
+    METHODS,
+    OBSERVER_RIGHTS,
+    PRODUCTION_EVIDENCE,
+    PROFILES,
+    RIGHTS,
+)
 from keepstone.policy.parse import add_signer, parse_policy, profile_text
 from keepstone.policy.trust import Trust
 
@@ -134,7 +140,10 @@ def test_a_table_that_is_none_is_refused() -> None:
         ("[roles.caller]", "[roles.Caller]"),
         ("[roles.caller]", "[roles.'a\"b']"),
         ("[roles.caller]", "[roles.gate]"),
-        ('grants = ["state.scan", "state.signature"]', 'grants = ["state.scan", "state.approval"]'),
+        (
+            'grants = ["state.scan", "state.signature", "state.vulnerabilities"]',
+            'grants = ["state.scan", "state.approval"]',
+        ),
         ('evidence = "scan"', 'evidence = "hope"'),
         ('role = "observer"', 'role = "oberver"'),
         ('role = "observer"', 'role = "approver"'),
@@ -309,7 +318,7 @@ def test_production_cannot_be_weaker_than_its_name(old: str, new: str, missing: 
 
 def test_local_rules_called_production_are_refused() -> None:
     cause = refused(changed('"local"', '"production"'), "policy.weaker_than_profile")
-    for kind in EVIDENCE:
+    for kind in PRODUCTION_EVIDENCE:
         assert (kind in cause) is (kind != "scan")
 
 
@@ -320,8 +329,8 @@ def test_trust_joins_the_files_signers_and_the_workspaces_keys() -> None:
     observer, gate = SigningKey.generate().verifying, SigningKey.generate().verifying
     policy = parse_policy(add_signer(LOCAL, "alice", ("publisher", "approver"), KEY))
     trust = Trust.of(policy, observer=observer, gate=gate)
-    assert trust.rights[KEY.key_id] == {"state.training", "state.approval"}
-    assert trust.rights[observer.key_id] == {"state.scan", "state.signature", "state.sealing"}
+    assert trust.rights[KEY.key_id] == {"state.training", "state.bom", "state.approval"}
+    assert trust.rights[observer.key_id] == OBSERVER_RIGHTS | {"state.sealing"}
     assert trust.rights[gate.key_id] == {"state.admission"}
     assert trust.signers[KEY.key_id].role == "approver+publisher"
     assert trust.person(KEY.key_id) == "alice"

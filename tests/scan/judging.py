@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
+from typing import Any
+
+import pytest
 
 from keepstone.core.finding import Finding, Outcome
 from keepstone.scan.allowance import Allowance
 from keepstone.scan.rules import RULES, verdict
 from keepstone.scan.scanner import judge
 from keepstone.scan.view import View
+
+ROOT = Path(__file__).parents[2]
 
 
 def judged(data: bytes, name: str = "file") -> list[Finding]:
@@ -41,3 +48,15 @@ class Payload:
 
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return os.system, ("true",)
+
+
+def sarif_schema() -> Any:
+    """SARIF's own schema, from the shared data or from where KEEPSTONE_TEST_DATA says."""
+    for shared in (os.environ.get("KEEPSTONE_TEST_DATA"), ROOT.parent / "shared" / "data"):
+        for name in ("sarif-2.1.0.schema.json", "sarif-2.1.0.json"):
+            schema = Path(shared) / "schemas" / name if shared else None
+            if schema and schema.exists():
+                return json.loads(schema.read_text())
+    reason = "the SARIF schema is not here; set KEEPSTONE_TEST_DATA"
+    # What a lane is there to check must not pass by being left out.
+    return pytest.fail(reason) if os.environ.get("CI") else pytest.skip(reason)

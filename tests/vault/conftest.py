@@ -10,8 +10,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from keepstone.vault.files import FileStore
 from keepstone.vault.keks.file import FileKek
+from keepstone.vault.stores.files import FileStore
 
 
 @pytest.fixture

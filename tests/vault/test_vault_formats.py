@@ -21,7 +21,6 @@ from onnx import TensorProto
 from keepstone.contract.schema import DType, ModelContract, parse_contract
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
-from keepstone.vault.files import FileStore
 from keepstone.vault.keks.file import FileKek
 from keepstone.vault.load import Loaded, load_files, load_sealed, prepare, rehearsal
 from keepstone.vault.load import skops as skops_room
@@ -30,6 +29,7 @@ from keepstone.vault.load.safetensors import read_header
 from keepstone.vault.load.skops import read_types, trusted_nodes
 from keepstone.vault.seal import seal
 from keepstone.vault.staging import CONTRACT_FILE, MODEL_FILE, Staged, stage
+from keepstone.vault.stores.files import FileStore
 from tests.vault.permits import NOW, permit, permit_staged
 
 Need = Callable[[str], Any]

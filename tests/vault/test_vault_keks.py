@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
 from keepstone.identity.keystores.reference import TokenAccess, parse_key_reference
-from keepstone.vault.files import FileStore
 from keepstone.vault.keks import make_kek, open_kek, reference_of
 from keepstone.vault.keks.remote import RemoteKek
 from keepstone.vault.seal import check_sealed, seal
 from keepstone.vault.staging import stage
+from keepstone.vault.stores.files import FileStore
 from tests.keystores import PIN, Kms, SoftHsm
 
 Make = Callable[[], RemoteKek]

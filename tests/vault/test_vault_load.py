@@ -17,12 +17,12 @@ from onnx import TensorProto
 from keepstone.core.digest import Digest
 from keepstone.errors import DeniedError, KeepstoneError, OperationalError, VerificationError
 from keepstone.policy.admission import Admission
-from keepstone.vault.files import FileStore
 from keepstone.vault.keks.file import FileKek
 from keepstone.vault.load import LOADERS, load_files, load_sealed, load_verified, loader_for
 from keepstone.vault.load.onnx import CONFIGURATION, _runtime_errors, open_session
 from keepstone.vault.seal import seal
 from keepstone.vault.staging import Staged, stage
+from keepstone.vault.stores.files import FileStore
 from keepstone.vault.verified import VerifiedFiles, verify_files
 from tests.vault.permits import NOW, permit, permit_staged
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from keepstone.errors import OperationalError, VerificationError
-from keepstone.vault.files import FileStore
 from keepstone.vault.keks.file import FileKek
 from keepstone.vault.rotate import rewrap, rewrap_all
 from keepstone.vault.seal import MAGIC, check_sealed, seal
 from keepstone.vault.staging import Staged, stage
+from keepstone.vault.stores.files import FileStore
 
 OLD, NEW = FileKek.of(b"o" * 32), FileKek.of(b"n" * 32)
 

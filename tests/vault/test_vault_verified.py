@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from keepstone.core.digest import Digest, FileDigest, artifact_digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError, VerificationError
 from keepstone.vault import memory as memory_module
-from keepstone.vault.files import FileStore
 from keepstone.vault.keks.file import FileKek
 from keepstone.vault.load.reader import ViewReader
 from keepstone.vault.memory import PrivateMemory, SealedMemory, make_memory
 from keepstone.vault.overlap import BUFFER, Ring, pour
 from keepstone.vault.seal import seal, unseal
 from keepstone.vault.staging import stage
+from keepstone.vault.stores.files import FileStore
 from keepstone.vault.verified import VerifiedFiles, verify_files
 from keepstone.vault.walk import StagingLimits
 from tests.vault.permits import NOW, permit

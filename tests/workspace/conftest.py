@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ class Home:
     def layout(self) -> Layout:
         return self.site.layout
 
-    def create(self, profile: str = "local", **given: tuple[str, ...]) -> Home:
+    def create(self, profile: str = "local", **given: Any) -> Home:
         create_workspace(self.site, profile=profile, **given)
         return self
 

@@ -20,7 +20,7 @@ from keepstone.evidence.memory import Memory, Remembered, Stamp
 from keepstone.evidence.modelsign import sign_model
 from keepstone.evidence.predicates import Admission, Scan, Signature, Training
 from keepstone.evidence.statement import make_statement
-from keepstone.workspace import admit as room
+from keepstone.workspace import intake as room
 from keepstone.workspace import sealing
 from keepstone.workspace.admit import Submission, name_of
 from keepstone.workspace.opened import Workspace
@@ -87,7 +87,7 @@ def test_other_rules_or_an_age_that_the_policy_refuses_ask_for_a_new_scan(
         served.submit(workspace)
         monkeypatch.undo()
         assert _kinds(served).count("scan") == 2
-        served.edit_policy('result = "clean"', 'result = "clean"\nmax_age = "1d"')
+        served.edit_policy('\nresult = "clean"', '\nresult = "clean"\nmax_age = "1d"')
         workspace.reload_policy()
         served.clock.now += 86_400_000 - 1
         served.submit(workspace)

@@ -33,7 +33,7 @@ def layout(tmp_path: Path) -> Layout:
     return Layout(tmp_path)
 
 
-def _handle(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def _handle(operation: str, arguments: dict[str, Any], uid: int) -> dict[str, Any]:
     kinds = {kind.family: kind for kind in KeepstoneError.__subclasses__()}
     if operation in kinds:
         raise kinds[operation]("some.code", "A cause.", "A step.")
@@ -125,7 +125,7 @@ def test_another_user_is_not_answered(layout: Layout) -> None:
         pytest.skip("needs root, to become another user")
     asked: list[str] = []
 
-    def handle(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def handle(operation: str, arguments: dict[str, Any], uid: int) -> dict[str, Any]:
         asked.append(operation)
         return {}
 
@@ -171,7 +171,7 @@ def test_a_client_that_stalls_keeps_nobody_waiting(layout: Layout, server: Contr
 def test_a_handler_that_is_slow_keeps_nobody_else_waiting(layout: Layout) -> None:
     go = threading.Event()
 
-    def handle(operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+    def handle(operation: str, arguments: dict[str, Any], uid: int) -> dict[str, Any]:
         if operation == "slow":
             assert go.wait(20)
         return {"did": operation}
@@ -225,7 +225,7 @@ def test_a_request_without_end_is_cut_off(layout: Layout, server: ControlServer)
 
 
 def test_a_large_answer_arrives(layout: Layout) -> None:
-    server = ControlServer(layout, lambda operation, arguments: {"text": "x" * (5 << 20)})
+    server = ControlServer(layout, lambda operation, arguments, uid: {"text": "x" * (5 << 20)})
     assert len(ask(layout, "much", {})["text"]) == 5 << 20
     server.close()
 

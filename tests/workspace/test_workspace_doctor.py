@@ -22,6 +22,7 @@ ALL = [
     "policy",
     "evidence",
     "certificate",
+    "store",
     "disk",
     "extras",
 ]

@@ -21,7 +21,7 @@ from keepstone.evidence.predicates import Admission, Sealing
 from keepstone.gateway.endpoint import Endpoint
 from keepstone.scan.report import FileReport
 from keepstone.vault.staging import Staged
-from keepstone.workspace import admit as room
+from keepstone.workspace import intake as room
 from keepstone.workspace.admit import Admitted, Submission, submit
 from keepstone.workspace.loading import load
 from keepstone.workspace.sealing import newest_sealing, next_sealing

@@ -53,7 +53,7 @@ def test_what_cannot_be_meant_is_said(served: Any, code: Callable[..., str]) -> 
     for text, expected in (
         ("other", "model.never_admitted/2"),
         (f"scale@sha256:{'0' * 64}", "model.never_admitted/2"),
-        ("scale@prod", "model.unknown_alias/2"),
+        ("scale@prod", "registry.not_found/2"),
         ("scale@sha256:1", "digest.malformed/2"),
         ("../scale", "name.invalid/2"),
     ):
@@ -134,9 +134,7 @@ def test_a_rolled_back_blob_is_not_loaded(served: Any, subject: Subject) -> None
 
 def test_beside_a_running_owner_the_owner_is_asked(served: Any) -> None:
     with served.open() as workspace:
-        control = ControlServer(
-            served.layout, lambda operation, given: execute(workspace, operation, given)
-        )
+        control = ControlServer(served.layout, lambda *asked: execute(workspace, *asked))
         try:
             found: list[Any] = []
             thread = threading.Thread(

@@ -24,7 +24,7 @@ KEY = {"principal": "user:eve", "roles": ["caller"], "models": ["scale"], "lifet
 def owned(home: Any) -> Iterator[Workspace]:
     """The workspace in the hands of somebody who answers, as `up` does."""
     with home.open() as workspace:
-        server = ControlServer(home.layout, lambda name, given: execute(workspace, name, given))
+        server = ControlServer(home.layout, lambda *asked: execute(workspace, *asked))
         try:
             yield workspace
         finally:

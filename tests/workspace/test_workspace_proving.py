@@ -157,7 +157,7 @@ def test_an_entry_is_proved_beside_an_owner_and_under_a_checkpoint_made_for_it(
     from keepstone.workspace.operations import execute
 
     with home.open() as workspace:
-        server = ControlServer(home.layout, lambda name, given: execute(workspace, name, given))
+        server = ControlServer(home.layout, lambda *asked: execute(workspace, *asked))
         entry = workspace.record_event("tested", {})
         assert prove_entry(home.site, str(entry)).size == entry.index + 1
         server.close()

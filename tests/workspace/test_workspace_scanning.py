@@ -9,9 +9,9 @@ import pytest
 
 from keepstone.core.finding import Outcome
 from keepstone.errors import InputError, KeepstoneError
-from keepstone.vault.files import FileStore
 from keepstone.vault.seal import seal
 from keepstone.vault.staging import stage
+from keepstone.vault.stores.files import FileStore
 from keepstone.workspace.kek import current_kek
 from keepstone.workspace.scanning import scan_vault
 from tests.workspace.conftest import Home

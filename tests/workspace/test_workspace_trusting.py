@@ -46,7 +46,7 @@ def receive(tmp_path: Path) -> Callable[..., Trusted]:
 @contextlib.contextmanager
 def owned(home: Any) -> Iterator[Workspace]:
     with home.open() as workspace:
-        server = ControlServer(home.layout, lambda name, given: execute(workspace, name, given))
+        server = ControlServer(home.layout, lambda *asked: execute(workspace, *asked))
         try:
             yield workspace
         finally:

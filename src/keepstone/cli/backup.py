@@ -24,6 +24,8 @@ def command(target: Path, root: Path) -> None:
     say(
         f"{target}: {done.files} files, {done.bytes:,} bytes, {done.ledger_size} entries", mark="ok"
     )
+    if done.elsewhere is not None:
+        say(f"The sealed models are not in it: they lie in {done.elsewhere}.", mark="warn")
     if not done.keys_encrypted:
         say(
             "The keys in it are not under a passphrase: who reads it can open the vault.",

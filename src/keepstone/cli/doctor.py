@@ -14,7 +14,7 @@ from keepstone.cli.output import emit_json, say
 @workspace_option
 @format_option("json")
 def command(root: Path, style: str) -> int:
-    """Check keys, clock, ledger, policy, certificates, disk and extras.
+    """Check keys, clock, ledger, policy, certificates, store, disk and extras.
 
     Each line is ok, warn or fail, with what mends it. Exit status 1 when something fails.
     """

@@ -42,6 +42,11 @@ class CommandOrGroup(Lazy):
             return ctx.args
         return click.Command.parse_args(self, ctx, args)
 
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        params = super().get_params(ctx)
+        # Asked for the path of another command: our arguments do not stand in it.
+        return [one for one in params if ctx.command is self or isinstance(one, click.Option)]
+
     def collect_usage_pieces(self, ctx: click.Context) -> list[str]:
         return click.Command.collect_usage_pieces(self, ctx)
 
@@ -52,5 +57,6 @@ class CommandOrGroup(Lazy):
             name, command, rest = self.resolve_command(ctx, ctx.args)
             assert command is not None
             ctx.invoked_subcommand = name
-            with command.make_context(name, rest, parent=ctx) as inner:
+            # Beside the command, not under it: its usage has none of this one's arguments.
+            with command.make_context(f"{ctx.info_name} {name}", rest, parent=ctx.parent) as inner:
                 return command.invoke(inner)

@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from keepstone.identity.keystores.reference import KeyReference, TokenAccess
     from keepstone.identity.signing import Signatory
+    from keepstone.vault.stores import StoreAddress
     from keepstone.workspace.site import Site
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -74,6 +75,30 @@ def format_option(*formats: str) -> Callable[[F], F]:
     )
 
 
+def key_file_option(function: F) -> F:
+    """`--key-file`: act as the holder of an API key, not as the user of this machine."""
+    return click.option(
+        "--key-file",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        help="A file (mode 0600) with an API key of this workspace: act as its principal."
+        "  [default: the user of this machine]",
+    )(function)
+
+
+def as_principal(key_file: Path | None) -> dict[str, Any]:
+    """Who asks, as a member of a request to the registry."""
+    from keepstone.identity.signing import read_secret_file
+
+    if key_file is None:
+        return {}
+    return {"key": read_secret_file(key_file, limit=4096).decode("utf-8", "replace").strip()}
+
+
+def whole(path: Path | None) -> str | None:
+    """A path as another process finds it."""
+    return None if path is None else str(path.absolute())
+
+
 class KeyType(click.ParamType["KeyReference"]):
     """A key wherever it is: a path, a `pkcs11:` URI, or `awskms:///KEY`."""
 
@@ -88,6 +113,22 @@ class KeyType(click.ParamType["KeyReference"]):
 
 
 KEY = KeyType()
+
+
+class StoreType(click.ParamType["StoreAddress"]):
+    """A store of sealed models: `s3://..` or `oci://..`."""
+
+    name = "store"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> StoreAddress:
+        from keepstone.vault.stores import parse_store_address
+
+        return parse_store_address(value)
+
+
+STORE = StoreType()
 _PLACES = "a file (PEM, mode 0600), pkcs11:URI, or awskms:///KEY"
 
 

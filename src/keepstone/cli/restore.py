@@ -29,3 +29,5 @@ def command(source: Path, unsafe_rollback: str | None, root: Path) -> None:
     site = site_at(root)
     done = restore(site, source, unsafe_rollback=unsafe_rollback)
     say(f"{site.layout.root}: {done.files} files, {done.ledger_size} entries verified", mark="ok")
+    if done.elsewhere is not None:
+        say(f"The sealed models were not in it: they lie in {done.elsewhere}.")

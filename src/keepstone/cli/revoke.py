@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from keepstone.cli.options import signer_option, signing_key, site_at, workspace_option
+from keepstone.cli.asking import Asking, registry_options
+from keepstone.cli.options import signer_option, signing_key, site_at
 from keepstone.cli.output import say
 
 if TYPE_CHECKING:
@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     show_default=True,
     help="What TARGET names.",
 )
-@workspace_option
-def command(target: str, key: KeyReference, reason: str, kind: str, root: Path) -> None:
-    """Revoke TARGET: a model (name or digest), a statement (entry id or digest) or a key (id).
+@registry_options
+def command(target: str, key: KeyReference, reason: str, kind: str, asking: Asking) -> None:
+    """Revoke TARGET: a model (name, digest, or a version such as NAME@3 or NAME@ALIAS), a statement
+    (entry id or digest) or a key (id).
 
     A digest is the artifact's, or the SHA-256 of a model that is one file, as `sha256sum` prints
     it; either is denied also before it was ever seen here.
@@ -37,5 +38,11 @@ def command(target: str, key: KeyReference, reason: str, kind: str, root: Path) 
     """
     from keepstone.workspace.statements import revoke
 
-    done = revoke(site_at(root), kind, target, signing_key(key), reason)
+    if asking.url is not None:
+        if kind != "artifact":
+            raise click.UsageError("--registry takes revocations of versions: NAME@3, NAME@ALIAS.")
+        subject, entry = asking.server().revoke(target, signing_key(key), reason)
+        say(f"revoked {subject} as entry {entry}", mark="ok")
+        return
+    done = revoke(site_at(asking.root), kind, target, signing_key(key), reason)
     say(f"revoked {done.subject} as entry {done.entry}", mark="ok")

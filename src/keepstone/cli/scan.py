@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from keepstone.scan.report import ScanReport
 
 # What else can be scanned than files: the value is the file of this package.
-OTHERS: dict[str, str] = {}
+OTHERS: dict[str, str] = {"deps": "scan_deps", "image": "scan_image", "secrets": "scan_secrets"}
 _ALL = "*"
 
 
@@ -76,7 +76,7 @@ def command(
     if not paths and vault is None:
         raise click.UsageError("Give the files or folders to scan, or --vault.")
     allowed = _read_lists(lists, list_keys)
-    with _progress(style) as observer:
+    with progress(style) as observer:
         report = _scan(paths, vault, root, exclude, allowed, observer)
     if style == "text":
         click.echo(to_text(report))
@@ -113,7 +113,7 @@ def _scan(
 
 
 @contextmanager
-def _progress(style: str) -> Iterator[Callable[[str], None] | None]:
+def progress(style: str) -> Iterator[Callable[[str], None] | None]:
     """A line on a terminal that tells which file is looked at; nothing elsewhere.
 
     It is drawn when a file begins and never by a thread: the scan may fork.

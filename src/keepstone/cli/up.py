@@ -104,6 +104,8 @@ def command(
 ) -> None:
     """Serve MODEL over HTTPS, if signed evidence satisfies the policy.
 
+    MODEL is a file or folder, or a version in the registry: NAME@3, NAME@ALIAS, NAME@STAGE.
+
     Opens or makes the workspace; copies the model once, scans it, records what was seen, lets
     the policy decide, seals it, loads it verified and serves it. Mints an API key that lives
     24 hours and may call this model's predict and nothing else.
@@ -112,18 +114,28 @@ def command(
 
     from keepstone.workspace.admit import Submission
     from keepstone.workspace.create import create_workspace
+    from keepstone.workspace.registry.admitting import Wanted
     from keepstone.workspace.serve import ServeOptions, up
 
     site = site_at(root)
-    submission = replace(
-        Submission.of(model, name=name), contract=contract, architecture=architecture
-    )
-    if signature is not None:
-        submission = replace(submission, signature=signature)
-    if statements is not None:
-        submission = replace(submission, statements=statements)
-    options = ServeOptions(host, port, audit, unsafe_plain_http)
-    if not site.layout.exists():
+    submission: Submission | Wanted
+    if "@" in str(model) and not model.exists():
+        if any(one is not None for one in (name, signature, statements, contract)):
+            raise click.UsageError(
+                "A version in the registry has its name, its signatures and its contract."
+            )
+        submission = Wanted(str(model), architecture)
+    else:
+        submission = replace(
+            Submission.of(model, name=name), contract=contract, architecture=architecture
+        )
+        if signature is not None:
+            submission = replace(submission, signature=signature)
+        if statements is not None:
+            submission = replace(submission, statements=statements)
+    options = ServeOptions(host=host, port=port, audit=audit, unsafe_plain_http=unsafe_plain_http)
+    # A version lies in a workspace that is there already.
+    if not site.layout.exists() and isinstance(submission, Submission):
         identity = create_workspace(site, profile=profile, hosts=options.hosts)
         say(f"workspace {identity.workspace_id} made at {site.layout.root}", mark="ok")
     beside = model.parent / "sample.json"

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from keepstone.cli.options import KEY, format_option, site_at, workspace_option
+from keepstone.cli.options import KEY, STORE, format_option, site_at, workspace_option
 from keepstone.cli.output import emit_json, say
 
 if TYPE_CHECKING:
     from keepstone.identity.keystores.reference import KeyReference
+    from keepstone.vault.stores import StoreAddress
 
 
 @click.group("vault")
@@ -60,3 +61,36 @@ def rotate(
     for name in damaged:
         say(f"{name} opens under neither key: add it again", mark="warn")
     return 1 if damaged else None
+
+
+@command.command("move")
+@click.option("--to", type=STORE, help="The next store: s3://BUCKET/PREFIX?.. or oci://HOST/REPO.")
+@click.option("--into-folder", is_flag=True, help="Back into the workspace's own folder.")
+@workspace_option
+@format_option("json")
+def move(to: StoreAddress | None, into_folder: bool, root: Path, style: str) -> int | None:
+    """Move the sealed models to another store. Stop the endpoint first.
+
+    The newest sealing of each model is copied and read back from over there; then the workspace
+    takes the other store into use in one step. Killed before, it still uses the old one, and the
+    same command goes on. Nothing is removed from the old store.
+    """
+    from keepstone.workspace.moving import move as flow
+
+    if (to is None) != into_folder:
+        raise click.UsageError("Choose one of --to and --into-folder.")
+    done = flow(site_at(root), to)
+    if style == "json":
+        emit_json(
+            {
+                "schema": "keepstone.vault-move/v1",
+                "store": done.place,
+                "blobs": done.blobs,
+                "damaged": list(done.damaged),
+            }
+        )
+    else:
+        say(f"{done.blobs} sealed model(s) lie in {done.place} now", mark="ok")
+    for name in done.damaged:
+        say(f"{name} did not unseal before it was moved: add it again", mark="warn")
+    return 1 if done.damaged else None

@@ -1,11 +1,30 @@
-"""Findings inside a scan predicate: to JSON and back, and fit for it whatever the file said."""
+"""Findings inside a predicate: to JSON and back, fit for it, and no more than it can hold."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from keepstone.core.canonical import canonical
 from keepstone.core.finding import Finding, Location, Severity
 from keepstone.evidence.fields import Fields
+
+MAX_FINDINGS = 100
+# A statement travels base64-coded inside one ledger entry of 64 KiB: findings get half of it.
+_MAX_FINDINGS_BYTES = 24 * 1024
+
+
+def first_findings(findings: Iterable[Finding]) -> tuple[tuple[Finding, ...], int]:
+    """Those of the findings that fit into a ledger entry, and how many there are in all."""
+    everything = [storable_finding(finding) for finding in findings]
+    kept: list[Finding] = []
+    size = 0
+    for finding in everything[:MAX_FINDINGS]:
+        size += len(canonical(finding_dict(finding)))
+        if size > _MAX_FINDINGS_BYTES:
+            break
+        kept.append(finding)
+    return tuple(kept), len(everything)
 
 
 def finding_dict(finding: Finding) -> dict[str, Any]:

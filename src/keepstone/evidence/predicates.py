@@ -14,18 +14,16 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
-from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding, Outcome, Severity
 from keepstone.errors import InputError
+from keepstone.evidence.documents import Bom
 from keepstone.evidence.fields import Fields
-from keepstone.evidence.findings import finding_dict, read_finding, storable_finding
+from keepstone.evidence.findings import MAX_FINDINGS, finding_dict, first_findings, read_finding
 from keepstone.evidence.made import MAX_INPUTS, Input, Made, Tool
 from keepstone.evidence.registered import Registered
+from keepstone.evidence.vulnerabilities import Vulnerabilities
 
-MAX_FINDINGS = 100
-# A statement travels base64-coded inside one ledger entry of 64 KiB: findings get half of it.
-_MAX_FINDINGS_BYTES = 24 * 1024
 # What a scanner may note about a file it calls clean.
 _NOTES = frozenset({Severity.INFO, Severity.LOW})
 _PREFIX = "urn:keepstone:"
@@ -106,15 +104,8 @@ class Scan:
         rules_version: str,
     ) -> Self:
         """Build one from any number of findings, keeping what fits into a ledger entry."""
-        everything = [storable_finding(finding) for finding in findings]
-        kept: list[Finding] = []
-        size = 0
-        for finding in everything[:MAX_FINDINGS]:
-            size += len(canonical(finding_dict(finding)))
-            if size > _MAX_FINDINGS_BYTES:
-                break
-            kept.append(finding)
-        return cls(made, outcome, format, tuple(kept), len(everything), report, rules_version)
+        kept, total = first_findings(findings)
+        return cls(made, outcome, format, kept, total, report, rules_version)
 
     def to_dict(self) -> dict[str, Any]:
         return self.made.to_dict() | {
@@ -329,6 +320,7 @@ class Admission:
 Predicate = (
     Training
     | Scan
+    | Vulnerabilities
     | Signature
     | Approval
     | Sealing
@@ -336,14 +328,15 @@ Predicate = (
     | Revocation
     | Reinstatement
     | Admission
+    | Bom
 )
 
 KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
     {
         cls.kind: cls
         for cls in (
-            *(Training, Scan, Signature, Approval, Sealing, Registered),
-            *(Revocation, Reinstatement, Admission),
+            *(Training, Scan, Vulnerabilities, Signature, Approval, Sealing, Registered),
+            *(Revocation, Reinstatement, Admission, Bom),
         )
     }
 )
@@ -373,13 +366,15 @@ def parse_predicate(predicate_type: str, value: Any) -> Predicate:
 
 
 def rests_on(predicate: Predicate) -> tuple[Digest, ...]:
-    """Every digest whose end ends this statement: inputs, dataset, publisher, evidence."""
+    """Every digest whose end ends this statement: inputs, dataset, publisher, waivers, evidence."""
     digests = [item.digest for item in predicate.made.inputs]
     if isinstance(predicate, Training):
         digests.append(predicate.dataset.digest)
     if isinstance(predicate, Signature):
         # The publisher's key: a signature observed under a key that is revoked proves nothing.
         digests += [predicate.bundle, Digest(predicate.publisher)]
+    if isinstance(predicate, Vulnerabilities):
+        digests += predicate.rests_on
     if isinstance(predicate, Admission):
         digests += [predicate.artifact, *predicate.evidence]
     return tuple(digests)
@@ -390,6 +385,7 @@ __all__ = [
     "MAX_INPUTS",
     "Admission",
     "Approval",
+    "Bom",
     "Input",
     "LedgerHead",
     "Made",
@@ -403,6 +399,7 @@ __all__ = [
     "Target",
     "Tool",
     "Training",
+    "Vulnerabilities",
     "parse_predicate",
     "rests_on",
     "right_of",

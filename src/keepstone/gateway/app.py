@@ -25,7 +25,7 @@ from keepstone.gateway.endpoint import Endpoint
 from keepstone.gateway.exchange import Exchange
 from keepstone.gateway.headers import TOO_LARGE, read_headers
 from keepstone.gateway.limits import Rate, TokenBuckets
-from keepstone.gateway.metrics import Metrics
+from keepstone.gateway.metrics import Gauges, Metrics
 from keepstone.gateway.problem import PROBLEMS, Problem
 from keepstone.gateway.reads import ALIVE, Answer, Reads
 
@@ -118,6 +118,11 @@ class Gateway:
             "keepstone_limited_principals": len(principals),
             "keepstone_ledger_size": self.options.ledger_size(),
         }
+
+    @property
+    def gauges(self) -> list[Gauges]:
+        """What else is read where metrics are shown."""
+        return self.metrics.gauges
 
     async def start(self) -> None:
         """Begin to audit. Raises what subscribing to the log raises."""

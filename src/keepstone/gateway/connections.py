@@ -16,7 +16,10 @@ from typing import Protocol
 class ConnectionLimits:
     """Counts, bytes and seconds. `header_s` runs from a request's first byte to its last header
     (and from the connection to its first byte), `body_s` from there to the end of the body,
-    `idle_s` between requests, `write_s` while a client does not read its answer."""
+    `idle_s` between requests, `write_s` while a client does not read its answer. With
+    `body_in_pieces` it is from one piece of a body to the next that `body_s` runs: for uploads,
+    whose length bounds nothing.
+    """
 
     total: int = 1024
     per_address: int = 256
@@ -27,6 +30,7 @@ class ConnectionLimits:
     idle_s: float = 30.0
     write_s: float = 30.0
     handshake_s: float = 5.0
+    body_in_pieces: bool = False
 
 
 class Connection(Protocol):

@@ -72,6 +72,7 @@ class HttpConnection(asyncio.Protocol):
         self._advancing = False
         self._read_paused = False
         self._write_paused = False
+        self._writer: asyncio.Future[None] | None = None
         # The request whose headers are arriving.
         self._in_head = False
         self._url = b""
@@ -97,6 +98,7 @@ class HttpConnection(asyncio.Protocol):
         for exchange in self._exchanges:
             exchange.hang_up()
         self._exchanges.clear()
+        self._let_write()
         self._on_lost()
 
     def data_received(self, data: bytes) -> None:
@@ -124,8 +126,22 @@ class HttpConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._write_paused = False
+        self._let_write()
         self._rest()
         self._advance()
+
+    def _let_write(self) -> None:
+        if self._writer is not None and not self._writer.done():
+            self._writer.set_result(None)
+
+    async def writable(self) -> None:
+        """Wait until the client has taken most of what was written, or is gone."""
+        # The transport looks at what has piled up between two turns of the loop only.
+        await asyncio.sleep(0)
+        if self._write_paused and not self._closing:
+            self._writer = self.loop.create_future()
+            await self._writer
+            self._writer = None
 
     # Called by the parser
 
@@ -181,6 +197,8 @@ class HttpConnection(asyncio.Protocol):
     def on_body(self, body: bytes) -> None:
         if self._reading is not None:
             self._reading.feed(body)
+            if self._limits.body_in_pieces and self._reading is self._exchanges[0]:
+                self._rest()
 
     def on_message_complete(self) -> None:
         exchange = self._reading
@@ -234,7 +252,7 @@ class HttpConnection(asyncio.Protocol):
         if first is None:
             limits = self._limits
             self.deadline = self.loop.time() + (limits.header_s if self._in_head else limits.idle_s)
-        elif first.more:
+        elif first.more and not (self._read_paused and self._limits.body_in_pieces):
             self.deadline = self.loop.time() + self._limits.body_s
         else:
             self.deadline = FOREVER
@@ -253,7 +271,18 @@ class HttpConnection(asyncio.Protocol):
             self._read_paused = False
             self.transport.resume_reading()
 
+    def resume_body(self) -> None:
+        """The application took what had piled up: the client may go on."""
+        self.resume_reading()
+        if self._limits.body_in_pieces:
+            self._rest()
+
     # Ending
+
+    def abort(self) -> None:
+        """Break the connection off: the answer that was begun will never be whole."""
+        if self.transport is not None:
+            self.transport.abort()
 
     def _refuse(self, problem: Problem) -> None:
         """Take nothing more from this client; answer what is under way, then say why."""

@@ -28,13 +28,16 @@ _log = logging.getLogger("keepstone.gateway")
 
 
 class HttpExchange:
-    """Answers are whole: one start, one body. A second answer, or none, is an internal error.
+    """One start, then one body, whole or in pieces whose sum the start gave as content-length.
 
-    `more` is whether more of the body is to come. Running without a task, `step` is what a task
-    would be: it runs the application until it waits for a future, and comes back with that.
+    A second answer, or none, is an internal error; one that ends too early ends the connection,
+    so that nobody takes it for whole. `more` is whether more of the body is to come. Running
+    without a task, `step` is what a task would be: it runs the application until it waits for a
+    future, and comes back with that.
     """
 
     __slots__ = (
+        "_begun",
         "_buffered",
         "_chunks",
         "_connection",
@@ -44,6 +47,7 @@ class HttpExchange:
         "_head",
         "_hung_up",
         "_keep_alive",
+        "_owed",
         "_waiter",
         "answered",
         "more",
@@ -66,6 +70,9 @@ class HttpExchange:
         self._hung_up = False
         self._waiter: asyncio.Future[None] | None = None
         self._head: tuple[int, list[tuple[bytes, bytes]]] | None = None
+        # Of an answer in pieces: whether its head is sent, and how many bytes are still to come.
+        self._begun = False
+        self._owed = 0
 
     # Fed by the connection
 
@@ -126,6 +133,10 @@ class HttpExchange:
     async def _run(self) -> None:
         try:
             await self._connection.app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            # The server stops and waited long enough.
+            self._connection.abort()
+            raise
         except Exception as error:  # the process edge  # noqa: BLE001
             self._finish(error)
         else:
@@ -133,9 +144,14 @@ class HttpExchange:
 
     def _finish(self, error: Exception | None) -> None:
         self._coroutine = None
-        if error is not None:
+        if error is not None and not (self._hung_up and isinstance(error, ConnectionError)):
             _log.error("the application failed", exc_info=error)
-        if not self.answered:
+        if self._begun:
+            if not self.answered:
+                # It promised more than it sent: only a broken connection says so.
+                self.answered = True
+                self._connection.abort()
+        elif not self.answered:
             self._keep_alive = False
             problem = PROBLEMS["internal.error"]
             self._answer(problem.status, problem.headers, problem.body)
@@ -149,7 +165,7 @@ class HttpExchange:
                 body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
                 self._chunks = []
                 if self._buffered > HIGH_WATER:
-                    connection.resume_reading()
+                    connection.resume_body()
                 self._buffered = 0
                 self._delivered = not self.more
                 return {"type": "http.request", "body": body, "more_body": self.more}
@@ -174,13 +190,49 @@ class HttpExchange:
                 raise RuntimeError("the application answered twice")
             self._head = (message["status"], message["headers"])
             return
-        if self._head is None or self.answered or message.get("more_body", False):
-            raise RuntimeError("the application did not send one start and one whole body")
+        if self._head is None or self.answered:
+            raise RuntimeError("the application sent no start, or more than one body")
         status, headers = self._head
-        self._answer(status, headers, message.get("body", b""))
+        body: bytes = message.get("body", b"")
+        if self._begun or message.get("more_body", False):
+            await self._send_piece(status, headers, body, message.get("more_body", False))
+        else:
+            self._answer(status, headers, body)
+
+    async def _send_piece(
+        self, status: int, headers: list[tuple[bytes, bytes]], piece: bytes, more: bool
+    ) -> None:
+        """Write a piece, and wait until the client has taken most of what was written.
+
+        Raises ConnectionError where the client is gone.
+        """
+        connection = self._connection
+        if not self._begun:
+            self._owed = int(dict(headers)[b"content-length"])
+            self._begun = True
+            self._write_head(status, headers)
+        self._owed -= len(piece)
+        if self._owed < 0 or (not more and self._owed):
+            raise RuntimeError("the application's pieces are not as long as it said")
+        if piece and self.scope["method"] != "HEAD":
+            connection.write(piece)
+        if more:
+            await connection.writable()
+            if self._hung_up:
+                raise ConnectionError("the client is gone")
+        else:
+            self.answered = True
+            connection.answered(self, keep_alive=self._keep_alive and not connection.stopping)
 
     def _answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         self.answered = True
+        self._write_head(status, headers, body)
+        self._connection.answered(self, keep_alive=self._keep_alive)
+
+    def _write_head(
+        self, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b""
+    ) -> None:
+        """Write the head, and `body` with it, and settle whether the connection lives on."""
         connection = self._connection
         # What is left of a body that was not read cannot be told from a next request.
         keep_alive = self._keep_alive and not (self.more or connection.stopping)
@@ -193,5 +245,5 @@ class HttpExchange:
         parts.append(b"\r\n" if keep_alive else b"connection: close\r\n\r\n")
         if self.scope["method"] != "HEAD":
             parts.append(body)
+        self._keep_alive = keep_alive
         connection.write(b"".join(parts))
-        connection.answered(self, keep_alive=keep_alive)

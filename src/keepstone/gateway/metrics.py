@@ -32,6 +32,7 @@ _GAUGE_HELP = {
     "keepstone_limited_addresses": "Addresses that the limiter remembers.",
     "keepstone_limited_principals": "Principals that the limiter remembers.",
     "keepstone_ledger_size": "Durable entries of the ledger.",
+    "keepstone_registry_transfers": "Artifacts on their way in or out of the registry.",
 }
 
 

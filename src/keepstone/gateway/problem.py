@@ -27,7 +27,8 @@ class Problem:
         return Problem(self.status, self.code, self.body, [*self.headers, *extra])
 
 
-def _problem(status: int, code: str, title: str, detail: str = "", next_step: str = "") -> Problem:
+def problem(status: int, code: str, title: str, detail: str = "", next_step: str = "") -> Problem:
+    """Make a problem. `detail` is a sentence that whoever asks may read."""
     plain: dict[str, object] = {
         "type": f"urn:keepstone:problem:{code}",
         "title": title,
@@ -91,7 +92,7 @@ _TABLE: tuple[tuple[int, str, str, str], ...] = (
     (503, "server.busy", "Too much is under way.", "Try again."),
 )
 PROBLEMS: dict[str, Problem] = {
-    code: _problem(status, code, title, next_step=step) for status, code, title, step in _TABLE
+    code: problem(status, code, title, next_step=step) for status, code, title, step in _TABLE
 }
 for _code in ("audit.backlog", "server.busy"):
     PROBLEMS[_code] = PROBLEMS[_code].with_headers((b"retry-after", b"1"))
@@ -112,4 +113,4 @@ def limit_problem(code: str, wait: float) -> Problem:
 
 def request_problem(error: InputError) -> Problem:
     """A 400 for what the request itself says; the detail is the codec's sentence about it."""
-    return _problem(400, error.code, "The request cannot be used.", error.cause, error.next_step)
+    return problem(400, error.code, "The request cannot be used.", error.cause, error.next_step)

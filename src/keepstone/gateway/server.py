@@ -19,20 +19,40 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import uvicorn
 import uvloop
 
 from keepstone.errors import InputError, OperationalError
-from keepstone.gateway.app import Gateway
 from keepstone.gateway.connections import ConnectionLimits, Connections
 from keepstone.gateway.http import HttpConnection
+from keepstone.gateway.http_exchange import Message, Receive, Send
+from keepstone.gateway.metrics import Gauges
 
 BACKLOG = 512
 # How long a thread may keep the interpreter from another that asks for it, in seconds.
 SWITCH_S = 0.0005
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Application(Protocol):
+    """What is served: an ASGI application with an audit trail to begin and to end.
+
+    Requests on one of the `hot` paths seldom wait. `gauges` are read where metrics are shown.
+    """
+
+    @property
+    def hot(self) -> frozenset[bytes]: ...
+
+    @property
+    def gauges(self) -> list[Gauges]: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None: ...
 
 
 def listen(host: str, port: int) -> list[socket.socket]:
@@ -168,14 +188,14 @@ def _once(action: Callable[[], None]) -> Callable[[], None]:
 
 
 class Server(uvicorn.Server):
-    """Serves one gateway on listening sockets until told to stop, by a signal or by `stop`.
+    """Serves one application on listening sockets until told to stop, by a signal or by `stop`.
 
     `tls` may be replaced while it runs; new connections get the new one.
     """
 
     def __init__(
         self,
-        app: Gateway,
+        app: Application,
         sockets: Sequence[socket.socket],
         *,
         tls: ssl.SSLContext | None = None,
@@ -200,7 +220,7 @@ class Server(uvicorn.Server):
         self.connections = Connections(limits or ConnectionLimits())
         self._listening = list(sockets)
         self._on_ready = on_ready
-        app.metrics.gauges.append(self._gauges)
+        app.gauges.append(self._gauges)
 
     def _gauges(self) -> dict[str, float]:
         return {

@@ -27,14 +27,19 @@ class Kind(StrEnum):
     EVENT = "event"
     PREDICTION = "prediction"
     REFUSALS = "refusals"
+    REGISTRY = "registry"
+    ACCESS = "access"
 
 
-# Which kinds can be looked up by key; predictions are too many, and found by their id.
+# Which kinds can be looked up by key; predictions and accesses (who asked the registry for what)
+# are too many, and found by their id.
 _KEYS: dict[Kind, tuple[str, ...]] = {
     Kind.STATEMENT: ("statement",),
     Kind.EVENT: ("event",),
     Kind.PREDICTION: (),
     Kind.REFUSALS: (),
+    Kind.REGISTRY: ("registry",),
+    Kind.ACCESS: (),
 }
 INDEXED = frozenset(kind for kind, keys in _KEYS.items() if keys)
 

@@ -189,7 +189,7 @@ class Ledger:
         return self.reader.entries(start, stop)
 
     def indexed(self, key: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
-        """Each durable `(index, body)` under the key `statement` or `event`, in order."""
+        """Each durable `(index, body)` under a key (`statement`, `event`, `registry`), in order."""
         return self.reader.indexed(key, start)
 
     def consistency(self, old: int, new: int | None = None) -> list[bytes]:

@@ -109,13 +109,37 @@ class LedgerReader:
     def indexed(self, key: str, start: int = 0) -> Iterator[tuple[int, bytes]]:
         """Each `(index, body)` of the entries under `key` from `start` on, in order.
 
-        Keys are those of `entry.index_keys`: `statement` and `event`.
+        Keys are those of `entry.index_keys`: `statement`, `event` and `registry`.
         """
-        after = start - 1
+        after, segment = start - 1, None
         while numbers := self.rows.numbers(key, after):
             for number in numbers:
-                yield number, self.body(number)
+                # Many entries may have been committed together: their segment is read once.
+                if segment is None or not segment.first <= number < segment.end:
+                    found = self.rows.segments(number, 1)
+                    if not found or not found[0].first <= number < found[0].end:
+                        raise corrupt(f"The ledger lacks entry {number}.")
+                    segment = found[0]
+                yield number, segment.bodies[number - segment.first]
             after = numbers[-1]
+
+    def indexed_and_checked(self, key: str) -> Iterator[tuple[int, bytes]]:
+        """As `indexed`, and each body is the one whose hash stands in the tree.
+
+        For entries that nobody signed one by one. A body that was changed in the file raises
+        VerificationError `ledger.corrupt`; whether the tree is the true one, `verify` says.
+        """
+        tile = -1
+        for index, body in self.indexed(key):
+            if leaf_hash(body) != self.node(0, index):
+                raise corrupt(f"Entry {index} is not what was hashed into the tree.")
+            above = index >> TILE_HEIGHT
+            if above != tile and self.size() >= (above + 1) << TILE_HEIGHT:
+                hashes = self._hashes(TileId(0, above), TILE_WIDTH)
+                if root_of(hashes) != self.node(TILE_HEIGHT, above):
+                    raise corrupt(f"The hashes around entry {index} do not lead to the root.")
+            tile = above
+            yield index, body
 
     def leaf(self, index: int) -> bytes:
         """The RFC 6962 leaf hash of entry `index`."""

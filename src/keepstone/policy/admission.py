@@ -19,6 +19,9 @@ from keepstone.identity.signing import VerifyingKey
 from keepstone.policy.document import GATE
 from keepstone.policy.parse import MAX_ADMISSION_MS
 
+# What an admission names where nothing is known of what the model accepts: it may be taken, and
+# no loader ever finds that contract.
+NO_CONTRACT = Digest.of(b"no contract")
 _SEAL = object()
 
 

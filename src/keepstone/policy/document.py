@@ -34,18 +34,21 @@ ACTIONS = MODEL_ACTIONS | SYSTEM_ACTIONS
 RIGHTS = frozenset(
     {
         "state.scan",
+        "state.vulnerabilities",
         "state.training",
         "state.signature",
         "state.approval",
+        "state.bom",
         "state.revocation",
         "state.reinstatement",
     }
 )
-EVIDENCE = ("scan", "training", "signature", "approval")
+PRODUCTION_EVIDENCE = ("scan", "training", "signature", "approval")
+EVIDENCE = (*PRODUCTION_EVIDENCE, "vulnerabilities")
 METHODS = frozenset({"api_key", "token", "local"})
 # Bound by the workspace to keys of its own, never by the file to anybody else's.
 OBSERVER, GATE = "observer", "gate"
-OBSERVER_RIGHTS = frozenset({"state.scan", "state.signature"})
+OBSERVER_RIGHTS = frozenset({"state.scan", "state.signature", "state.vulnerabilities"})
 PUBLISHER = "publisher"
 
 
@@ -92,7 +95,8 @@ class Requirement:
 
     `count` persons with `role` must each have stated it less than `max_age_ms` ago (None: at any
     time), none of whom acted in a role of `distinct_from` for the same artifact. For a signature,
-    `role` is that of the publisher whose signature was seen.
+    `role` is that of the publisher whose signature was seen. For vulnerabilities, the database
+    must have been younger than `max_database_age_ms`, and must still be.
     """
 
     id: str
@@ -101,6 +105,7 @@ class Requirement:
     max_age_ms: int | None
     count: int
     distinct_from: tuple[str, ...]
+    max_database_age_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from keepstone.evidence.statement import make_statement
 from keepstone.evidence.verify import Evidence, Refused
 from keepstone.identity.signing import SigningKey
 from keepstone.policy.admission import Admission, verify_admission
-from keepstone.policy.document import Requirement
+from keepstone.policy.document import OBSERVER, Requirement
 from keepstone.policy.engine import Decision, Engine
 from keepstone.policy.requirements import Met, digests, flagged, meet, origin_is_proven
 from keepstone.policy.trust import Trust
@@ -266,6 +266,7 @@ def _requirement_reason(met: Met, evidence: Evidence) -> Reason:
 def _wanted(asked: Requirement) -> str:
     what = {
         "scan": "a clean scan by",
+        "vulnerabilities": "a scan without known vulnerabilities by",
         "training": "a training statement by",
         "signature": "a signature of",
         "approval": "an approval by",
@@ -282,12 +283,20 @@ def _refusal(refused: Refused) -> str:
 def _remedy(asked: Requirement, name: str) -> str:
     return {
         "scan": "keepstone up MODEL (scans it again)",
+        "vulnerabilities": _rescan(asked, name),
         "training": f"keepstone up MODEL with a training statement signed by a {asked.role}",
         "signature": "keepstone sign MODEL --private-key KEY --signature SIG, by a"
         f" {asked.role}; then keepstone up MODEL with it",
         "approval": f"keepstone approve {name} --as KEY --reason WHY, by a signer with the role"
         f" {asked.role}",
     }[asked.evidence]
+
+
+def _rescan(asked: Requirement, name: str) -> str:
+    what = f"keepstone attest vulnerabilities {name}"
+    if asked.role == OBSERVER:
+        return f"{what} --scan PATH --osv DIR (with a newer database, or mended packages)"
+    return f"{what} --report FILE --as KEY, by a signer with the role {asked.role}"
 
 
 __all__ = ["Admission", "Reason", "Verdict", "admit", "gate", "verify_admission"]

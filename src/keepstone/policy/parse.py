@@ -24,6 +24,7 @@ from keepstone.policy.document import (
     METHODS,
     OBSERVER,
     OBSERVER_RIGHTS,
+    PRODUCTION_EVIDENCE,
     PROFILES,
     PUBLISHER,
     RIGHTS,
@@ -150,7 +151,9 @@ def _roles(table: Table) -> Mapping[str, frozenset[str]]:
     if GATE in roles:
         raise table.fault("`gate` is the gate's own role and cannot be defined")
     if not roles.get(OBSERVER, frozenset()) <= OBSERVER_RIGHTS:
-        raise table.fault("`observer` may state only what was seen: state.scan, state.signature")
+        raise table.fault(
+            f"`observer` may state only what was seen: {', '.join(sorted(OBSERVER_RIGHTS))}"
+        )
     return MappingProxyType(roles)
 
 
@@ -235,7 +238,7 @@ def _requirement(table: Table, roles: Mapping[str, frozenset[str]]) -> Requireme
     # A signature is stated by the observer; the role asked for is the publisher's.
     if evidence != "signature" and f"state.{evidence}" not in roles[role]:
         raise table.fault(f"the role {role!r} lacks the right state.{evidence}", _MISSPELT)
-    if evidence == "scan":
+    if evidence in ("scan", "vulnerabilities"):
         # Not evaluated never reads as clean, so there is no other result to ask for.
         table.one_of("result", ("clean",))
     requirement = Requirement(
@@ -245,9 +248,16 @@ def _requirement(table: Table, roles: Mapping[str, frozenset[str]]) -> Requireme
         max_age_ms=table.duration("max_age", 3660 * DAY_MS) if table.has("max_age") else None,
         count=table.integer("count", 1, MAX_COUNT) if table.has("count") else 1,
         distinct_from=_distinct(table, roles),
+        max_database_age_ms=_database_age(table, evidence),
     )
     table.done()
     return requirement
+
+
+def _database_age(table: Table, evidence: str) -> int | None:
+    if evidence != "vulnerabilities" or not table.has("max_database_age"):
+        return None
+    return table.duration("max_database_age", 3660 * DAY_MS)
 
 
 def _distinct(table: Table, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:
@@ -304,7 +314,9 @@ def _check_profile(policy: Policy) -> None:
     if policy.profile != "production":
         return
     asked = {requirement.evidence for requirement in policy.requirements}
-    missing = [f"[[require]] evidence = {kind!r}" for kind in EVIDENCE if kind not in asked]
+    missing = [
+        f"[[require]] evidence = {kind!r}" for kind in PRODUCTION_EVIDENCE if kind not in asked
+    ]
     approvals = [one for one in policy.requirements if one.evidence == "approval"]
     # Whoever made it, by whatever role the policy knows its makers.
     makers = {one.role for one in policy.requirements if one.evidence in ("signature", "training")}

@@ -11,11 +11,20 @@ from dataclasses import dataclass
 
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Outcome
-from keepstone.evidence.predicates import Approval, Scan, Signature, Training
-from keepstone.evidence.verified import VerifiedStatement
+from keepstone.evidence.predicates import (
+    Approval,
+    Scan,
+    Signature,
+    Training,
+    Vulnerabilities,
+)
+from keepstone.evidence.verified import VerifiedStatement, Why
 from keepstone.evidence.verify import Evidence
 from keepstone.policy.document import PUBLISHER, Requirement
 from keepstone.policy.trust import Trust
+
+# What counted once, and has ended.
+_ENDED = frozenset({Why.EXPIRED, Why.STATEMENT_REVOKED, Why.INPUT_ENDED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +65,17 @@ def meet(requirement: Requirement, evidence: Evidence, trust: Trust, endpoint: s
         for person in actors(role, evidence, trust, apart_from=requirement.evidence)
     }
     best: dict[str, Vote] = {}
+    candidates = list(_candidates(requirement, evidence, trust))
     misses: list[str] = []
-    for vote in _candidates(requirement, evidence, trust):
+    for vote in candidates:
         miss = _miss(requirement, evidence, endpoint, vote, barred)
         if miss is not None:
             misses.append(miss)
         elif vote.person not in best or _lasts(best[vote.person]) <= _lasts(vote):
             best[vote.person] = vote
+    if any(_still_vulnerable(vote, evidence) for vote in candidates):
+        # Another's clean report does not clear what somebody in the role still says is there.
+        best.clear()
     votes = sorted(best.values(), key=lambda vote: (-_lasts(vote), vote.person))
     return Met(requirement, tuple(votes), tuple(dict.fromkeys(misses)))
 
@@ -80,7 +93,11 @@ def actors(role: str, evidence: Evidence, trust: Trust, *, apart_from: str) -> f
 
 def newest_scans(evidence: Evidence) -> dict[str, VerifiedStatement]:
     """Each scanning key's last word, by the order of the ledger."""
-    return {key_id: item for item in evidence.of(Scan.kind) for key_id in item.signers}
+    return _newest(evidence, Scan.kind)
+
+
+def _newest(evidence: Evidence, kind: str) -> dict[str, VerifiedStatement]:
+    return {key_id: item for item in evidence.of(kind) for key_id in item.signers}
 
 
 def flagged(evidence: Evidence) -> tuple[VerifiedStatement, ...]:
@@ -113,19 +130,41 @@ def _candidates(requirement: Requirement, evidence: Evidence, trust: Trust) -> I
     for item in evidence.of(requirement.evidence):
         for key_id in _authors(item):
             if trust.has_role(key_id, requirement.role):
-                until = _until(item, requirement.max_age_ms)
+                until = _until(item, requirement)
                 yield Vote(trust.person(key_id), key_id, item, until)
 
 
-def _until(item: VerifiedStatement, max_age_ms: int | None) -> int | None:
-    """When the statement stops counting: it expires, or becomes too old."""
-    made = item.predicate.made
+def _until(item: VerifiedStatement, requirement: Requirement) -> int | None:
+    """When the statement stops counting: it expires, or it or its database becomes too old."""
+    predicate = item.predicate
+    made = predicate.made
     ends = [] if made.expires is None else [made.expires]
-    if max_age_ms is not None:
-        # The signer's own clock cannot make a statement younger than its entry.
-        logged = made.created if item.logged_at is None else item.logged_at
-        ends.append(min(made.created, logged) + max_age_ms)
+    # The signer's own clock cannot make a statement younger than its entry.
+    stated = made.created if item.logged_at is None else min(made.created, item.logged_at)
+    if requirement.max_age_ms is not None:
+        ends.append(stated + requirement.max_age_ms)
+    most, age = requirement.max_database_age_ms, _database_time(item)
+    if most is not None and age is not None:
+        # Nor can a database be younger than what was judged by it.
+        ends.append(min(age, stated) + most)
     return min(ends, default=None)
+
+
+def _database_time(item: VerifiedStatement) -> int | None:
+    predicate = item.predicate
+    if not isinstance(predicate, Vulnerabilities) or predicate.database is None:
+        return None
+    return predicate.database.time
+
+
+def _still_vulnerable(vote: Vote, evidence: Evidence) -> bool:
+    """Whether this is the last word of its key, and it flags what goes with the artifact."""
+    predicate = vote.statement.predicate
+    return (
+        isinstance(predicate, Vulnerabilities)
+        and predicate.outcome is Outcome.FLAGGED
+        and _newest(evidence, predicate.kind)[vote.key_id] is vote.statement
+    )
 
 
 def _lasts(vote: Vote) -> float:
@@ -142,11 +181,15 @@ def _miss(
     """Why this vote does not count, or None if it does."""
     what = _name(vote.statement)
     predicate = vote.statement.predicate
-    if isinstance(predicate, Scan):
-        if newest_scans(evidence)[vote.key_id] is not vote.statement:
+    if isinstance(predicate, Scan | Vulnerabilities):
+        if _newest(evidence, predicate.kind)[vote.key_id] is not vote.statement:
             return f"{what} was superseded by a later scan"
         if predicate.outcome is not Outcome.CLEAN:
             return f"{what} says {predicate.outcome.value.replace('_', ' ')}"
+    if isinstance(predicate, Vulnerabilities) and _was_replaced(vote, evidence):
+        return f"{what} was superseded by a later scan, which has ended since"
+    if requirement.max_database_age_ms is not None and _database_time(vote.statement) is None:
+        return f"{what} does not say how old its database was"
     if isinstance(predicate, Approval) and predicate.endpoint not in (None, endpoint):
         return f"{what} by {vote.person} is for the endpoint {predicate.endpoint}"
     if vote.person in barred:
@@ -156,8 +199,24 @@ def _miss(
     return None
 
 
+def _was_replaced(vote: Vote, evidence: Evidence) -> bool:
+    """Whether the same key said something later about it that no longer holds.
+
+    A clean word that ends with its waiver, or is revoked, must not bring back the one before it.
+    """
+    return any(
+        one.kind == vote.statement.kind
+        and one.why in _ENDED
+        and vote.key_id in one.signers
+        and one.subject == vote.statement.subject
+        and (one.entry_index or 0) > vote.statement.place
+        for one in evidence.refused
+    )
+
+
 def _name(item: VerifiedStatement) -> str:
-    return f"The {item.kind} {item.digest.short}"
+    kind = "scan for vulnerabilities" if item.kind == Vulnerabilities.kind else item.kind
+    return f"The {kind} {item.digest.short}"
 
 
 def digests(votes: Iterable[Vote]) -> tuple[Digest, ...]:

@@ -21,10 +21,10 @@ from pathlib import Path
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding
 from keepstone.errors import InputError, OperationalError
+from keepstone.files import write_all
 from keepstone.scan.allowance import MAX_DEPTH, Allowance
 from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.rules import finding, printable
-from keepstone.vault.files import write_all
 
 # Up to this size a file is read into memory, which nobody else can change; larger ones are
 # mapped, and looked at again at the end.

@@ -56,31 +56,62 @@ def plain_size(sealed: int) -> int:
 
 
 def encrypt(
-    key: bytes, context: bytes, source: Readable, sink: Sink, randomness: Randomness
+    key: bytes,
+    context: bytes,
+    source: Readable,
+    sink: Sink,
+    randomness: Randomness,
+    behind: Sink | None = None,
 ) -> int:
     """Encrypt `source` to its end into `sink`; return the number of plaintext bytes.
 
     `sink` is given views of a buffer that is used again: it must take the bytes before it
-    returns. A message of more than one batch reaches it on a second thread, in order.
+    returns. A message of more than one batch reaches it on a second thread, in order. `behind` is
+    given the plaintext, in order and each byte that was encrypted, on a thread of its own.
     """
     salt = randomness.token_bytes(SALT_SIZE)
     aead, base, commitment = _derive(key, salt, context)
     sink(memoryview(salt + commitment))
-    plain, batch = _Buffer(CHUNK), _Batch(aead, base)
-    count = _fill(source, plain.whole)
-    if count < len(plain.whole):
+    plain, batch = memoryview(bytearray(_BATCH * CHUNK)), _Batch(aead, base)
+    count = _fill(source, plain)
+    if count < len(plain):
+        if behind is not None:
+            behind(plain[:count])
         sink(batch.seal(plain, count, memoryview(bytearray(_BATCH * SEALED_CHUNK))))
         return count
-    total = 0
-    with Ring(sink, _BATCH * SEALED_CHUNK) as ring:
+    plains = _Alone(plain) if behind is None else Ring(behind, _BATCH * CHUNK)
+    with Ring(sink, _BATCH * SEALED_CHUNK) as ring, plains:
+        total, first, plain = 0, plain, plains.free()
+        if plain is not first:
+            plain[:] = first
         while True:
             room = ring.free()
+            # Handed on before it is encrypted: both only read it.
+            plains.hand(plain, plain[:count])
             ring.hand(room, batch.seal(plain, count, room))
             total += count
             # The final batch is the first short one, empty where the length is a multiple.
-            if count < len(plain.whole):
+            if count < len(plain):
                 return total
-            count = _fill(source, plain.whole)
+            plain = plains.free()
+            count = _fill(source, plain)
+
+
+class _Alone:
+    """One buffer for a thread that shares it with none, where a Ring could stand."""
+
+    def __init__(self, buffer: memoryview) -> None:
+        self._buffer = buffer
+
+    def __enter__(self) -> _Alone:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def free(self) -> memoryview:
+        return self._buffer
+
+    def hand(self, buffer: memoryview, view: memoryview) -> None: ...
 
 
 class _Batch:
@@ -93,22 +124,22 @@ class _Batch:
         # The ring's buffers come again and again; cutting one anew costs as much as encrypting.
         self._cut: dict[int, list[memoryview]] = {}
 
-    def seal(self, plain: _Buffer, count: int, room: memoryview) -> memoryview:
+    def seal(self, plain: memoryview, count: int, room: memoryview) -> memoryview:
         """Encrypt the first `count` bytes of `plain` into `room`; return what was written."""
         full, rest = divmod(count, CHUNK)
-        for piece, place in zip(plain.chunks[:full], self._places(room), strict=False):
+        pieces = self._pieces(plain, CHUNK)[:full]
+        for piece, place in zip(pieces, self._pieces(room, SEALED_CHUNK), strict=False):
             self._aead.encrypt_into(self._next(), piece, None, place)
         end = full * SEALED_CHUNK
         if full < _BATCH:
             # The final chunk is the only short one, empty where the length is a multiple.
             last = room[end : end + rest + TAG]
-            self._aead.encrypt_into(self._next(), plain.whole[count - rest : count], None, last)
+            self._aead.encrypt_into(self._next(), plain[count - rest : count], None, last)
             end += rest + TAG
         return room[:end]
 
-    def _places(self, room: memoryview) -> list[memoryview]:
+    def _pieces(self, room: memoryview, size: int) -> list[memoryview]:
         if id(room) not in self._cut:
-            size = SEALED_CHUNK
             self._cut[id(room)] = [room[i * size : (i + 1) * size] for i in range(_BATCH)]
         return self._cut[id(room)]
 

@@ -11,7 +11,7 @@ import os
 from typing import Protocol
 
 from keepstone.errors import OperationalError
-from keepstone.vault.files import write_all
+from keepstone.files import write_all
 
 
 class Memory(Protocol):

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from io import FileIO
 
 from keepstone.core.digest import Digest
 from keepstone.errors import VerificationError
-from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.vault.overlap import Sink
 from keepstone.vault.seal import MAGIC, Header, read_header, seal_context
+from keepstone.vault.stores.port import BlobStore, Stream
 
 _LENGTH = 4
 _BLOCK = 1 << 20
@@ -30,7 +29,7 @@ class Rewrapped:
 
 
 def rewrap_all(
-    store: FileStore,
+    store: BlobStore,
     old: KeyEncryptionKey,
     new: KeyEncryptionKey,
     progress: Callable[[int], None] = lambda done: None,
@@ -41,11 +40,11 @@ def rewrap_all(
     """
     damaged = []
     done = 0
-    for digest, name in list(store.addresses()):
+    for held in list(store.addresses()):
         try:
-            rewrap(store, old, new, digest, name)
+            rewrap(store, old, new, held.digest, held.name)
         except VerificationError:
-            damaged.append(f"{name} ({digest.short})")
+            damaged.append(f"{held.name} ({held.digest.short})")
         else:
             done += 1
             progress(done)
@@ -53,7 +52,7 @@ def rewrap_all(
 
 
 def rewrap(
-    store: FileStore, old: KeyEncryptionKey, new: KeyEncryptionKey, digest: Digest, name: str
+    store: BlobStore, old: KeyEncryptionKey, new: KeyEncryptionKey, digest: Digest, name: str
 ) -> bool:
     """Bring one blob under `new`; False where it was. Raises VerificationError `seal.*`.
 
@@ -86,13 +85,13 @@ def rewrap(
             sink(memoryview(MAGIC + len(head).to_bytes(_LENGTH, "big") + head))
             _copy(blob, sink)
 
-        # (4) FileStore.write replaces the blob whole, or leaves it.
+        # (4) The store replaces the blob whole, or leaves it.
         store.write(digest, name, fill)
     return True
 
 
-def _copy(blob: FileIO, sink: Sink) -> None:
+def _copy(blob: Stream, sink: Sink) -> None:
     buffer = bytearray(_BLOCK)
     view = memoryview(buffer)
-    while count := blob.readinto(buffer):
+    while count := blob.readinto(view):
         sink(view[:count])

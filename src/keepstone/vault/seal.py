@@ -15,11 +15,10 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import FileIO
-from pathlib import Path
 from typing import Any, TypeVar
 
 from keepstone.core.canonical import canonical, parse_json
@@ -27,12 +26,12 @@ from keepstone.core.digest import Digest, FileDigest, artifact_digest
 from keepstone.core.ports import Randomness, SystemRandomness
 from keepstone.errors import InputError, VerificationError
 from keepstone.vault import chunked
-from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.vault.memory import Memory
 from keepstone.vault.overlap import Sink
 from keepstone.vault.permission import Permission, require_permission
 from keepstone.vault.staging import Staged
+from keepstone.vault.stores.port import BlobStore, Stream
 from keepstone.vault.verified import Files, Filling, VerifiedFiles, filling
 
 T = TypeVar("T")
@@ -70,7 +69,7 @@ class Header:
 
 def seal(
     staged: Staged,
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     name: str,
     version: int = 1,
@@ -78,8 +77,8 @@ def seal(
 ) -> Sealed:
     """Encrypt the staged copy into `store` as sealing `version` of `name`; durable on return.
 
-    Raises VerificationError `staging.changed` if the copy is no longer what was hashed;
-    OperationalError `disk.full`, `file.unwritable`.
+    Raises VerificationError `staging.changed` if the copy is no longer what was hashed; and as
+    the store's `write` does.
     """
     source = randomness or SystemRandomness()
     context = seal_context(staged.digest, name, version)
@@ -88,15 +87,37 @@ def seal(
 
     def fill(sink: Sink) -> None:
         sink(memoryview(MAGIC + len(header).to_bytes(_LENGTH, "big") + header))
-        with _Body(staged) as body:
-            chunked.encrypt(data_key, context, body, sink, source)
+        # What is encrypted is held against what was hashed, as it would be to be unsealed.
+        checker = Checker(staged.digest)
+        try:
+            with Body(staged) as body:
+                chunked.encrypt(data_key, context, body, sink, source, checker.take)
+            checker.finish()
+        except VerificationError as error:
+            if error.code != "seal.corrupt":
+                raise
+            raise VerificationError(
+                "staging.changed",
+                "The staged copy changed after it was judged.",
+                "Run the command again; if it happens again, look who writes to the workspace.",
+            ) from error
 
-    size = store.write(staged.digest, name, fill)
-    return Sealed(staged.digest, name, version, size)
+    written = store.write(staged.digest, name, fill)
+    return Sealed(staged.digest, name, version, written.size)
+
+
+def sealed_bytes(staged: Staged) -> int:
+    """How many bytes of the vault the staged copy takes once it is sealed, its header apart."""
+    return chunked.sealed_size(plain_bytes(staged.artifact))
+
+
+def plain_bytes(files: Sequence[FileDigest]) -> int:
+    """How long the plaintext of a seal is: the list of the files, and their contents."""
+    return _LENGTH + len(_listing(files)) + sum(file.size for file in files)
 
 
 def unseal(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     permission: Permission,
     *,
@@ -108,31 +129,31 @@ def unseal(
     (1) The permission is one that was verified, and holds at `now`: else no key is released.
     (2) Everything that `check_sealed` checks, of the bytes that are returned.
 
-    Raises as `require_permission` does; InputError `blob.missing`, VerificationError `seal.*`,
-    OperationalError `blob.unreadable`, `memory.exhausted`.
+    Raises as `require_permission` and the store's `open` do; VerificationError `seal.*`,
+    OperationalError `memory.exhausted`.
     """
     # (1)
     require_permission(permission, now)
     # (2)
     with filling() as state:
-        checker = _Checker(permission.artifact)
+        checker = Checker(permission.artifact)
         keeper = _Keeper(permission.artifact, state)
-        _read(store, kek, (permission.artifact, permission.name, version), keeper, checker)
+        read_blob(store, kek, (permission.artifact, permission.name, version), keeper, checker)
         return state.verified(checker.listing, permission.artifact)
 
 
 def check_sealed(
-    store: FileStore, kek: KeyEncryptionKey, digest: Digest, name: str, version: int = 1
+    store: BlobStore, kek: KeyEncryptionKey, digest: Digest, name: str, version: int = 1
 ) -> None:
     """Return if the blob unseals to `digest`, in flat memory; no plaintext leaves this function.
 
     Raises as `unseal` does of the blob.
     """
-    _read(store, kek, (digest, name, version), None, _Checker(digest))
+    read_blob(store, kek, (digest, name, version), None, Checker(digest))
 
 
 def look_into(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     digest: Digest,
     name: str,
@@ -141,25 +162,27 @@ def look_into(
     """What `look` finds in a blob as it lies in the vault, whichever sealing of `name` that is.
 
     The one use of a key without a permission: what is sealed must be judged anew by rules that
-    came later, before anybody may load it. The bytes are let go when `look` returns. Raises as
+    came later, before anybody may load it, and described by its files and contract. `look` loads
+    nothing, and the bytes are let go when it returns. Raises as
     `unseal` does of the blob, and what `look` raises.
     """
     with store.open(digest, name) as blob:
         version = read_header(blob).version
     with filling() as state:
-        checker = _Checker(digest)
-        _read(store, kek, (digest, name, version), _Keeper(digest, state), checker)
+        checker = Checker(digest)
+        read_blob(store, kek, (digest, name, version), _Keeper(digest, state), checker)
         with state.verified(checker.listing, digest) as files:
             return look(files)
 
 
-def _read(
-    store: FileStore,
+def read_blob(
+    store: BlobStore,
     kek: KeyEncryptionKey,
     address: tuple[Digest, str, int],
-    keeper: _Keeper | None,
-    checker: _Checker,
+    keeper: Split | None,
+    checker: Checker,
 ) -> None:
+    """Read the blob at (digest, name, version) to its end, verified; for this room alone."""
     digest, name, version = address
     context = seal_context(digest, name, version)
     with store.open(digest, name) as blob:
@@ -190,7 +213,7 @@ def seal_context(digest: Digest, name: str, version: int) -> bytes:
     )
 
 
-def read_header(blob: FileIO) -> Header:
+def read_header(blob: Stream) -> Header:
     """Read the clear part of a blob. Raises VerificationError `seal.*`."""
     start = _exactly(blob, len(MAGIC) + _LENGTH)
     if not start.startswith(MAGIC):
@@ -242,7 +265,7 @@ def _header_members(document: Any) -> Header:
     raise _corrupt("its header cannot be read")
 
 
-def _exactly(blob: FileIO, count: int) -> bytes:
+def _exactly(blob: Stream, count: int) -> bytes:
     data = b""
     while len(data) < count:
         piece = blob.read(count - len(data))
@@ -264,27 +287,23 @@ def _corrupt(why: str) -> VerificationError:
     )
 
 
-class _Body:
-    """The plaintext of a seal as one stream: the listing, then each staged file in order.
+def _listing(files: Sequence[FileDigest]) -> bytes:
+    return canonical([{"path": f.path, "sha256": f.sha256.hex, "size": f.size} for f in files])
 
-    Each file is hashed on its way: a copy that changed since it was judged is not sealed.
-    """
+
+class Body:
+    """The plaintext of a seal as one stream: the listing, then each staged file in order."""
 
     def __init__(self, staged: Staged) -> None:
         self._staged = staged
-        listing = canonical(
-            [{"path": f.path, "sha256": f.sha256.hex, "size": f.size} for f in staged.artifact]
-        )
+        listing = _listing(staged.artifact)
         if len(listing) > _MAX_LISTING:
             raise InputError("model.too_large", "The artifact's list of files is too long.")
         self._head = memoryview(len(listing).to_bytes(_LENGTH, "big") + listing)
         self._files = iter(staged.artifact)
-        self._current: FileDigest | None = None
         self._open: FileIO | None = None
-        self._hash = sha256()
-        self._size = 0
 
-    def __enter__(self) -> _Body:
+    def __enter__(self) -> Body:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -297,40 +316,24 @@ class _Body:
             buffer[:count] = self._head[:count]
             self._head = self._head[count:]
             return count
-        while True:
-            if self._open is None and not self._next():
-                return 0
+        while self._open is not None or self._next():
             assert self._open is not None
             count = self._open.readinto(buffer)
             if count:
-                self._hash.update(buffer[:count])
-                self._size += count
                 return count
-            self._finish()
+            self._open.close()
+            self._open = None
+        return 0
 
     def _next(self) -> bool:
-        self._current = next(self._files, None)
-        if self._current is None:
+        file = next(self._files, None)
+        if file is None:
             return False
-        path: Path = self._staged.file(self._current.path)
-        self._open = FileIO(path, "rb")
-        self._hash, self._size = sha256(), 0
+        self._open = FileIO(self._staged.file(file.path), "rb")
         return True
 
-    def _finish(self) -> None:
-        assert self._open is not None
-        assert self._current is not None
-        self._open.close()
-        self._open = None
-        if (self._size, self._hash.hexdigest()) != (self._current.size, self._current.sha256.hex):
-            raise VerificationError(
-                "staging.changed",
-                "The staged copy changed after it was judged.",
-                "Run the command again; if it happens again, look who writes to the workspace.",
-            )
 
-
-class _Split:
+class Split:
     """Takes the authentic plaintext in pieces and splits it into the files of its listing."""
 
     def __init__(self, digest: Digest) -> None:
@@ -402,7 +405,7 @@ class _Split:
                 self.begin(self._listed[self._at])
 
 
-class _Checker(_Split):
+class Checker(Split):
     """Hashes each file and compares it with the listing; keeps nothing."""
 
     def begin(self, file: FileDigest) -> None:
@@ -416,7 +419,7 @@ class _Checker(_Split):
             raise _corrupt("a file in it has another digest")
 
 
-class _Keeper(_Split):
+class _Keeper(Split):
     """Keeps each file in memory of its own; the checker sees the same buffers."""
 
     def __init__(self, digest: Digest, state: Filling) -> None:

@@ -18,8 +18,7 @@ from pathlib import Path
 
 from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, artifact_digest
 from keepstone.errors import InputError
-from keepstone.files import make_private_directory, storage_errors, sync_directory
-from keepstone.vault.files import write_all
+from keepstone.files import make_private_directory, storage_errors, write_all
 from keepstone.vault.overlap import BUFFER, pour
 from keepstone.vault.walk import StagingLimits, reading, too_large, walk
 
@@ -130,7 +129,6 @@ class _Copy:
                 if relative != SINGLE_FILE:
                     raise InputError("model.not_regular", f"{contract} is not a file.")
                 self.file(descriptor, CONTRACT_FILE)
-        self.sync()
 
     def file(self, source: int, relative: str) -> None:
         target = self.to if relative == SINGLE_FILE else self.to / relative
@@ -156,18 +154,8 @@ class _Copy:
             if self.progress is not None:
                 self.progress(self.done, max(self.done, self.expected))
 
+        # Nothing is synced: what is staged when a machine goes down is removed at the next start.
         with output:
             # The hash sees the buffer that is written, not the source.
             pour(read, write, digest.update, size)
-            with storage_errors(target):
-                os.fsync(output.fileno())
         self.files.append(FileDigest(relative, self.done - before, Digest(digest.hexdigest())))
-
-    def sync(self) -> None:
-        """Make every name in the copy durable."""
-        folders = [self.to.parent]
-        if self.to.is_dir():
-            folders += [self.to, *(path for path in self.to.rglob("*") if path.is_dir())]
-        for folder in folders:
-            with storage_errors(folder):
-                sync_directory(folder)

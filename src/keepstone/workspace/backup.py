@@ -2,7 +2,8 @@
 
 The file is a tar of the workspace's own files, the ledger as one consistent snapshot, and a
 manifest of every path, size and digest. It holds the workspace's keys: whoever reads it can
-open the vault, unless the keys are under a passphrase.
+open the vault, unless the keys are under a passphrase. Sealed models in a store elsewhere are not
+in it: the file names that store.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from keepstone.ledger.witness import OutsideCheckpoints
 from keepstone.workspace.layout import Layout, read_identity
 from keepstone.workspace.reading import verify_ledger_of
 from keepstone.workspace.site import Site
+from keepstone.workspace.store import read_store_address
 
 SCHEMA = "keepstone.backup/v1"
 _MANIFEST = "manifest.json"
@@ -43,6 +45,8 @@ class Backup:
     bytes: int
     ledger_size: int
     keys_encrypted: bool
+    # The store that the sealed models lie in, where they are not in the file.
+    elsewhere: str | None = None
 
 
 def _files(layout: Layout) -> Iterator[Path]:
@@ -109,7 +113,12 @@ def back_up(site: Site, target: Path) -> Backup:
         packed.rename(target)
         sync_directory(target.absolute().parent)
     total = sum(file.size for file in listing)
-    return Backup(len(listing), total, ledger_size, keys_encrypted(layout))
+    return Backup(len(listing), total, ledger_size, keys_encrypted(layout), _elsewhere(layout))
+
+
+def _elsewhere(layout: Layout) -> str | None:
+    address = read_store_address(layout)
+    return None if address is None else str(address)
 
 
 def _settled_kek(layout: Layout) -> bytes:
@@ -189,7 +198,7 @@ def restore(site: Site, source: Path, *, unsafe_rollback: str | None = None) -> 
                 # Last: while anything can still fail, the evidence of what was lost stays.
                 OutsideCheckpoints(site.outside).forget(identity.origin)
     total = sum(file.size for file in listing)
-    return Backup(len(listing), total, report.size, keys_encrypted(layout))
+    return Backup(len(listing), total, report.size, keys_encrypted(layout), _elsewhere(layout))
 
 
 def _is_behind(report: LedgerReport, accepts_rollback: bool) -> bool:

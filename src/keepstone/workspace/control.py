@@ -31,7 +31,8 @@ _ANSWER_LIMIT = 64 << 20
 _FAMILIES = {
     kind.family: kind for kind in (InputError, VerificationError, DeniedError, OperationalError)
 }
-Handler = Callable[[str, dict[str, Any]], dict[str, Any]]
+# The operation, its arguments, and the user at the other end as the kernel says.
+Handler = Callable[[str, dict[str, Any], int], dict[str, Any]]
 
 
 @contextlib.contextmanager
@@ -57,8 +58,12 @@ def _read_line(connection: socket.socket, limit: int) -> bytes:
     raise OperationalError("control.broken", "The control socket ended in the middle of a line.")
 
 
-def ask(layout: Layout, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
+def ask(
+    layout: Layout, operation: str, arguments: dict[str, Any], *, wait_s: float = 60.0
+) -> dict[str, Any]:
     """Have the owner perform `operation`; return its answer or raise the error it raised.
+
+    It may take `wait_s` seconds.
 
     Raises OperationalError `control.no_owner` where nobody listens.
     """
@@ -73,6 +78,8 @@ def ask(layout: Layout, operation: str, arguments: dict[str, Any]) -> dict[str, 
                 "control.no_owner", f"No owner of {layout.root} answers.", "Try again."
             ) from error
         try:
+            # Some of what is asked for takes as long as a large file does.
+            connection.settimeout(wait_s)
             request = {"operation": operation, "arguments": arguments}
             connection.sendall(json.dumps(request).encode() + b"\n")
             answer = parse_json(_read_line(connection, _ANSWER_LIMIT), limit=2 * _ANSWER_LIMIT)
@@ -133,14 +140,14 @@ class ControlServer:
             _, uid, _ = struct.unpack("3i", credentials)
             if uid not in (os.geteuid(), 0):
                 return
-            answer = self._answer(_read_line(connection, _REQUEST_LIMIT))
+            answer = self._answer(_read_line(connection, _REQUEST_LIMIT), uid)
             connection.sendall(json.dumps(answer).encode() + b"\n")
 
-    def _answer(self, line: bytes) -> dict[str, Any]:
+    def _answer(self, line: bytes, uid: int) -> dict[str, Any]:
         try:
             match parse_json(line, limit=2 * _REQUEST_LIMIT):
                 case {"operation": str() as operation, "arguments": dict() as arguments}:
-                    return {"result": self._handler(operation, arguments)}
+                    return {"result": self._handler(operation, arguments, uid)}
             raise InputError("control.malformed", "Not a control request.")
         except KeepstoneError as error:
             fault = {

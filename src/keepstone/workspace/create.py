@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import replace
 
 from keepstone.errors import InputError
@@ -14,21 +15,29 @@ from keepstone.identity.keystores.reference import KeyReference
 from keepstone.ledger import Kind, Ledger, make_entry
 from keepstone.policy.parse import profile_text
 from keepstone.vault.keks import make_kek
+from keepstone.vault.stores import StoreAddress
 from keepstone.workspace.keys import create_authority, create_keys
 from keepstone.workspace.layout import Layout, WorkspaceIdentity
 from keepstone.workspace.secrets import create_pepper
 from keepstone.workspace.site import Site
+from keepstone.workspace.store import in_use, store_at, write_store_address
 
 
 def create_workspace(
-    site: Site, *, profile: str, hosts: Sequence[str] = (), kek: KeyReference | None = None
+    site: Site,
+    *,
+    profile: str,
+    hosts: Sequence[str] = (),
+    kek: KeyReference | None = None,
+    store: StoreAddress | None = None,
 ) -> WorkspaceIdentity:
     """Make the workspace of `site` under `profile`; it appears whole or not at all.
 
     `hosts` are names, beyond this machine's loopback, that its certificates may speak for. `kek`
-    is a key-encryption key in a token or in KMS; without it, a new one is made in a file.
-    Raises InputError `workspace.exists`, `policy.unknown_profile`, `tls.bad_host`;
-    OperationalError `disk.full`.
+    is a key-encryption key in a token or in KMS; without it, a new one is made in a file. `store`
+    is where sealed models will lie; without it, in the workspace itself. Raises InputError
+    `workspace.exists`, `policy.unknown_profile`, `tls.bad_host`, `store.in_use`;
+    OperationalError `disk.full`, and as the store's `require_usable`.
     """
     layout = site.layout
     if layout.exists() or (layout.root.exists() and any(layout.root.iterdir())):
@@ -41,8 +50,12 @@ def create_workspace(
     make_private_directory(layout.root.parent)
     making = Layout(layout.root.with_name(f".{layout.root.name}.{secrets.token_hex(4)}"))
     identity = WorkspaceIdentity(secrets.token_hex(8), site.clock.now_ms())
+    if store is not None:
+        _require_free(layout, store)
     try:
         _fill(replace(site, layout=making), identity, policy, hosts, kek)
+        if store is not None:
+            write_store_address(making, store)
         with storage_errors(layout.root):
             # Over an empty folder too; over anything else it fails.
             making.root.rename(layout.root)
@@ -51,6 +64,14 @@ def create_workspace(
         shutil.rmtree(making.root, ignore_errors=True)
         raise
     return identity
+
+
+def _require_free(layout: Layout, address: StoreAddress) -> None:
+    """Return if the store can be used, and no other workspace's models lie there."""
+    with closing(store_at(layout, address)) as store:
+        store.require_usable()
+        for _ in store.addresses():
+            raise in_use(store)
 
 
 def _fill(

@@ -24,6 +24,7 @@ from keepstone.workspace.owner import own
 from keepstone.workspace.reading import load_policy, load_trust, read_workspace, verify_ledger_of
 from keepstone.workspace.reserve import SIZE
 from keepstone.workspace.site import Site
+from keepstone.workspace.store import opened_store
 
 State = Literal["ok", "warn", "fail"]
 _CLOCK_SLACK_MS = 2_000
@@ -156,6 +157,12 @@ def _certificate(site: Site) -> Iterator[_Line]:
     yield state, f"local CA for {hosts}, {left} days left", mend
 
 
+def _store(site: Site) -> Iterator[_Line]:
+    with opened_store(site.layout) as store:
+        for fact in store.examine():
+            yield fact.state, fact.message, fact.mend
+
+
 def _disk(site: Site) -> Iterator[_Line]:
     free = shutil.disk_usage(site.layout.root).free
     if free < _LITTLE_SPACE:
@@ -205,6 +212,7 @@ _CHECKS: tuple[tuple[str, Callable[[Site], Iterator[_Line]]], ...] = (
     ("policy", _policy),
     ("evidence", _evidence),
     ("certificate", _certificate),
+    ("store", _store),
     ("disk", _disk),
     ("extras", _extras),
 )

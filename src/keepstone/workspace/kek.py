@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from keepstone.errors import OperationalError
 from keepstone.files import storage_errors, sync_directory
 from keepstone.identity.keystores.reference import KeyReference
-from keepstone.vault.files import FileStore
 from keepstone.vault.keks import make_kek, open_kek, reference_of
 from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.vault.rotate import Rewrapped, rewrap_all
 from keepstone.workspace.layout import Layout
 from keepstone.workspace.secrets import rewrap_secrets
 from keepstone.workspace.site import Site
+from keepstone.workspace.store import opened_store
 
 Progress = Callable[[int], None]
 
@@ -69,15 +69,16 @@ def finish_rotation(
 ) -> tuple[KeyEncryptionKey, Rotated | None]:
     """Finish what was begun, if anything was; the key in force, and what was done.
 
-    Only the workspace's owner may call it. Raises OperationalError where a key cannot be
-    reached: nothing is lost then, and it goes on where it stopped.
+    Only the workspace's owner may call it. Raises OperationalError where a key or the store
+    cannot be reached: nothing is lost then, and it goes on where it stopped.
     """
     layout = site.layout
     old = open_kek(layout.kek, passphrase=site.passphrase, access=site.tokens)
     if not layout.next_kek.exists():
         return old, None
     new = open_kek(layout.next_kek, passphrase=site.passphrase, access=site.tokens)
-    rewrapped = rewrap_all(FileStore(layout.vault), old, new, progress)
+    with opened_store(layout) as store:
+        rewrapped = rewrap_all(store, old, new, progress)
     rewrap_secrets(layout, old, new)
     _put_in_force(layout)
     return new, Rotated(old.key_id, new.key_id, rewrapped)

@@ -54,12 +54,26 @@ class Layout:
         return self.root / "keys" / "api-keys.json"
 
     @property
+    def fingerprint_secrets(self) -> Path:
+        return self.root / "keys" / "fingerprints.json"
+
+    @property
+    def fingerprints(self) -> Path:
+        """The secret questions of each fingerprint, encrypted under its own secret."""
+        return self.root / "fingerprints"
+
+    @property
     def ledger(self) -> Path:
         return self.root / "ledger" / "ledger.db"
 
     @property
     def vault(self) -> Path:
         return self.root / "vault"
+
+    @property
+    def store(self) -> Path:
+        """Which store the sealed models lie in, where it is not `vault`; see `store`."""
+        return self.root / "store.json"
 
     @property
     def staging(self) -> Path:

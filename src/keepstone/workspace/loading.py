@@ -23,14 +23,14 @@ from keepstone.contract.validate import Array, TensorCheck
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, VerificationError
 from keepstone.policy.admission import Admission, verify_admission
-from keepstone.vault.files import FileStore
 from keepstone.vault.load import load_sealed
 from keepstone.workspace.clock import SteadyClock
 from keepstone.workspace.kek import current_kek
 from keepstone.workspace.operations import perform
 from keepstone.workspace.reading import load_policy, public_key
-from keepstone.workspace.reference import LIBRARY, Reference
+from keepstone.workspace.reference import Reference, endpoint_of, is_version
 from keepstone.workspace.site import Site
+from keepstone.workspace.store import opened_store
 
 
 def load(
@@ -39,16 +39,18 @@ def load(
     workspace: str | Path | Site = ".keepstone",
     architecture: str | None = None,
 ) -> Model:
-    """Load a model that this workspace admitted before, if its policy says yes now.
+    """Load a model that this workspace holds, if its policy says yes now.
 
-    `reference` is `name` (what was admitted last under it) or `name@sha256:DIGEST`. The gate
-    decides anew, and its admission is recorded; the sealed model is then loaded as every
-    endpoint loads one. `architecture` (`package.module:Class`) is your consent to import that
-    code, for weights alone. A folder is opened as the command line opens it (KEEPSTONE_OUTSIDE,
-    KEEPSTONE_PASSPHRASE); a `Site` says everything itself.
+    `reference` is `name` (what was admitted last under it), `name@sha256:DIGEST`, or a version in
+    the registry: `name@3`, `name@ALIAS`, `name@STAGE`, which you must be granted to pull. The gate
+    decides anew, at the alias or stage that was named, and its admission is recorded; the sealed
+    model is then loaded as every endpoint loads one. `architecture` (`package.module:Class`) is
+    your consent to import that code, for weights alone. A folder is opened as the command line
+    opens it (KEEPSTONE_OUTSIDE, KEEPSTONE_PASSPHRASE); a `Site` says everything itself.
 
-    Raises DeniedError `gate.denied`, `gate.revoked`; InputError
-    `model.never_admitted`, `model.unknown_alias`, `workspace.*`; and what `load_sealed` raises.
+    Raises DeniedError `gate.denied`, `gate.revoked`, `policy.denied`; InputError
+    `model.never_admitted`, `registry.not_found`, `registry.no_contract`, `workspace.*`; and what
+    `load_sealed` raises.
     """
     site = workspace if isinstance(workspace, Site) else Site.at(Path(workspace), os.environ)
     return Model(site, reference, architecture)
@@ -61,19 +63,21 @@ class Model:
         self._site = site
         self._clock = SteadyClock(site.clock)
         self._reference = Reference.parse(reference)
+        self._endpoint = endpoint_of(self._reference)
         self._asking = threading.Lock()
         self._admission, sealing = self._ask(reference)
         # From now on it is this artifact, whatever the name comes to mean.
         self._exactly = f"{self._admission.name}@{self._admission.artifact}"
         kek = current_kek(site)
-        self._loaded = load_sealed(
-            FileStore(site.layout.vault),
-            kek,
-            self._admission,
-            now=self._clock.now_ms(),
-            version=sealing,
-            architecture=architecture,
-        )
+        with opened_store(site.layout) as store:
+            self._loaded = load_sealed(
+                store,
+                kek,
+                self._admission,
+                now=self._clock.now_ms(),
+                version=sealing,
+                architecture=architecture,
+            )
         self._checks = {spec.name: TensorCheck(spec) for spec in self.contract.inputs}
 
     def __repr__(self) -> str:
@@ -139,7 +143,11 @@ class Model:
 
     def _ask(self, reference: str) -> tuple[Admission, int]:
         """Have the workspace's owner judge it, and verify the admission that comes back."""
-        answer = perform(self._site, "model.admit", {"model": reference})
+        if is_version(Reference.parse(reference)):
+            answer = perform(self._site, "registry.admit", {"version": reference})
+        else:
+            asked = {"model": reference, "endpoint": self._endpoint}
+            answer = perform(self._site, "model.admit", asked)
         # The owner's clock never runs back; this one may have stood behind it.
         self._clock.raise_floor(int(answer["now"]))
         digest = Digest(str(answer["digest"]))
@@ -155,7 +163,7 @@ class Model:
             now=self._clock.now_ms(),
             digest=digest,
             name=self._reference.name,
-            endpoint=LIBRARY,
+            endpoint=self._endpoint,
             policy_digest=load_policy(self._site.layout).digest,
         )
         return admission, int(answer["sealing"])

@@ -27,8 +27,9 @@ from keepstone.ledger.tree import leaf_hash
 from keepstone.ledger.witness import OutsideCheckpoints, require_extends
 from keepstone.policy.engine import Authorizer, Engine
 from keepstone.policy.trust import Trust
-from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.vault.stores import BlobStore
+from keepstone.workspace.book import Book
 from keepstone.workspace.clock import SteadyClock
 from keepstone.workspace.kek import Rotated, finish_rotation
 from keepstone.workspace.keys import (
@@ -43,6 +44,7 @@ from keepstone.workspace.reading import load_policy
 from keepstone.workspace.reserve import keep_reserve, release_reserve
 from keepstone.workspace.secrets import AuditPeriods, load_ring
 from keepstone.workspace.site import Site
+from keepstone.workspace.store import read_store_address, store_at
 
 # Far beyond any sync on a disk that works; a revocation has its own road when one does not.
 _DURABLE_S = 20.0
@@ -71,13 +73,15 @@ class Workspace:
         self.ledger = ledger
         self.clock = SteadyClock(site.clock, ledger.newest_time())
         self.kek = kek
-        self.store = FileStore(site.layout.vault)
+        self._store: BlobStore | None = None
+        self._opening_store = threading.Lock()
         self.periods = AuditPeriods(site.layout.audit_periods, self.kek)
         self.trust = self._load_trust()
         self.authorizer = Authorizer(Engine(self.trust.policy))
         # Revocations in force that are not on the record yet, or could not be put there.
         self._unrecorded: tuple[bytes, ...] = ()
         self.evidence = self._read_evidence(self.trust)
+        self.book = Book(self.ledger, self.clock)
         self.ring = load_ring(site.layout, self.kek, self.trust.policy.key_max_lifetime_ms)
         self.verifier = TokenVerifier(
             [keys.token.verifying],
@@ -89,11 +93,29 @@ class Workspace:
         # Held while what is in force changes, never while the disk is waited for.
         self._change = threading.RLock()
         self._ring_file = threading.Lock()
+        # Held while the next sealing's number is chosen and put on the record.
+        self.numbering = threading.Lock()
         self._listeners: list[Listener] = []
 
     @property
     def layout(self) -> Layout:
         return self.site.layout
+
+    @property
+    def store(self) -> BlobStore:
+        """Where the sealed models lie; opened when it is first needed.
+
+        What does not touch a model, a revocation above all, must not fail for the store.
+        """
+        with self._opening_store:
+            if self._store is None:
+                self._store = store_at(self.layout, read_store_address(self.layout))
+            return self._store
+
+    def close(self) -> None:
+        """Let go of the store's connections."""
+        if self._store is not None:
+            self._store.close()
 
     # What is in force
 
@@ -289,6 +311,7 @@ def open_workspace(site: Site, *, patience: float = 0.0) -> Iterator[Workspace]:
             try:
                 yield workspace
             finally:
+                workspace.close()
                 # Also after a failure: what was recorded until then is worth the same.
                 _keep_outside(workspace)
 

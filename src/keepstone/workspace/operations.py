@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import os
 import time
+from base64 import b64decode
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -18,20 +20,26 @@ from keepstone.identity.certificates import TrustRoots
 from keepstone.identity.principal import Grant, check_principal_id, grants_to_list, parse_grants
 from keepstone.identity.signing import VerifyingKey, parse_public_pem
 from keepstone.identity.tokens import issue_token
+from keepstone.ledger import Kind, make_entry
 from keepstone.ledger.checkpoint import parse_checkpoint
 from keepstone.policy.certified import ByAuthority, ByIssuer, CertifiedSigner
 from keepstone.policy.parse import add_signer
 from keepstone.workspace.control import ask
+from keepstone.workspace.fingerprint_secrets import FingerprintSecrets
 from keepstone.workspace.opened import Workspace, open_workspace
+from keepstone.workspace.reference import LIBRARY
 from keepstone.workspace.site import Site
 from keepstone.workspace.trusting import export_bundle
 
 Arguments = Mapping[str, Any]
 _PATIENCE_S = 15.0
+_REGISTRY = "registry."
 
 
-def perform(site: Site, operation: str, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Perform `operation` as the owner, or have the owner perform it.
+def perform(
+    site: Site, operation: str, arguments: dict[str, Any], *, wait_s: float = 60.0
+) -> dict[str, Any]:
+    """Perform `operation` as the owner, or have the owner perform it within `wait_s`.
 
     Raises what the operation raises; OperationalError `workspace.owned` when the owner answers
     nobody for some seconds.
@@ -46,7 +54,7 @@ def perform(site: Site, operation: str, arguments: dict[str, Any]) -> dict[str, 
                 raise
             owned = error
         try:
-            return ask(site.layout, operation, arguments)
+            return ask(site.layout, operation, arguments, wait_s=wait_s)
         except OperationalError as error:
             # Between the two the owner may have come or gone.
             if error.code != "control.no_owner":
@@ -56,15 +64,27 @@ def perform(site: Site, operation: str, arguments: dict[str, Any]) -> dict[str, 
         time.sleep(0.05)
 
 
-def execute(workspace: Workspace, operation: str, arguments: Arguments) -> dict[str, Any]:
-    """Perform one operation. Raises InputError `control.unknown_operation`, `control.malformed`."""
-    action = OPERATIONS.get(operation)
-    if action is None:
-        raise InputError("control.unknown_operation", f"There is no operation {operation[:64]!r}.")
+def execute(
+    workspace: Workspace, operation: str, arguments: Arguments, uid: int | None = None
+) -> dict[str, Any]:
+    """Perform one operation for the user `uid`; None: for this process's own.
+
+    Raises InputError `control.unknown_operation`, `control.malformed`.
+    """
     try:
-        return action(workspace, arguments)
+        if operation.startswith(_REGISTRY):
+            # Imported here: it brings the scanners and loaders along.
+            from keepstone.workspace.registry.operations import execute_registry
+
+            asking = os.geteuid() if uid is None else uid
+            answer = execute_registry(workspace, operation, arguments, asking)
+            if answer is not None:
+                return answer
+        elif operation in OPERATIONS:
+            return OPERATIONS[operation](workspace, arguments)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError("control.malformed", f"{operation} lacks an argument: {error}.") from error
+    raise InputError("control.unknown_operation", f"There is no operation {operation[:64]!r}.")
 
 
 def _record(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
@@ -217,13 +237,36 @@ def _admit_model(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     # Imported here: it brings the loaders along, which no other operation needs.
     from keepstone.workspace.admit import admit_again
 
-    return admit_again(workspace, str(arguments["model"]))
+    endpoint = str(arguments.get("endpoint", LIBRARY))
+    return admit_again(workspace, str(arguments["model"]), endpoint)
 
 
 def _forget_period(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     workspace.periods.destroy(arguments["period"], workspace.clock.now_ms())
     workspace.record_event("audit.period_destroyed", {"period": arguments["period"]})
     return {"period": arguments["period"]}
+
+
+def _commit_fingerprint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here: it brings the lab along, which no other operation needs.
+    from keepstone.workspace.fingerprint_record import COMMITTED, read_commitment
+
+    fields = dict(arguments["fields"])
+    said = {"event": COMMITTED, **fields}
+    # What the ledger takes, every later reader must understand.
+    read_commitment(0, make_entry(Kind.EVENT, workspace.clock.now_ms(), said))
+    # The secret first: a commitment that nobody can open is worth nothing.
+    FingerprintSecrets(workspace.layout.fingerprint_secrets).add(
+        str(fields["id"]), b64decode(arguments["seed"], validate=True), workspace.kek
+    )
+    return {"entry": str(workspace.record_event(COMMITTED, fields))}
+
+
+def _record_fingerprint(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    event = str(arguments["event"])
+    if event not in ("fingerprint.checked", "fingerprint.opened"):
+        raise InputError("control.malformed", f"No fingerprint has an event {event[:64]!r}.")
+    return {"entry": str(workspace.record_event(event, dict(arguments["fields"])))}
 
 
 def _export_trust(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
@@ -252,6 +295,13 @@ def _record_calls(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     return {"recorded": len(calls)}
 
 
+def _observe_packages(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here: it brings the readers of packages along, which no other operation needs.
+    from keepstone.workspace.vulnerabilities import observe_packages
+
+    return observe_packages(workspace, arguments)
+
+
 OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = MappingProxyType(
     {
         "statement.record": _record,
@@ -263,8 +313,11 @@ OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = Map
         "signers.add": _add_signer,
         "policy.reload": _reload_policy,
         "model.admit": _admit_model,
+        "vulnerabilities.observe": _observe_packages,
         "ledger.checkpoint": _checkpoint,
         "ledger.forget": _forget_period,
+        "fingerprint.commit": _commit_fingerprint,
+        "fingerprint.record": _record_fingerprint,
         "trust.export": _export_trust,
         "registered.version": _register_version,
         "registered.alias": _register_alias,

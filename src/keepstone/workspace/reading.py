@@ -21,6 +21,8 @@ from keepstone.policy.document import Policy
 from keepstone.policy.engine import Engine
 from keepstone.policy.parse import parse_policy
 from keepstone.policy.trust import Trust
+from keepstone.vault.registry.reference import Reference
+from keepstone.workspace.book import read_catalogue
 from keepstone.workspace.clock import SteadyClock
 from keepstone.workspace.layout import Layout, WorkspaceIdentity, read_identity
 from keepstone.workspace.site import Site
@@ -43,6 +45,20 @@ class WorkspaceView:
 
     def engine(self) -> Engine:
         return Engine(self.trust.policy)
+
+    def subject_of(self, text: str) -> Subject:
+        """The artifact that `text` means: as `find_subject`, or a version in the registry.
+
+        Raises InputError `model.unknown`, OperationalError `registry.unreadable`.
+        """
+        if "@" not in text:
+            return find_subject(self.evidence, text)
+        rules = self.policy.registry
+        stages = frozenset() if rules is None else frozenset(one.name for one in rules.stages)
+        version = read_catalogue(self.reader).require_readable().find(Reference.parse(text), stages)
+        if version is None:
+            raise _unknown(text)
+        return version.subject
 
 
 def read_policy(layout: Layout) -> bytes:
@@ -184,7 +200,11 @@ def find_subject(evidence: EvidenceBase, text: str) -> Subject:
             known |= {item.statement.file_sha256.hex, str(item.statement.file_sha256)}
         if text in known:
             return item.subject
-    raise InputError(
+    raise _unknown(text)
+
+
+def _unknown(text: str) -> InputError:
+    return InputError(
         "model.unknown",
         f"Nothing called {text[:80]!r} was ever scanned here.",
         "Scan it first: `keepstone up` does, even where it is then refused.",

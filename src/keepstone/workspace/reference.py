@@ -1,39 +1,18 @@
-"""How a program names a model: `digits`, or `digits@sha256:...` for one artifact of that name."""
+"""What a program's name for a model means: `digits`, `digits@sha256:...`, or a version of it.
+
+`digits` and a digest mean what was admitted here before; a number, an alias or a stage mean a
+version in the registry.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from keepstone.core.digest import Digest
-from keepstone.core.subject import check_name
 from keepstone.errors import InputError
 from keepstone.evidence import predicates
 from keepstone.evidence.verify import EvidenceBase
+from keepstone.vault.registry.reference import Reference
 
 # Where a model runs that a program loads: not an endpoint that anybody can reach.
 LIBRARY = "library"
-
-
-@dataclass(frozen=True, slots=True)
-class Reference:
-    """`name`, or `name@sha256:...` for one artifact under that name."""
-
-    name: str
-    digest: Digest | None = None
-
-    @classmethod
-    def parse(cls, text: str) -> Reference:
-        """Raises InputError `name.invalid`, `model.unknown_alias`, `digest.malformed`."""
-        name, at, rest = text.partition("@")
-        if not at:
-            return cls(check_name(name))
-        if not rest.startswith("sha256:"):
-            raise InputError(
-                "model.unknown_alias",
-                f"There is no alias {rest[:64]!r} of {name[:64]!r}.",
-                "Name the model alone, for what was admitted last, or add @sha256:DIGEST.",
-            )
-        return cls(check_name(name), Digest.parse(rest))
 
 
 def latest_admission(evidence: EvidenceBase, wanted: Reference) -> predicates.Admission:
@@ -52,5 +31,18 @@ def latest_admission(evidence: EvidenceBase, wanted: Reference) -> predicates.Ad
         "model.never_admitted",
         f"Nothing was ever admitted here as {wanted.name!r}"
         + (f" with the digest {wanted.digest.short}." if wanted.digest else "."),
-        "Bring it in first: keepstone up MODEL --name NAME.",
+        "Bring it in first (keepstone up MODEL --name NAME), or name a version: NAME@3.",
     )
+
+
+def endpoint_of(wanted: Reference) -> str:
+    """Where the gate judges it: at the alias or stage that was named, else at the library."""
+    return wanted.pointer or LIBRARY
+
+
+def is_version(wanted: Reference) -> bool:
+    """Whether the registry knows what is meant, and nobody else."""
+    return wanted.pointer is not None or wanted.number is not None
+
+
+__all__ = ["LIBRARY", "Reference", "endpoint_of", "is_version", "latest_admission"]

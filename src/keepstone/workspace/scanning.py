@@ -10,13 +10,14 @@ from keepstone.scan.artifact import scan_contents
 from keepstone.scan.pickle.allowlist import Added
 from keepstone.scan.report import FileReport, ScanReport
 from keepstone.scan.scanner import unjudged
-from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.vault.seal import look_into
+from keepstone.vault.stores.port import BlobStore
 from keepstone.vault.verified import Files
 from keepstone.workspace.kek import current_kek
 from keepstone.workspace.layout import read_identity
 from keepstone.workspace.site import Site
+from keepstone.workspace.store import opened_store
 
 # Called with the name of each artifact before it is scanned.
 Observer = Callable[[str], None]
@@ -35,21 +36,22 @@ def scan_vault(
     workspace raises.
     """
     read_identity(site.layout)
-    store, kek = FileStore(site.layout.vault), current_kek(site)
-    addresses = [one for one in store.addresses() if name in (None, one[1])]
-    if name is not None and not addresses:
-        raise InputError("scan.missing", f"The vault holds nothing called {name[:80]!r}.")
+    kek = current_kek(site)
     reports: list[FileReport] = []
-    for digest, held in addresses:
-        shown = f"vault:{held}@{digest.short}"
-        if observer is not None:
-            observer(shown)
-        reports += _scan(store, kek, (digest, held), shown, allowed)
+    with opened_store(site.layout) as store:
+        found = [one for one in store.addresses() if name in (None, one.name)]
+        if name is not None and not found:
+            raise InputError("scan.missing", f"The vault holds nothing called {name[:80]!r}.")
+        for held in found:
+            shown = f"vault:{held.name}@{held.digest.short}"
+            if observer is not None:
+                observer(shown)
+            reports += _scan(store, kek, (held.digest, held.name), shown, allowed)
     return ScanReport(tuple(reports), allowed)
 
 
 def _scan(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     address: tuple[Digest, str],
     shown: str,

@@ -57,8 +57,9 @@ def keep_sealed(workspace: Workspace, staged: Staged, subject: Subject) -> str:
             pass
         else:
             return f"sealed before, as number {newest}"
-    number = next_sealing(workspace.evidence, subject.name)
-    said = Sealing(Made(TOOL, workspace.clock.now_ms()), number)
-    workspace.record(make_statement(subject, said, workspace.keys.observer))
+    with workspace.numbering:
+        number = next_sealing(workspace.evidence, subject.name)
+        said = Sealing(Made(TOOL, workspace.clock.now_ms()), number)
+        workspace.record(make_statement(subject, said, workspace.keys.observer))
     sealed = seal(staged, workspace.store, workspace.kek, subject.name, number)
     return f"{sealed.size:,} bytes encrypted, as number {number}"

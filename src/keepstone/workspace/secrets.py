@@ -1,7 +1,8 @@
 """The workspace's symmetric secrets, each wrapped under the vault's key-encryption key.
 
-The pepper of the API keys and the period keys of the audit trail: whoever copies the workspace
-without what unlocks the key-encryption key holds ciphertext.
+The pepper of the API keys, the period keys of the audit trail, and (in `fingerprint_secrets`) what
+fingerprints are drawn from: whoever copies the workspace without what unlocks the key-encryption
+key holds ciphertext.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from keepstone.gateway.commitment import KEY_SIZE, Period
 from keepstone.identity.apikeys import PEPPER_SIZE, ApiKeyRing
 from keepstone.identity.signing import read_secret_file
 from keepstone.vault.keys import KeyEncryptionKey
+from keepstone.workspace.fingerprint_secrets import FingerprintSecrets
 from keepstone.workspace.layout import Layout
 
 _PEPPER = b"keepstone api key pepper v1"
@@ -50,7 +52,8 @@ def load_ring(layout: Layout, kek: KeyEncryptionKey, max_lifetime_ms: int) -> Ap
 
 
 def rewrap_secrets(layout: Layout, old: KeyEncryptionKey, new: KeyEncryptionKey) -> None:
-    """Bring the pepper and the audit periods under `new`; what is there already stays.
+    """Bring the pepper, the audit periods and the fingerprints' secrets under `new`; what is there
+    already stays.
 
     Raises VerificationError `seal.wrong_key` for one that opens under neither.
     """
@@ -64,6 +67,9 @@ def rewrap_secrets(layout: Layout, old: KeyEncryptionKey, new: KeyEncryptionKey)
     ]
     if kept:
         write_atomic(layout.audit_periods, _written(kept))
+    FingerprintSecrets(layout.fingerprint_secrets).rewrap(
+        lambda wrapped, context: _rewrapped(wrapped, context, old, new)
+    )
 
 
 def _rewrapped(

@@ -19,6 +19,8 @@ from keepstone.workspace.admit import Admitted, issue, judge
 from keepstone.workspace.opened import Workspace
 
 _KEEPER_S = 0.5
+# What to do, and after how many seconds again.
+Chore = tuple[float, Callable[[], None]]
 _log = logging.getLogger("keepstone.workspace")
 
 
@@ -82,7 +84,7 @@ class Standing:
 class Keeper:
     """A thread that does what must be done now and again while a model is served."""
 
-    def __init__(self, chores: list[tuple[float, Callable[[], None]]]) -> None:
+    def __init__(self, chores: list[Chore]) -> None:
         self._chores = chores
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="keepstone-keeper", daemon=True)

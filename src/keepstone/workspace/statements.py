@@ -25,7 +25,7 @@ from keepstone.evidence.statement import make_statement
 from keepstone.identity.signing import Signatory
 from keepstone.ledger import EntryId
 from keepstone.workspace.operations import perform
-from keepstone.workspace.reading import WorkspaceView, as_digest, find_subject, read_workspace
+from keepstone.workspace.reading import WorkspaceView, as_digest, read_workspace
 from keepstone.workspace.site import Site
 
 TOOL = Tool("keepstone", __version__)
@@ -40,14 +40,22 @@ class Recorded:
 
 
 def approve(
-    site: Site, model: str, key: Signatory, reason: str, lifetime_ms: int | None = None
+    site: Site,
+    model: str,
+    key: Signatory,
+    reason: str,
+    lifetime_ms: int | None = None,
+    endpoint: str | None = None,
 ) -> Recorded:
-    """Approve what Keepstone saw last as `model`. Raises `model.unknown`, `statement.no_right`."""
+    """Approve what Keepstone saw last as `model`, or a version; at one endpoint if it is named.
+
+    Raises `model.unknown`, `statement.no_right`.
+    """
     with read_workspace(site) as view:
-        subject = find_subject(view.evidence, model)
+        subject = view.subject_of(model)
         expires = None if lifetime_ms is None else view.now + lifetime_ms
         made = Made(TOOL, view.now, expires)
-    return _say(site, subject, Approval(made, reason), key)
+    return _say(site, subject, Approval(made, reason, endpoint), key)
 
 
 def revoke(site: Site, kind: str, target: str, key: Signatory, reason: str) -> Recorded:
@@ -86,7 +94,7 @@ def _say(site: Site, subject: Subject, predicate: Predicate, key: Signatory) -> 
 
 def _artifact_digest(view: WorkspaceView, text: str) -> Digest:
     try:
-        return find_subject(view.evidence, text).digest
+        return view.subject_of(text).digest
     except InputError:
         # A digest nobody has seen here can still be denied, before it ever arrives.
         digest = as_digest(text)
@@ -98,7 +106,7 @@ def _artifact_digest(view: WorkspaceView, text: str) -> Digest:
 def _target(view: WorkspaceView, kind: str, text: str) -> Subject:
     if kind == "artifact":
         try:
-            return find_subject(view.evidence, text)
+            return view.subject_of(text)
         except InputError:
             return Subject("unnamed", _artifact_digest(view, text))
     if kind == "key":

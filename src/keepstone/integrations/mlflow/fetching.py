@@ -25,8 +25,7 @@ from typing import Any
 
 from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, artifact_digest
 from keepstone.errors import InputError
-from keepstone.files import storage_errors
-from keepstone.vault.files import write_all
+from keepstone.files import storage_errors, write_all
 from keepstone.vault.overlap import BUFFER, pour
 from keepstone.vault.walk import StagingLimits, reading, walk
 

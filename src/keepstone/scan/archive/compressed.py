@@ -58,7 +58,7 @@ class _Lz4:
         return bytes(self._machine.decompress(data, max_length=max_length))
 
 
-class _Zstandard:
+class Zstandard:
     """The machine of Python 3.14's standard library, whose errors are of their own kind."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ _MACHINES: dict[str, Callable[[], Decompressor]] = {
     "xz": lambda: lzma.LZMADecompressor(memlimit=_MEMORY),
     "lzma": lambda: lzma.LZMADecompressor(memlimit=_MEMORY),
     "lz4": _Lz4,
-    "zstd": _Zstandard,
+    "zstd": Zstandard,
     "zfile": zlib.decompressobj,
 }
 # These may follow one another in a file and are read as one.
@@ -98,6 +98,7 @@ _IN_ROWS = ("gzip", "bzip2", "xz", "lz4", "zstd")
 # Zeros behind these are padding to every reader.
 _PADDED = ("gzip", "xz")
 KINDS = tuple(_MACHINES)
+_BROKEN = (zlib.error, lzma.LZMAError, OSError, EOFError, MemoryError, RuntimeError, ValueError)
 
 
 def scan_compressed(view: View, kind: str) -> Iterator[Finding]:
@@ -135,6 +136,15 @@ def _unpacked(view: View, kind: str) -> Unpacked:
             return Unpacked(memoryview(whole), "It unpacks to more than the limit.", used)
 
 
+def first_of(data: memoryview, kind: str, most: int) -> bytes:
+    """Up to `most` bytes of what comes out of a stream of `kind`; nothing where it is broken."""
+    start = bytes(data[_ZFILE_HEAD if kind == "zfile" else 0 :][:_STEP])
+    try:
+        return _MACHINES[kind]().decompress(start, most)
+    except _BROKEN:
+        return b""
+
+
 def is_bomb(unpacked: int, packed: int) -> bool:
     """True where so much comes out of so little that no honest file is like it."""
     return unpacked > _BOMB and unpacked > _RATIO * packed
@@ -170,7 +180,7 @@ def unpack(machine: Decompressor, data: memoryview, allowance: Allowance) -> Unp
             if machine.eof or len(out) > most:
                 why = "" if len(out) <= most else "It unpacks to more than the limit."
                 break
-    except (zlib.error, lzma.LZMAError, OSError, EOFError, MemoryError, RuntimeError, ValueError):
+    except _BROKEN:
         why = "The compressed stream is broken."
     allowance.unpacked -= len(out)
     return Unpacked(memoryview(out), why, at - len(machine.unused_data))

@@ -127,7 +127,7 @@ class _Look:
         if stored:
             yield from self.view.inside(member.name, stored)
         if member.kind == SPARSE or any(key.startswith("GNU.sparse") for key in member.pax):
-            whole = _unfold(member, stored)
+            whole = unfold(member, stored)
             if whole is None or len(whole) > self.view.allowance.unpacked:
                 reason = "The sparse member unfolds to more than the limit, or to nothing."
                 yield self.view.unseen(reason, member.name)
@@ -137,7 +137,7 @@ class _Look:
                 yield from self.view.inside(member.name, memoryview(whole))
 
 
-def _unfold(member: TarMember, stored: memoryview) -> bytes | None:
+def unfold(member: TarMember, stored: memoryview) -> bytes | None:
     """The file that a sparse member stands for, or None where it cannot be had."""
     size, holes = member.unfolded, list(member.holes)
     if member.kind != SPARSE:

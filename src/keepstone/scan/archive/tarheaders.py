@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Protocol
 
 BLOCK = 512
 MAX_MEMBERS = 100_000
@@ -60,6 +61,29 @@ class _Pending:
     link: str | None = None
 
 
+class TarBytes(Protocol):
+    """Where an archive's bytes come from. It is read from its beginning to its end, never back."""
+
+    def piece(self, at: int, length: int) -> bytes:
+        """`length` bytes from `at`, or fewer where the archive ends."""
+        ...
+
+    def reaches(self, end: int) -> bool:
+        """True where the archive has `end` bytes or more. What lies before may be let go."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    data: memoryview
+
+    def piece(self, at: int, length: int) -> bytes:
+        return bytes(self.data[at : at + length])
+
+    def reaches(self, end: int) -> bool:
+        return end <= len(self.data)
+
+
 def resembles_tar(head: bytes) -> bool:
     """True where `head` begins with a header whose checksum is right, of any dialect."""
     return len(head) >= BLOCK and any(head[:BLOCK]) and _sum_is_right(head[:BLOCK])
@@ -67,11 +91,18 @@ def resembles_tar(head: bytes) -> bool:
 
 def read_tar(data: memoryview) -> Iterator[TarMember | TarProblem]:
     """The members in order, and what is wrong between them. Never raises for any content."""
+    return read_tar_bytes(_Held(data), MAX_MEMBERS)
+
+
+def read_tar_bytes(source: TarBytes, most: int) -> Iterator[TarMember | TarProblem]:
+    """The members of an archive that need not be in memory: `read_tar`, up to `most` of them.
+
+    Each member's content may be read, forwards, before the next one is asked for.
+    """
     at, pending, zeros = 0, _Pending(), 0
     count = 0
     shared: dict[str, str] = {}
-    while at < len(data):
-        block = bytes(data[at : at + BLOCK])
+    while block := source.piece(at, BLOCK):
         if not any(block):
             zeros += 1
             at += BLOCK
@@ -86,8 +117,8 @@ def read_tar(data: memoryview) -> Iterator[TarMember | TarProblem]:
             yield TarProblem(True, "The archive is broken: a header's checksum is wrong.", at)
             return
         count += 1
-        if count > MAX_MEMBERS:
-            yield TarProblem(True, f"The archive has more than {MAX_MEMBERS} members.", at)
+        if count > most:
+            yield TarProblem(True, f"The archive has more than {most} members.", at)
             return
         size = _number(block[124:136])
         kind = chr(block[156]) if block[156] else REGULAR
@@ -96,15 +127,15 @@ def read_tar(data: memoryview) -> Iterator[TarMember | TarProblem]:
             return
         start = at + BLOCK
         if kind in (_EXTENDED, _GLOBAL, _LONG_NAME, _LONG_LINK):
-            content = bytes(data[start : start + min(size, _MAX_EXTRA)])
+            content = source.piece(start, min(size, _MAX_EXTRA))
             yield from _extra(content, kind, size, at, pending, shared)
         else:
-            member, problems = _member(data, block, kind, size, at, pending, shared)
+            member, problems = _member(source, block, kind, size, at, pending, shared)
             yield from problems
             yield member
             size, start = member.size, member.start
             pending = _Pending()
-        if start + size > len(data):
+        if not source.reaches(start + size):
             yield TarProblem(True, "The archive breaks off inside of a member.", at)
             return
         at = start + -(-size // BLOCK) * BLOCK
@@ -184,7 +215,7 @@ def _records(content: bytes) -> list[tuple[str, str]] | None:
 
 
 def _member(
-    data: memoryview,
+    source: TarBytes,
     block: bytes,
     kind: str,
     size: int,
@@ -221,7 +252,7 @@ def _member(
         # Some readers skip the content of a link, others take the next header out of it.
         problems.append(TarProblem(False, "A member that is no file has a content.", at, name))
     if kind == SPARSE:
-        start, holes, unfolded = _old_sparse(data, block, at)
+        start, holes, unfolded = _old_sparse(source, block, at)
     mode = _number(block[100:108]) or 0
     return TarMember(name, kind, link, mode, start, size, at, pax, holes, unfolded), problems
 
@@ -231,13 +262,15 @@ def _same(one: str, two: str) -> bool:
 
 
 def _old_sparse(
-    data: memoryview, block: bytes, at: int
+    source: TarBytes, block: bytes, at: int
 ) -> tuple[int, tuple[tuple[int, int], ...], int]:
     """GNU: four pairs in the block, 21 more in each block that follows while a flag says so."""
     found = _pairs(block[386:482])
     more, at = block[482], at + BLOCK
-    while more and at + BLOCK <= len(data) and len(found) < 100_000:
-        block_more = bytes(data[at : at + BLOCK])
+    while more and len(found) < 100_000:
+        block_more = source.piece(at, BLOCK)
+        if len(block_more) < BLOCK:
+            break
         found += _pairs(block_more[:504])
         more, at = block_more[504], at + BLOCK
     return at, tuple(found), _number(block[483:495]) or 0

@@ -13,11 +13,14 @@ from keepstone.core.finding import Finding, Location, Outcome, Severity, worst
 from keepstone.scan.rules import (
     archive,
     common,
+    deps,
     folders,
+    image,
     keras,
     markup,
     onnx,
     pickle,
+    secret,
     sevenzip,
     skops,
     tar,
@@ -36,13 +39,27 @@ from keepstone.scan.rules.smell import Smell
 RULES_VERSION = "2"
 MAX_FINDINGS = 1000
 
-_TABLES = (
-    *(archive.TABLE, common.TABLE, folders.TABLE, keras.TABLE, markup.TABLE, onnx.TABLE),
-    *(pickle.TABLE, sevenzip.TABLE, skops.TABLE, tar.TABLE, template.TABLE, tensorflow.TABLE),
-    *(tensors.TABLE, text.TABLE, torch.TABLE, trees.TABLE),
+_FAMILIES = (
+    *(
+        archive,
+        common,
+        deps,
+        folders,
+        image,
+        keras,
+        markup,
+        onnx,
+        pickle,
+        secret,
+        sevenzip,
+        skops,
+        tar,
+    ),
+    *(template, tensorflow, tensors, text, torch, trees),
 )
 SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}
-RULES = {rule.id: rule for rule in sorted(chain(*_TABLES), key=lambda rule: rule.id)}
+_RULES = chain.from_iterable(family.TABLE for family in _FAMILIES)
+RULES: dict[str, Rule] = {rule.id: rule for rule in sorted(_RULES, key=lambda rule: rule.id)}
 
 
 def finding(

@@ -42,4 +42,8 @@ TABLE = (
         "smell.unreachable",
         "Tensors or nodes of the graph contribute to no output.",
     ),
+    Smell(
+        "smell.vulnerable",
+        "A package has a known vulnerability that is waived, or below the severity asked for.",
+    ),
 )

@@ -84,6 +84,18 @@ def scan_gguf(view: View) -> Iterator[Finding]:
         yield view.finding(error.rule, error.reason, error.offset)
 
 
+def gguf_texts(view: View) -> list[tuple[str, str]]:
+    """The texts of the head by their keys, as far as it can be read."""
+    file = _Texts(view.data)
+    try:
+        for _ in file.judge(view):
+            pass
+    except _BrokenError:
+        # What was read until then counts all the same.
+        pass
+    return file.found
+
+
 @dataclass(slots=True)
 class _File:
     """One pass over the head of a file. `at` only grows, and stays inside `data`."""
@@ -157,7 +169,7 @@ class _File:
         self.keys.add(key)
         kind = self.number("I")
         if kind == _STRING:
-            yield from _judge_text(view, key, self.text(MAX_TEXT), begin)
+            yield from self.value(view, key, self.text(MAX_TEXT), begin)
         elif kind == _ARRAY:
             yield from self.array(view, key, begin)
         elif kind not in _WIDTHS:
@@ -171,6 +183,10 @@ class _File:
             self.skip(_WIDTHS[kind])
             if kind == _BOOL and self.data[value] > 1:
                 raise _BrokenError("malformed", "A truth value is neither 0 nor 1.", begin)
+
+    def value(self, view: View, key: str, text: str, offset: int) -> Iterator[Finding]:
+        """What is done with a text of the head."""
+        yield from _judge_text(view, key, text, offset)
 
     def array(self, view: View, key: str, begin: int) -> Iterator[Finding]:
         kind, count = self.number("I"), self.length()
@@ -190,7 +206,7 @@ class _File:
         """The texts of an array: tokens by the hundred thousand, so the loop is tight."""
         if "template" in key:
             for _ in range(count):
-                yield from _judge_text(view, key, self.text(MAX_TEXT), begin)
+                yield from self.value(view, key, self.text(MAX_TEXT), begin)
             return
         data, at, end = self.data, self.at, len(self.data)
         form = struct.Struct(self.order + ("Q" if self.wide else "I"))
@@ -280,6 +296,17 @@ class _File:
 
     def aligned(self, place: int) -> int:
         return -(-place // self.alignment) * self.alignment
+
+
+@dataclass(slots=True)
+class _Texts(_File):
+    """A pass that keeps texts instead of judging them."""
+
+    found: list[tuple[str, str]] = field(default_factory=list)
+
+    def value(self, view: View, key: str, text: str, offset: int) -> Iterator[Finding]:
+        self.found.append((key, text))
+        return iter(())
 
 
 def _is_power(number: int) -> bool:

@@ -71,6 +71,17 @@ def scan_safetensors(view: View) -> Iterator[Finding]:
         yield view.finding(error.rule, error.reason)
 
 
+def safetensors_texts(data: memoryview) -> dict[str, str]:
+    """The metadata of a file whose header can be read; nothing for another."""
+    try:
+        header, _ = _header(data)
+    except _BrokenError:
+        return {}
+    metadata = header.get(_METADATA)
+    texts = metadata.items() if isinstance(metadata, dict) else ()
+    return {key: value for key, value in texts if isinstance(value, str)}
+
+
 def tensor_places(data: memoryview) -> list[TensorPlace]:
     """Where each tensor of a sound file lies; nothing for a file that is not."""
     try:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 from keepstone.contract.schema import ModelContract
 from keepstone.errors import OperationalError, VerificationError
-from keepstone.vault.files import FileStore
 from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.vault.load.identify import find_model
 from keepstone.vault.load.lightgbm import prepare_lightgbm
@@ -29,6 +28,7 @@ from keepstone.vault.load.torch import prepare_torch
 from keepstone.vault.load.xgboost import prepare_xgboost
 from keepstone.vault.permission import Permission, require_permission
 from keepstone.vault.seal import unseal
+from keepstone.vault.stores.port import BlobStore
 from keepstone.vault.verified import Files, VerifiedFiles, verify_files
 
 # By the name that scanner and loader share. What is not here has no runtime.
@@ -75,7 +75,7 @@ def prepare(files: Files, architecture: str | None = None) -> tuple[str, Prepare
 
 
 def load_sealed(
-    store: FileStore,
+    store: BlobStore,
     kek: KeyEncryptionKey,
     permission: Permission,
     *,

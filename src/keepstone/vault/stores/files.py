@@ -17,19 +17,19 @@ from io import FileIO
 from pathlib import Path
 
 from keepstone.core.digest import Digest
-from keepstone.core.subject import check_name
-from keepstone.errors import InputError, OperationalError
-from keepstone.files import make_private_directory, storage_errors, sync_directory
-
-Sink = Callable[[memoryview], None]
-
-_SUFFIX = ".sealed"
-
-
-def write_all(descriptor: int, data: memoryview) -> None:
-    """Write every byte: one call may write fewer, on a full disk for one."""
-    while data:
-        data = data[os.write(descriptor, data) :]
+from keepstone.errors import OperationalError
+from keepstone.files import make_private_directory, storage_errors, sync_directory, write_all
+from keepstone.vault.overlap import Sink
+from keepstone.vault.stores.port import (
+    SUFFIX,
+    Fact,
+    Held,
+    Leftover,
+    Written,
+    blob_path,
+    missing,
+    parse_blob_path,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,15 +38,15 @@ class FileStore:
 
     root: Path
 
+    @property
+    def place(self) -> str:
+        return str(self.root)
+
     def path(self, digest: Digest, name: str) -> Path:
-        return self.root / "blobs" / digest.hex / f"{check_name(name)}{_SUFFIX}"
+        return self.root / blob_path(digest, name)
 
-    def write(self, digest: Digest, name: str, fill: Callable[[Sink], None]) -> int:
-        """Store what `fill` gives to the sink, replacing an older blob; return its size.
-
-        Durable when this returns. Raises OperationalError `disk.full`, `file.unwritable`, and
-        whatever `fill` raises; the older blob then still stands.
-        """
+    def write(self, digest: Digest, name: str, fill: Callable[[Sink], object]) -> Written:
+        """Raises OperationalError `disk.full`, `file.unwritable`, and whatever `fill` raises."""
         path = self.path(digest, name)
         make_private_directory(path.parent)
         temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
@@ -67,21 +67,22 @@ class FileStore:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        return size
+        return Written(size)
 
     @contextmanager
-    def open(self, digest: Digest, name: str) -> Iterator[FileIO]:
-        """Open a blob for one reading. Raises InputError `blob.missing`, else `blob.unreadable`."""
+    def open(self, digest: Digest, name: str, pin: str | None = None) -> Iterator[FileIO]:
+        """Raises InputError `blob.missing`, else OperationalError `blob.unreadable`.
+
+        One write is kept, so that no pin but None can be met.
+        """
         path = self.path(digest, name)
+        if pin is not None:
+            raise missing(digest, name)
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError as error:
             if error.errno == errno.ENOENT:
-                raise InputError(
-                    "blob.missing",
-                    f"The vault holds no {name!r} with digest {digest.short}.",
-                    "Add the artifact again, or restore the vault from a backup.",
-                ) from error
+                raise missing(digest, name) from error
             raise _unreadable(path, error.strerror) from error
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
@@ -90,22 +91,41 @@ class FileStore:
             yield file
 
     def has(self, digest: Digest, name: str) -> bool:
-        """True where a blob has this address; says nothing about what is in it."""
         return self.path(digest, name).is_file()
 
     def delete(self, digest: Digest, name: str) -> None:
-        """Remove a blob. One that is not there is no error."""
         path = self.path(digest, name)
         with storage_errors(path):
             path.unlink(missing_ok=True)
             if path.parent.is_dir():
                 sync_directory(path.parent)
 
-    def addresses(self) -> Iterator[tuple[Digest, str]]:
-        """Every address that holds a blob, in order."""
-        for path in sorted((self.root / "blobs").glob(f"*/*{_SUFFIX}")):
-            if not path.name.startswith("."):
-                yield Digest(path.parent.name), path.name.removesuffix(_SUFFIX)
+    def addresses(self) -> Iterator[Held]:
+        for path in sorted((self.root / "blobs").glob(f"*/*{SUFFIX}")):
+            address = parse_blob_path(path.relative_to(self.root).as_posix())
+            if address is not None:
+                yield Held(*address, path.lstat().st_size)
+
+    def leftovers(self) -> Iterator[Leftover]:
+        for path in sorted((self.root / "blobs").glob(f"*/.*{SUFFIX}.*")):
+            since = path.lstat().st_mtime_ns // 1_000_000
+            yield Leftover(path.relative_to(self.root).as_posix(), since)
+
+    def remove(self, leftover: Leftover) -> None:
+        path = self.root / leftover.place
+        if leftover not in self.leftovers():
+            return
+        with storage_errors(path):
+            path.unlink(missing_ok=True)
+
+    def require_usable(self) -> None:
+        """A folder is made where it is needed."""
+
+    def examine(self) -> Iterator[Fact]:
+        yield Fact("ok", "sealed models lie in the workspace's own folder")
+
+    def close(self) -> None:
+        """Nothing is held open between two calls."""
 
 
 def _unreadable(path: Path, why: str | None) -> OperationalError:

@@ -1,0 +1,1 @@
+"""Questions put to models: what they give away, and whose they are. Nothing inward leans on it."""

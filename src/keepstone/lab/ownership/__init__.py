@@ -1,0 +1,1 @@
+"""Fingerprints: answers to secret inputs that an independent model hardly gives."""

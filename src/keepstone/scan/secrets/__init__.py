@@ -1,0 +1,1 @@
+"""Secrets in source, configuration, notebooks, pickles and archives: found, and never shown."""

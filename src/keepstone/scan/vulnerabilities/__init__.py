@@ -1,0 +1,1 @@
+"""What known vulnerabilities mean here: who waived what, and what other scanners said."""
