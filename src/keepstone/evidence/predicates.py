@@ -335,8 +335,8 @@ KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
     {
         cls.kind: cls
         for cls in (
-            *(Training, Scan, Vulnerabilities, Signature, Approval, Sealing, Registered),
-            *(Revocation, Reinstatement, Admission, Bom),
+            *(Training, Scan, Vulnerabilities, Signature, Approval, Sealing),
+            *(Registered, Revocation, Reinstatement, Admission, Bom),
         )
     }
 )

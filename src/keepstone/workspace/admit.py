@@ -7,6 +7,8 @@ and each step leaves a statement that the gate reads.
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,27 +53,14 @@ def submit(workspace: Workspace, submission: Submission, observer: Observer) -> 
     Raises what the steps raise: `model.*`, `scan.not_evaluated`, `runtime.missing`,
     `signature.*`, `gate.*`, `contract.*`, `seal.*`.
     """
-    observer.begin("stage")
-    staged = stage(
-        submission.model,
-        workspace.layout.staging,
-        progress=observer.copied,
-        contract=submission.contract,
-    )
-    try:
-        intake = Intake(workspace, submission, staged, observer)
-        subject = intake.subject
-        observer.end(f"{staged.size:,} bytes, {subject.digest}")
-        require_judged(intake.scan())
+    with _staged(workspace, submission, observer) as intake:
+        _require_judged(intake.scan())
         intake.take_origin()
-        observer.begin("gate")
-        verdict = require_admitted(workspace, subject, submission.endpoint)
-        observer.end(f"admitted by the policy ({verdict.profile})")
+        subject = intake.subject
+        verdict = _ask(workspace, intake, observer).require()
         contract = intake.contract()
         admission = issue(workspace, verdict, contract.digest)
         intake.seal()
-    finally:
-        staged.discard()
     observer.begin("load")
     loaded = load_sealed(
         workspace.store,
@@ -85,31 +74,77 @@ def submit(workspace: Workspace, submission: Submission, observer: Observer) -> 
     return Admitted(admission, contract, verdict, loaded)
 
 
+def examine(
+    workspace: Workspace,
+    submission: Submission,
+    observer: Observer,
+    seen: Callable[[Subject], None],
+) -> Verdict:
+    """Steps (1) to (4) of `submit`, for a model that another program loads: nothing is sealed.
+
+    `seen` is called with what was staged once it is scanned, whatever the gate then says.
+    Returns the verdict, which may be no; raises as the steps raise.
+    """
+    with _staged(workspace, submission, observer) as intake:
+        _require_judged(intake.scan())
+        intake.take_origin()
+        seen(intake.subject)
+        return _ask(workspace, intake, observer)
+
+
+@contextmanager
+def _staged(workspace: Workspace, submission: Submission, observer: Observer) -> Iterator[Intake]:
+    """The submission as a private copy, which is gone after the block."""
+    observer.begin("stage")
+    staged = stage(
+        submission.model,
+        workspace.layout.staging,
+        progress=observer.copied,
+        contract=submission.contract,
+    )
+    try:
+        intake = Intake(workspace, submission, staged, observer)
+        observer.end(f"{staged.size:,} bytes, {intake.subject.digest}")
+        yield intake
+    finally:
+        staged.discard()
+
+
+def _ask(workspace: Workspace, intake: Intake, observer: Observer) -> Verdict:
+    """What the gate says of a submission; a no is recorded."""
+    observer.begin("gate")
+    verdict = judge(workspace, intake.subject, intake.submission.endpoint)
+    record_denial(workspace, verdict)
+    if verdict.allowed:
+        observer.end(f"admitted by the policy ({verdict.profile})")
+    return verdict
+
+
 def judge(workspace: Workspace, subject: Subject, endpoint: str) -> Verdict:
     """What the policy says now about `subject` under its name. Raises `evidence.unreadable`."""
     evidence = workspace.evidence.about(subject.digest, subject.name, workspace.clock.now_ms())
     return gate(workspace.authorizer.engine, workspace.trust, evidence, endpoint)
 
 
-def judge_on_record(workspace: Workspace, subject: Subject, endpoint: str) -> Verdict:
-    """As `judge`; a no is recorded."""
+def require_admitted(workspace: Workspace, subject: Subject, endpoint: str) -> Verdict:
+    """The gate's yes; a no is recorded and raised, as `Verdict.require` does."""
     verdict = judge(workspace, subject, endpoint)
+    record_denial(workspace, verdict)
+    return verdict.require()
+
+
+def record_denial(workspace: Workspace, verdict: Verdict) -> None:
+    """Put a no on the record; a yes leaves its own traces."""
     if not verdict.allowed:
         workspace.record_event(
             "admission.denied",
             {
-                "model": subject.name,
-                "digest": subject.digest.hex,
+                "model": verdict.subject.name,
+                "digest": verdict.subject.digest.hex,
                 "rule": verdict.rule,
                 "policy": verdict.policy.hex,
             },
         )
-    return verdict
-
-
-def require_admitted(workspace: Workspace, subject: Subject, endpoint: str) -> Verdict:
-    """The gate's yes; a no is recorded and raised, as `Verdict.require` does."""
-    return judge_on_record(workspace, subject, endpoint).require()
 
 
 def issue(workspace: Workspace, verdict: Verdict, contract: Digest) -> Admission:
@@ -166,7 +201,7 @@ def sign_admission(workspace: Workspace, verdict: Verdict, contract: Digest) -> 
     }
 
 
-def require_judged(scan: Scan) -> None:
+def _require_judged(scan: Scan) -> None:
     """Go on with clean and with flagged (the gate says no to it); else say what is missing."""
     if scan.outcome is Outcome.FLAGGED:
         return
@@ -188,12 +223,12 @@ __all__ = [
     "Observer",
     "Submission",
     "admit_again",
+    "examine",
     "issue",
     "judge",
-    "judge_on_record",
     "name_of",
+    "record_denial",
     "require_admitted",
-    "require_judged",
     "sign_admission",
     "submit",
 ]

@@ -33,7 +33,6 @@ from keepstone.governance.proof import admission_line
 from keepstone.identity.signing import Signatory
 from keepstone.ledger import EntryId
 from keepstone.policy.gate import gate
-from keepstone.vault.files import FileStore
 from keepstone.vault.load import prepare
 from keepstone.vault.seal import look_into
 from keepstone.vault.verified import Files
@@ -41,6 +40,7 @@ from keepstone.workspace.kek import current_kek
 from keepstone.workspace.operations import perform
 from keepstone.workspace.reading import WorkspaceView, find_subject, read_workspace
 from keepstone.workspace.site import Site
+from keepstone.workspace.store import opened_store
 
 TOOL = Tool("keepstone", __version__)
 FORMAT = f"CycloneDX {SPEC_VERSION}"
@@ -208,9 +208,8 @@ def _look(site: Site, subject: Subject) -> _Known:
         return listing, _without_code(lambda: prepare(files)[1].contract)
 
     try:
-        return look_into(
-            FileStore(site.layout.vault), current_kek(site), subject.digest, subject.name, look
-        )
+        with opened_store(site.layout) as store:
+            return look_into(store, current_kek(site), subject.digest, subject.name, look)
     except InputError as error:
         if error.code != "blob.missing":
             raise

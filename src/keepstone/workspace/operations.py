@@ -275,6 +275,13 @@ def _export_trust(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     return {"bundle": data.decode("ascii"), "statements": statements}
 
 
+def _observe_packages(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
+    # Imported here: it brings the readers of packages along, which no other operation needs.
+    from keepstone.workspace.vulnerabilities import observe_packages
+
+    return observe_packages(workspace, arguments)
+
+
 def _register_version(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     # Imported here, as for `model.admit`.
     from keepstone.workspace.registering import register_version
@@ -293,13 +300,6 @@ def _record_calls(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
     calls = [dict(call) for call in arguments["calls"]]
     workspace.record_events(("registry.call", call) for call in calls)
     return {"recorded": len(calls)}
-
-
-def _observe_packages(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
-    # Imported here: it brings the readers of packages along, which no other operation needs.
-    from keepstone.workspace.vulnerabilities import observe_packages
-
-    return observe_packages(workspace, arguments)
 
 
 OPERATIONS: Mapping[str, Callable[[Workspace, Arguments], dict[str, Any]]] = MappingProxyType(

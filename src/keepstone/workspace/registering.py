@@ -16,9 +16,8 @@ from keepstone.evidence.made import Made
 from keepstone.evidence.registered import Registered
 from keepstone.evidence.registrations import Registration, Registrations
 from keepstone.evidence.statement import make_statement
-from keepstone.vault.staging import stage
-from keepstone.workspace.admit import judge_on_record, require_judged
-from keepstone.workspace.intake import ENDPOINT, TOOL, Intake, Submission
+from keepstone.workspace.admit import ENDPOINT, Submission, examine, judge, record_denial
+from keepstone.workspace.intake import TOOL
 from keepstone.workspace.opened import Workspace
 
 
@@ -60,27 +59,22 @@ def register_version(workspace: Workspace, arguments: Mapping[str, Any]) -> dict
         _path(arguments.get("signature")),
         _path(arguments.get("statements")),
     )
-    staged = stage(submission.model, workspace.layout.staging)
-    try:
-        # (1)
-        intake = Intake(workspace, submission, staged, observer)
-        require_judged(intake.scan())
-        intake.take_origin()
-    finally:
-        staged.discard()
-    subject, before = intake.subject, said.held(workspace)
-    # (2)
-    if before is not None and before.digest != subject.digest:
-        raise VerificationError(
-            "registered.other_digest",
-            f"Version {said.version} of {said.model[:80]!r} was admitted as"
-            f" {before.digest.short}, and is {subject.digest.short} now: its files changed.",
-            "Restore the files, or register what is there as a new version.",
-        )
-    # (3)
-    if before is None or before.said.location != said.location:
-        said.state(workspace, subject)
-    verdict = judge_on_record(workspace, subject, ENDPOINT)
+
+    def seen(subject: Subject) -> None:
+        before = said.held(workspace)
+        # (2)
+        if before is not None and before.digest != subject.digest:
+            raise VerificationError(
+                "registered.other_digest",
+                f"Version {said.version} of {said.model[:80]!r} was admitted as"
+                f" {before.digest.short}, and is {subject.digest.short} now: its files changed.",
+                "Restore the files, or register what is there as a new version.",
+            )
+        # (3)
+        if before is None or before.said.location != said.location:
+            said.state(workspace, subject)
+
+    verdict = examine(workspace, submission, observer, seen)
     # (4)
     return {
         "name": verdict.subject.name,
@@ -112,7 +106,8 @@ def register_alias(workspace: Workspace, arguments: Mapping[str, Any]) -> dict[s
             f"There is no evidence for version {said.version} of {said.model[:80]!r}.",
             "Admit it first: keepstone mlflow admit.",
         )
-    verdict = judge_on_record(workspace, before.subject, ENDPOINT)
+    verdict = judge(workspace, before.subject, ENDPOINT)
+    record_denial(workspace, verdict)
     if not verdict.allowed:
         workspace.record_event("alias.denied", said.fields(alias, by) | {"rule": verdict.rule})
     verdict.require()
