@@ -38,7 +38,7 @@ def rows() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as name:
         root = Path(name)
         os.environ["KEEPSTONE_OUTSIDE"] = str(root / "outside")
-        found = []
+        found: list[dict[str, Any]] = []
         for kind in ("server", "local"):
             with _tracking(kind, root / kind) as uri:
                 found += _of(kind, root / kind, uri)

@@ -24,7 +24,7 @@ def mlflow_python() -> Path:
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes()).hexdigest()
     if not stamp.exists() or stamp.read_text("utf-8") != wanted:
         options = ["--quiet", "--no-deps", "--no-build-isolation", "--editable"]
-        command = [python, "-m", "pip", "install", *options, ROOT]
+        command = [str(python), "-m", "pip", "install", *options, str(ROOT)]
         subprocess.run(command, check=True, capture_output=True)
         stamp.write_text(wanted, "utf-8")
     return python

@@ -14,6 +14,7 @@ from keepstone.core.finding import Outcome
 from keepstone.errors import InputError
 from tests.scan.imaging import (
     CONFIG,
+    INDEX,
     Made,
     Member,
     dumped,
@@ -96,6 +97,23 @@ def test_a_platform_is_chosen(tmp_path: Path, made: Made) -> None:
     with pytest.raises(InputError) as caught:
         scanned(root, platform="linux/arm64")
     assert caught.value.code == "image.none_chosen"
+
+
+def test_a_platform_is_chosen_by_the_index_where_it_says_one(tmp_path: Path) -> None:
+    """Configurations often leave the variant out."""
+    arm, amd = image(), image(tar(file("a")))
+    arm.document = {"architecture": "arm64"}
+    told = [
+        arm.described(platform={"os": "linux", "architecture": "arm64", "variant": "v8"}),
+        amd.described(platform={"os": "linux", "architecture": "amd64"}),
+    ]
+    arm.blobs |= amd.blobs
+    inner = arm.blob(dumped({"schemaVersion": 2, "manifests": told}), INDEX)
+    root = arm.write(tmp_path, inner)
+    assert len(scanned(root).images) == 2
+    for wanted in ("linux/arm64", "linux/arm64/v8"):
+        assert only(scanned(root, platform=wanted)).platform == "linux/arm64"
+    assert scanned(root).outcome is Outcome.CLEAN
 
 
 def test_a_docker_archives_layers_are_held_to_the_configuration(tmp_path: Path, made: Made) -> None:

@@ -131,7 +131,7 @@ def test_a_blob_that_never_ends_is_left() -> None:
 @pytest.mark.parametrize(
     ("kind", "why"),
     [
-        (LAYER + "+encrypted", "encrypted"),
+        (LAYER + "+encrypted", "It is encrypted"),
         ("application/vnd.oci.image.layer.nondistributable.v1.tar", "fetched from elsewhere"),
         ("application/vnd.docker.image.rootfs.foreign.diff.tar.gzip", "fetched from elsewhere"),
         ("application/x-unknown", "not known"),
@@ -159,10 +159,17 @@ def test_a_layer_packed_in_another_way_than_it_says_is_ambiguous(tmp_path: Path)
     assert rules(scanned(made.write(tmp_path))) == {"image.ambiguous"}
 
 
+def test_a_manifest_of_the_old_schema_is_named(tmp_path: Path) -> None:
+    made = image()
+    old = made.blob(dumped({"schemaVersion": 1, "fsLayers": []}), MANIFEST)
+    report = scanned(made.write(tmp_path, old))
+    assert report.outcome is Outcome.NOT_EVALUATED
+    assert "old schema 1" in reasons(report)
+
+
 @pytest.mark.parametrize(
     "manifest",
     [
-        {"schemaVersion": 1, "fsLayers": []},
         {"schemaVersion": 2, "config": 7, "layers": []},
         {"schemaVersion": 2, "layers": []},
         {"schemaVersion": 2, "config": {"digest": "md5:0", "size": 1}, "layers": []},

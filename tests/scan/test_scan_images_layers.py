@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from keepstone.core.finding import Outcome
 from keepstone.errors import InputError, KeepstoneError
+from keepstone.scan.archive.tarheaders import TarMember
 from keepstone.scan.images.content import ContentLook
 from keepstone.scan.images.descriptor import Descriptor
 from keepstone.scan.images.entry import Entry
@@ -181,6 +182,13 @@ def test_a_malicious_pickle_in_a_layer_is_found(tmp_path: Path, pack: object) ->
     assert at(report, "pickle.dangerous_import") == ["opt/m.gz", "opt/m.pkl", "opt/noname"]
 
 
+def test_a_pickle_without_a_mark_is_found_behind_much_that_does_nothing(tmp_path: Path) -> None:
+    idle = b"N0" * 100_000 + b"cposix\nsystem\n(S'true'\ntR."
+    members = [file("opt/data", idle), file("opt/data.gz", gzip.compress(idle))]
+    report = scanned(image(tar(*members)).write(tmp_path))
+    assert at(report, "pickle.dangerous_import") == ["opt/data", "opt/data.gz"]
+
+
 def test_a_systems_own_files_are_no_models(tmp_path: Path) -> None:
     system = tar(
         file("usr/bin/tool", Path("/bin/true").read_bytes(), 0o755),
@@ -239,6 +247,12 @@ def test_other_users_are_not_root(tmp_path: Path, user: str) -> None:
 def test_who_is_not_known_is_not_evaluated(tmp_path: Path, user: str) -> None:
     report = scanned(Made(config={"User": user}).write(tmp_path))
     assert report.outcome is Outcome.NOT_EVALUATED
+
+
+def test_who_runs_an_image_of_windows_is_not_evaluated(tmp_path: Path) -> None:
+    made = Made(config={})
+    made.document = {"os": "windows", "architecture": "amd64"}
+    assert rules(scanned(made.write(tmp_path))) == {"image.not_evaluated"}
 
 
 def test_a_name_of_digits_counts_before_the_number(tmp_path: Path) -> None:
@@ -345,15 +359,24 @@ def test_a_file_that_changes_between_two_looks_is_not_believed(tmp_path: Path) -
 
 
 def test_large_files_pass_by(tmp_path: Path) -> None:
-    """A large file is looked through for secrets, at the edge of a window too."""
-    text = b"nothing to see in this line\n"
-    edge = 4 << 20
-    for number, place in enumerate((edge - 60, 2 * edge - (1 << 16) - 60, 40 << 20)):
-        big = bytearray(b"\x00\x01 binary" + bytes(44 << 20))
-        big[place - len(text) : place] = text
-        big[place : place + len(KEY)] = KEY
-        report = scanned(image(tar(file("var/big", bytes(big)))).write(tmp_path / str(number)))
-        assert rules(report) == {"secret.private_key"}
+    big = b"\x00\x01 binary" + bytes(40 << 20) + b"\n" + KEY + b"\n"
+    report = scanned(image(tar(file("var/big", big))).write(tmp_path))
+    assert rules(report) == {"secret.private_key"}
+
+
+@pytest.mark.parametrize("edge", [1, 2, 3])
+def test_a_secret_over_the_edge_of_a_window_is_found(edge: int) -> None:
+    """The content comes in pieces of a window each, and the key lies over the end of one."""
+    step = 4 << 20
+    big = bytearray(b"\x00\x01 binary" + bytes(9 * step))
+    place = edge * step - len(KEY) // 2
+    big[place - 1 : place + len(KEY)] = b"\n" + KEY
+    entry = Entry("big", "0", 0o644, len(big), "", 0, 0, False)
+    member = TarMember("big", "0", "", 0o644, 0, len(big), 0, {})
+    view = memoryview(bytes(big))
+    pieces = (view[at : at + step] for at in range(0, len(big), step))
+    found = ContentLook(Limits(), lambda _: False).look(entry, member, pieces)
+    assert [item.rule for item in found] == ["secret.private_key"]
 
 
 def test_a_large_archive_is_opened_for_secrets(tmp_path: Path) -> None:

@@ -63,6 +63,16 @@ def test_requirements_name_pins_and_say_what_is_open() -> None:
     assert "limit" not in reasons
 
 
+def test_no_token_of_an_address_is_told() -> None:
+    address = "https://me:t0ken@example.invalid/a"
+    lines = (address, f"git+{address}@v1", f"-e git+{address}", f"-r {address}", f"b @ {address}")
+    found = found_in(
+        {"requirements.txt": "".join(f"{line}\n" for line in (*lines, f"-x {address}"))}
+    )
+    assert len(found.open) == 6
+    assert "t0ken" not in str(found)
+
+
 def test_requirements_in_the_encodings_of_windows() -> None:
     for data in ("a==1\r\n".encode("utf-16"), b"\xef\xbb\xbfa==1\r\n"):
         assert names(found_in({"requirements.txt": data})) == [("PyPI", "a", "1")]
@@ -74,7 +84,7 @@ def test_requirements_in_the_encodings_of_windows() -> None:
 def test_includes_without_end_end() -> None:
     chain: dict[str, bytes | str] = {f"r{n}.txt": f"-r r{n + 1}.txt\n" for n in range(2_000)}
     found = found_in({"requirements.txt": "-r r0.txt\n", **chain})
-    assert "more than 200 files" in " ".join(left(found).values())
+    assert "more than 50 files" in " ".join(left(found).values())
 
 
 def test_endless_lists_end(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,9 +93,15 @@ def test_endless_lists_end(monkeypatch: pytest.MonkeyPatch) -> None:
         found = found_in({"requirements.txt": "".join(line.format(n) for n in range(50))})
         assert len(found.packages) + len(found.open) == 11
         assert "more than 10 packages" in " ".join(left(found).values())
+    again = found_in({"requirements.txt": "p==1\n" * 50})
+    assert "more than 10 packages" in " ".join(left(again).values())
     monkeypatch.undo()
+    silent = found_in({"constraints.txt": "p>1\n" * 30_000})
+    assert left(silent) == {"constraints.txt": "It has more than 20000 lines."}
     found = found_in({"requirements.txt": "a==1 ; " + "(" * 100_000 + "\nb==1\n"})
     assert (names(found), len(found.open)) == ([("PyPI", "b", "1")], 1)
+    large = found_in({"requirements.txt": b"\n" * (5 << 20)})
+    assert list(left(large)) == ["requirements.txt"]
     large = found_in({"uv.lock": b"version = 1\n" + b"#" * (17 << 20)})
     assert (large.packages, list(left(large))) == ((), ["uv.lock"])
 

@@ -263,12 +263,23 @@ def test_a_zip_cut_short_inside_a_folder_is_not_evaluated(tmp_path: Path) -> Non
     assert "link.json" in reason
 
 
+@pytest.mark.parametrize(
+    ("place", "most"),
+    [("database.MAX_RECORDS", 2), ("database.MAX_TOTAL", 500), ("files.MAX_TOTAL", 500)],
+)
 def test_more_records_than_there_can_be_are_not_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, most: int
 ) -> None:
-    monkeypatch.setattr("keepstone.scan.packages.osv.database.MAX_RECORDS", 2)
-    folder = write_folder(tmp_path / "osv", [OTHER, OTHER, record("CVE-1", before("9"))])
-    assert judged(folder, [thing("3.0")]).outcome is Outcome.NOT_EVALUATED
+    monkeypatch.setattr(f"keepstone.scan.packages.osv.{place}", most)
+    records = [OTHER, OTHER, record("CVE-1", before("9"))]
+    for path in (
+        write_folder(tmp_path / "osv", records),
+        write_zip(tmp_path / "all.zip", records),
+    ):
+        whole = place.startswith("files") and path.is_dir()
+        report = judged(path, [thing("3.0"), thing("10", name="other")])
+        assert (report.outcome is Outcome.FLAGGED) is whole
+        assert bool(report.open) is not whole
 
 
 def test_many_broken_records_are_counted(tmp_path: Path) -> None:

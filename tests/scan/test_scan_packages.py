@@ -97,6 +97,15 @@ def test_a_stanza_that_does_not_say_is_open(stanza: str, name: str) -> None:
     assert list(left(found)) == [name]
 
 
+@pytest.mark.parametrize("place", ["var/lib/dpkg/status", "lib/apk/db/installed"])
+def test_an_empty_list_and_an_endless_one_are_open(
+    place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert list(left(found_in({place: ""}))) == [place]
+    monkeypatch.setattr("keepstone.scan.packages.readers.source._MAX_LINES", 10)
+    assert "more than 10 lines" in left(found_in({place: "\n" * 20}))[place]
+
+
 def test_a_second_stanza_of_one_package_is_not_lost() -> None:
     twice = "".join(
         f"Package: a\nStatus: install ok installed\nVersion: {version}\n\n" for version in "121"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from base64 import b64encode, urlsafe_b64encode
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +14,7 @@ from keepstone.scan.secrets.checks import is_bech32, is_placeholder
 from keepstone.scan.secrets.found import Hit
 from keepstone.scan.secrets.passage import Passage
 from keepstone.scan.secrets.shapes import SHAPES
+from keepstone.vault.keks.file import create_kek
 
 KINDS = {
     "aws id": "AWS access key id",
@@ -173,6 +176,15 @@ def _block(label: str, data: bytes) -> str:
     dashes = "-" * 5
     text = b64encode(data).decode()
     return f"{dashes}BEGIN {label}{dashes}\n{text}\n{dashes}END {label}{dashes}\n"
+
+
+def test_a_workspaces_key_and_cosigns(tmp_path: Path) -> None:
+    create_kek(tmp_path / "open.json")
+    (hit,) = hits((tmp_path / "open.json").read_text())
+    assert (hit.rule, hit.kind) == ("secret.private_key", "Keepstone key-encryption key")
+    sealed = json.dumps({"kdf": {"name": "scrypt"}, "ciphertext": "x" * 90}).encode()
+    (hit,) = hits(_block("ENCRYPTED SIGSTORE PRIVATE KEY", sealed))
+    assert (hit.rule, hit.kind) == ("secret.encrypted_key", "cosign private key")
 
 
 def test_what_only_says_that_it_is_a_key_is_none() -> None:

@@ -25,9 +25,10 @@ from keepstone.vault.stores.oci import (
     Login,
     Reference,
     Registry,
+    find_logins,
 )
 from keepstone.vault.stores.oci.challenge import parse_challenges
-from keepstone.vault.stores.oci.logins import parse_logins
+from keepstone.vault.stores.oci.logins import login_for, parse_logins
 from keepstone.vault.stores.oci.manifest import parse_descriptor, parse_manifest
 from tests.faulty import Asked, Faulty, Reply, faulty
 
@@ -587,3 +588,99 @@ def test_without_the_extra_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setitem(sys.modules, "httpx", None)
     assert code_of(Registry) == "extra.http"
+
+
+# What a server may leave out, or do in another way
+
+
+def test_a_digest_that_no_header_tells_is_looked_up(start: Start) -> None:
+    for told in ({}, {"Docker-Content-Digest": "sha256:xx"}):
+        server, reference, client = start(
+            lambda asked, told=told: manifest(**told) if asked.method == "HEAD" else manifest()
+        )
+        assert client.find(reference) == Digest.of(json.dumps(EMPTY).encode())
+        assert [asked.method for asked in server.asked] == ["HEAD", "GET"]
+
+
+def test_referrers_by_the_api_for_them(start: Start) -> None:
+    one = {"mediaType": IMAGE_MANIFEST, "digest": str(Digest.of(b"s")), "size": 3}
+    index = {
+        "schemaVersion": 2,
+        "mediaType": IMAGE_INDEX,
+        "manifests": [{**one, "artifactType": "a/b"}, one],
+    }
+    server, reference, client = start(lambda asked: manifest(index, IMAGE_INDEX))
+    digest = Digest.of(b"subject")
+    assert len(client.referrers(reference, digest)) == 2
+    assert [each.artifact_type for each in client.referrers(reference, digest, "a/b")] == ["a/b"]
+    assert server.asked[0].path == f"/v2/team/thing/referrers/{digest}"
+    _, reference, client = start(lambda asked: Reply(500))
+    assert code_of(client.referrers, reference, digest) == "oci.failed"
+    # Where a tag stands in for it, and points at something else.
+    _, reference, client = start(
+        lambda asked: manifest() if "manifests" in asked.path else Reply(404)
+    )
+    assert code_of(client.referrers, reference, digest) == "oci.malformed"
+
+
+def test_a_place_that_gives_no_token(start: Start) -> None:
+    tokens, _, _ = start(lambda asked: Reply(403))
+    header = f'Bearer realm="http://{tokens.host}/"'
+    _, reference, client = start(lambda asked: challenge(asked, header, manifest()))
+    assert code_of(client.manifest, reference) == "oci.denied"
+
+
+def test_what_is_not_permitted_is_said(start: Start) -> None:
+    _, reference, client = start(lambda asked: Reply(403, body=b'{"errors":[{"code":"DENIED"}]}'))
+    for action in (client.manifest, client.tags, client.find):
+        assert code_of(action, reference) == "oci.denied"
+    assert code_of(client.delete_manifest, reference, Digest.of(b"x")) == "oci.denied"
+
+
+def test_a_registry_that_took_something_else_is_found_out(start: Start) -> None:
+    told = {"Docker-Content-Digest": str(Digest.of(b"other"))}
+    _, reference, client = start(lambda asked: Reply(201, told))
+    assert code_of(client.push_manifest, reference, EMPTY, tag="v1") == "oci.wrong_digest"
+
+
+def test_an_upload_that_fails_half_way_is_given_up(start: Start) -> None:
+    def answer(asked: Asked) -> Reply:
+        if asked.method == "POST":
+            return Reply(202, {"Location": "/upload?state=x"})
+        return Reply(500)
+
+    server, reference, client = start(answer)
+    assert code_of(client.push, reference, b"data", "a/b") == "oci.failed"
+
+    def push() -> None:
+        with client.upload(reference) as upload:
+            upload.write(memoryview(b"data"))
+            upload.finish()
+
+    assert code_of(push) == "oci.failed"
+    assert [asked.method for asked in server.asked][-3:] == ["POST", "PATCH", "DELETE"]
+    assert server.asked[-1].path == "/upload?state=x"
+
+
+def test_docker_hub_is_one_party_under_its_names() -> None:
+    for name in ("docker.io", "index.docker.io"):
+        for asked in ("registry-1.docker.io", "auth.docker.io"):
+            assert login_for({name: LOGIN}, asked) is LOGIN
+    assert login_for({"docker.io": LOGIN}, "docker.io.example.org") is None
+
+
+def test_where_logins_are_looked_for(tmp_path: Path) -> None:
+    auth = base64.b64encode(b"user:word").decode()
+    file = tmp_path / ".docker" / "config.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps({"auths": {"h.example": {"auth": auth}}}))
+    expected = {"h.example": Login("user", "word")}
+    assert find_logins({"HOME": str(tmp_path)}) == expected
+    assert find_logins({"DOCKER_CONFIG": str(file.parent)}) == expected
+    assert find_logins({"REGISTRY_AUTH_FILE": str(file)}) == expected
+    assert find_logins({"HOME": str(tmp_path / "none")}) == {}
+    missing, folder = str(tmp_path / "none"), str(tmp_path)
+    assert code_of(find_logins, {"REGISTRY_AUTH_FILE": missing}) == "oci.logins_unreadable"
+    assert code_of(find_logins, {"REGISTRY_AUTH_FILE": folder}) == "oci.logins_unreadable"
+    file.write_bytes(b" " * (2 << 20))
+    assert code_of(find_logins, {"HOME": str(tmp_path)}) == "oci.bad_logins"

@@ -13,8 +13,8 @@ from keepstone.errors import KeepstoneError
 from keepstone.identity.principal import Grant, Principal, PrincipalKind
 from keepstone.workspace.intake import Submission
 from keepstone.workspace.opened import Workspace
-from keepstone.workspace.registry.pushing import Pushed
 from keepstone.workspace.registry.registry import Push, Registry
+from keepstone.workspace.registry.requests import Pushed
 from tests.workspace.observers import Silent
 
 EVERYTHING = ("pusher", "puller", "examiner", "releaser", "keeper")
@@ -64,7 +64,7 @@ class Shop:
         return self.registry.push(who, asked, Silent())
 
     def blobs(self) -> set[tuple[str, str]]:
-        return {(name, digest.hex) for digest, name in self.workspace.store.addresses()}
+        return {(held.name, held.digest.hex) for held in self.workspace.store.addresses()}
 
     def accesses(self) -> list[dict[str, object]]:
         return list(self.home.entries("access"))

@@ -139,6 +139,8 @@ def _kind_and_digest(entry: dict[str, Any]) -> tuple[str, str]:
 def test_a_revoked_model_is_denied_by_its_own_bill(
     served: Any, subject: Subject, refusal: Refusal
 ) -> None:
+    # An admission from before still holds, as far as time goes.
+    assert "contract" not in properties(bom_of(served.site, "scale", "local"))["unknown"]
     revocation = served.revocation(subject)
     record(served, revocation)
 
@@ -147,6 +149,8 @@ def test_a_revoked_model_is_denied_by_its_own_bill(
     assert refusal(to_bytes(document)) is None
     said = properties(document)
     assert (said["verdict"], said["verdict.rule"]) == (["denied"], ["guard.revoked"])
+    # What may not be loaded is not read from the vault either.
+    assert {"files", "contract"} <= {*said["unknown"]}
     revoked = next(
         one for one in document["declarations"]["claims"] if one["bom-ref"] == "claim:guard.revoked"
     )
@@ -214,6 +218,20 @@ def test_a_folder_lists_its_files(home: Any, refusal: Refusal) -> None:
     }
     # The artifact's digest is no file's SHA-256, and is never passed off as one.
     assert "hashes" not in component(document)
+
+
+def test_the_vault_is_read_for_an_admission_and_no_more_often(served: Any) -> None:
+    def admissions() -> list[str]:
+        found = [_kind_and_digest(entry)[0] for entry in served.entries("statement")]
+        return [kind for kind in found if kind == "admission"]
+
+    before = len(admissions())
+    bom_of(served.site, "scale", "local")
+    bom_of(served.site, "scale", "local")
+    assert len(admissions()) == before + 1
+    served.clock.now += 3_600_000
+    bom_of(served.site, "scale", "local")
+    assert len(admissions()) == before + 2
 
 
 def test_the_same_head_and_moment_give_the_same_bytes(served: Any, subject: Subject) -> None:

@@ -251,3 +251,17 @@ def test_the_room_a_model_takes_is_known_before_it_is_sealed(home: Any) -> None:
         # All but the header, which holds the wrapped key.
         assert 0 < _blob(shop).stat().st_size - sealed_bytes(staged) < 512
         staged.discard()
+
+
+def test_a_trust_bundle_goes_to_who_may_know_what_stands_in_it(home: Any) -> None:
+    """It holds the policy and every revocation: names that a narrow grant hides."""
+    with opened(home) as shop:
+        shop.push(1.0)
+        hidden = shop.push(2.0, name="secret-model").version
+        shop.workspace.record(home.revocation(hidden.subject))
+        narrow = person("nan", Grant("puller", ("fraud",)))
+        pulled = shop.registry.pull(narrow, "fraud@1")
+        assert pulled.trust is None
+        assert "trust export" in pulled.warnings[-1]
+        for who in (LOCAL, person("ann", Grant("puller"), Grant("auditor"))):
+            assert shop.registry.pull(who, "fraud@1").trust is not None

@@ -514,3 +514,32 @@ def test_a_note_is_one_line_and_that_is_known_before_anything_is_taken(home: Any
         for note in ("a\nb", "a\x1b[2J", "a\u202eb", "n" * 501):
             assert refused(shop.push, note=note).code == "registry.no_reason"
         assert _statements(home) == []
+
+
+def test_the_same_bytes_at_once_are_sealed_one_after_the_other(
+    home: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This fails if the blob of an earlier number may be written over that of a later one."""
+    from keepstone.workspace import sealing
+
+    with opened(home) as shop:
+        model, real, order = shop.model(1.0), sealing.seal, []
+
+        def slow(staged: Any, store: Any, kek: Any, name: str, number: int) -> Any:
+            order.append(number)
+            if len(order) == 1:
+                # Long enough for the other one to come past, if it may.
+                other.start()
+                other.join(1)
+            return real(staged, store, kek, name, number)
+
+        def bring() -> None:
+            asked = Push(Submission.of(model, name="fraud"))
+            shop.registry.push(LOCAL, asked, Silent())
+
+        other = threading.Thread(target=bring)
+        monkeypatch.setattr(sealing, "seal", slow)
+        bring()
+        other.join(60)
+        assert order == [1]
+        shop.registry.write_out(shop.registry.pull(LOCAL, "fraud@1").release, home.root / "out")

@@ -162,8 +162,7 @@ def look_into(
     """What `look` finds in a blob as it lies in the vault, whichever sealing of `name` that is.
 
     The one use of a key without a permission: what is sealed must be judged anew by rules that
-    came later, before anybody may load it, and described by its files and contract. `look` loads
-    nothing, and the bytes are let go when it returns. Raises as
+    came later, before anybody may load it. The bytes are let go when `look` returns. Raises as
     `unseal` does of the blob, and what `look` raises.
     """
     with store.open(digest, name) as blob:

@@ -20,11 +20,12 @@ from keepstone.errors import OperationalError
 from keepstone.evidence.dsse import Envelope
 from keepstone.evidence.predicates import LedgerHead, Scan
 from keepstone.policy.admission import Admission, verify_admission
-from keepstone.policy.gate import Verdict, admit, gate
+from keepstone.policy.gate import Verdict, admit
 from keepstone.vault.load import LOADERS, Loaded, load_sealed, loader_for
 from keepstone.vault.load.identify import FOLDER
 from keepstone.vault.staging import stage
 from keepstone.workspace.intake import ENDPOINT, TOOL, Intake, Observer, Submission, name_of
+from keepstone.workspace.judging import judge
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.reference import LIBRARY, Reference, latest_admission
 from keepstone.workspace.sealing import newest_sealing
@@ -118,12 +119,6 @@ def _ask(workspace: Workspace, intake: Intake, observer: Observer) -> Verdict:
     if verdict.allowed:
         observer.end(f"admitted by the policy ({verdict.profile})")
     return verdict
-
-
-def judge(workspace: Workspace, subject: Subject, endpoint: str) -> Verdict:
-    """What the policy says now about `subject` under its name. Raises `evidence.unreadable`."""
-    evidence = workspace.evidence.about(subject.digest, subject.name, workspace.clock.now_ms())
-    return gate(workspace.authorizer.engine, workspace.trust, evidence, endpoint)
 
 
 def require_admitted(workspace: Workspace, subject: Subject, endpoint: str) -> Verdict:

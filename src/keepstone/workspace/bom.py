@@ -1,11 +1,13 @@
 """Gather what a workspace knows of one model, for a bill of materials; hold one against it.
 
-Nothing is written but the statement that signs a document, and nothing of the model runs: its
-files are looked into as the vault holds them, for their digests and for what it says it accepts.
+Nothing of the model runs. Its files are read from the vault, for their digests and for what it
+says it accepts, as a program reads them: for an admission, which is recorded. What the gate denies
+is described by its evidence alone.
 """
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -14,10 +16,11 @@ from keepstone import __version__
 from keepstone.contract.schema import ModelContract
 from keepstone.core.digest import Digest, FileDigest
 from keepstone.core.subject import Subject
-from keepstone.errors import InputError, KeepstoneError
+from keepstone.errors import DeniedError, InputError, KeepstoneError, VerificationError
 from keepstone.evidence.documents import Bom
 from keepstone.evidence.made import Made, Tool
 from keepstone.evidence.predicates import Admission, LedgerHead
+from keepstone.evidence.record import parse_statement_entry
 from keepstone.evidence.statement import make_statement
 from keepstone.governance.bom import SPEC_VERSION, make_bom
 from keepstone.governance.difference import (
@@ -32,18 +35,29 @@ from keepstone.governance.facts import BomFacts, Seen
 from keepstone.governance.proof import admission_line
 from keepstone.identity.signing import Signatory
 from keepstone.ledger import EntryId
+from keepstone.policy.admission import verify_admission
 from keepstone.policy.gate import gate
 from keepstone.vault.load import prepare
-from keepstone.vault.seal import look_into
+from keepstone.vault.permission import Permission
+from keepstone.vault.seal import unseal
 from keepstone.vault.verified import Files
 from keepstone.workspace.kek import current_kek
 from keepstone.workspace.operations import perform
-from keepstone.workspace.reading import WorkspaceView, find_subject, read_workspace
+from keepstone.workspace.reading import (
+    WorkspaceView,
+    find_subject,
+    load_policy,
+    public_key,
+    read_workspace,
+)
+from keepstone.workspace.reference import LIBRARY
+from keepstone.workspace.sealing import newest_sealing
 from keepstone.workspace.site import Site
 from keepstone.workspace.store import opened_store
 
 TOOL = Tool("keepstone", __version__)
 FORMAT = f"CycloneDX {SPEC_VERSION}"
+_NOT_THERE = frozenset({"blob.missing", "model.never_admitted", "gate.denied", "gate.revoked"})
 _Known = tuple[tuple[FileDigest, ...] | None, ModelContract | None]
 
 
@@ -71,8 +85,9 @@ def gather(site: Site, model: str, endpoint: str, packages: Seen | None = None) 
     Raises InputError `model.unknown`; VerificationError `seal.*` for a blob that is not sound:
     a document over files that nobody has would be a lie.
     """
+    known = _look(site, model)
     with read_workspace(site) as view:
-        return _facts(view, model, endpoint, packages)
+        return _facts(view, known, model, endpoint, packages)
 
 
 def bom_of(site: Site, model: str, endpoint: str, packages: Seen | None = None) -> dict[str, Any]:
@@ -116,8 +131,9 @@ def check_bom(
     document = parse_bom(data)
     # (1)
     origin, size, root = ledger_head(document)
+    known = _look(site, model)
     with read_workspace(site) as view:
-        facts = _facts(view, model, endpoint, packages)
+        facts = _facts(view, known, model, endpoint, packages)
         # (2)
         found = _ledger_faults(view, origin, size, root)
         # (3)
@@ -163,12 +179,14 @@ def _signed(view: WorkspaceView, subject: Subject, document: Digest) -> list[tup
     ]
 
 
-def _facts(view: WorkspaceView, model: str, endpoint: str, packages: Seen | None) -> BomFacts:
+def _facts(
+    view: WorkspaceView, known: _Known, model: str, endpoint: str, packages: Seen | None
+) -> BomFacts:
     subject = find_subject(view.evidence, model)
     evidence = view.evidence.about(subject.digest, subject.name, view.now)
     head = view.reader.head()
     named = [*evidence.live, *(denial.statement for denial in evidence.revocations)]
-    files, contract = _look(view.site, subject)
+    files, contract = known
     return BomFacts(
         subject=subject,
         taken=view.now,
@@ -197,23 +215,72 @@ def _is_admitted(view: WorkspaceView, subject: Subject, contract: ModelContract 
     return True
 
 
-def _look(site: Site, subject: Subject) -> _Known:
-    """The model's files and its contract, as the vault holds them; None for what is not there."""
+def _look(site: Site, model: str) -> _Known:
+    """The model's files and its contract, out of the vault; None for what may not be read.
 
-    def look(files: Files) -> _Known:
-        listing = tuple(
-            FileDigest(path, view.nbytes, Digest.of(view))
-            for path, view in ((path, files.view(path)) for path in files.paths)
-        )
-        return listing, _without_code(lambda: prepare(files)[1].contract)
-
+    (1) The gate says yes now. (2) An admission of a program's own holds, or is asked for and so
+    recorded. (3) The blob unseals for it.
+    """
+    # (1)
+    with read_workspace(site) as view:
+        subject = find_subject(view.evidence, model)
+        evidence = view.evidence.about(subject.digest, subject.name, view.now)
+        if not gate(view.engine(), view.trust, evidence, LIBRARY).allowed:
+            return None, None
+        # (2)
+        permission, now = _recorded(view, subject), view.now
+        version = newest_sealing(view.evidence, subject) or 0
     try:
-        with opened_store(site.layout) as store:
-            return look_into(store, current_kek(site), subject.digest, subject.name, look)
-    except InputError as error:
-        if error.code != "blob.missing":
+        if permission is None:
+            permission, now = _ask(site, subject)
+        # (3)
+        with (
+            opened_store(site.layout) as store,
+            unseal(store, current_kek(site), permission, now=now, version=version) as files,
+        ):
+            return _listing(files), _without_code(lambda: prepare(files)[1].contract)
+    except (InputError, DeniedError) as error:
+        if error.code not in _NOT_THERE:
             raise
         return None, None
+
+
+def _listing(files: Files) -> tuple[FileDigest, ...]:
+    views = ((path, files.view(path)) for path in files.paths)
+    return tuple(FileDigest(path, view.nbytes, Digest.of(view)) for path, view in views)
+
+
+def _recorded(view: WorkspaceView, subject: Subject) -> Permission | None:
+    """The newest admission to load `subject` into a program, if it still holds."""
+    for item in reversed(view.evidence.statements):
+        said = item.predicate
+        if not isinstance(said, Admission) or item.subject != subject or said.endpoint != LIBRARY:
+            continue
+        envelope = parse_statement_entry(view.reader.body(item.place)).envelope
+        try:
+            return _verified(view.site, subject, envelope.to_json(), view.now)
+        except VerificationError:
+            return None
+    return None
+
+
+def _ask(site: Site, subject: Subject) -> tuple[Permission, int]:
+    """Have the gate judge it now, as whoever loads it has. Raises `gate.*`, `model.*`."""
+    answer = perform(site, "model.admit", {"model": f"{subject.name}@{subject.digest}"})
+    now = int(answer["now"])
+    return _verified(site, subject, b64decode(str(answer["envelope"])), now), now
+
+
+def _verified(site: Site, subject: Subject, envelope: bytes, now: int) -> Permission:
+    return verify_admission(
+        envelope,
+        public_key(site.layout, "gate"),
+        now=now,
+        digest=subject.digest,
+        name=subject.name,
+        endpoint=LIBRARY,
+        policy_digest=load_policy(site.layout).digest,
+    )
 
 
 def _without_code(read: Callable[[], ModelContract]) -> ModelContract | None:

@@ -12,7 +12,9 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
+from keepstone.core.subject import Subject
 from keepstone.errors import KeepstoneError, OperationalError
 from keepstone.evidence.dsse import Envelope
 from keepstone.evidence.predicates import Revocation
@@ -95,11 +97,20 @@ class Workspace:
         self._ring_file = threading.Lock()
         # Held while the next sealing's number is chosen and put on the record.
         self.numbering = threading.Lock()
+        self._sealing: WeakValueDictionary[Subject, threading.Lock] = WeakValueDictionary()
         self._listeners: list[Listener] = []
 
     @property
     def layout(self) -> Layout:
         return self.site.layout
+
+    @contextmanager
+    def sealing_alone(self, subject: Subject) -> Iterator[None]:
+        """Hold back others who would seal the same artifact under the same name meanwhile."""
+        with self.numbering:
+            lock = self._sealing.setdefault(subject, threading.Lock())
+        with lock:
+            yield
 
     @property
     def store(self) -> BlobStore:

@@ -46,8 +46,14 @@ def keep_sealed(workspace: Workspace, staged: Staged, subject: Subject) -> str:
     """Have a sound blob of `staged` in the vault, under a number that is on the record.
 
     A sound blob that is there is kept. Else its number is recorded first: a crash before the
-    blob is written leaves one that does not open, and the next start writes it again.
+    blob is written leaves one that does not open, and the next start writes it again. Two that
+    come at once seal one after the other: the last blob written is the last one numbered.
     """
+    with workspace.sealing_alone(subject):
+        return _keep_sealed(workspace, staged, subject)
+
+
+def _keep_sealed(workspace: Workspace, staged: Staged, subject: Subject) -> str:
     newest = newest_sealing(workspace.evidence, subject)
     if newest is not None:
         try:

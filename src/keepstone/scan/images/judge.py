@@ -35,7 +35,7 @@ from keepstone.scan.images.found import (
 )
 from keepstone.scan.images.layer import Layer, Seen, shown
 from keepstone.scan.images.limits import Limits
-from keepstone.scan.images.manifest import Manifest
+from keepstone.scan.images.manifest import Manifest, Problem
 from keepstone.scan.images.merge import Merged
 from keepstone.scan.images.packages import PackageCheck, Packages, names_packages
 from keepstone.scan.images.reading import LayerReader
@@ -121,7 +121,8 @@ class _Image:
         for problem in manifest.problems:
             self._say(problem.rule, problem.reason, MANIFEST)
         digest, config = self._config()
-        wanted = asked.choice.platform
+        # Where an index says a platform, images were chosen by that.
+        wanted = "" if manifest.platform else asked.choice.platform
         if config is not None and wanted and not is_platform(wanted, config.platform):
             return None
         if config is not None:
@@ -246,15 +247,20 @@ class _Image:
         return ImageFinding(seen.finding, self.layers[index].digest, index + 1, deleted)
 
     def _settings(self, config: Config, tree: LayerTree) -> None:
-        try:
-            passwd = tree.read(_USERS, self.asked.limits.document)
-        except InputError:
-            # Whoever it names is then unknown, and said to be.
-            passwd = None
-        if (user := user_problem(config.user, passwd)) is not None:
+        if (user := self._user(config, tree)) is not None:
             self._say(user.rule, user.reason, CONFIG)
         if self.asked.base:
             base = base_problem(self.manifest.annotations, config.labels)
             if base is not None:
                 self._say(base.rule, base.reason, MANIFEST)
         self.found += map(ImageFinding, setting_secrets(config))
+
+    def _user(self, config: Config, tree: LayerTree) -> Problem | None:
+        if config.platform.startswith("windows/"):
+            return Problem("image.not_evaluated", "The users and rights of Windows are not judged.")
+        try:
+            passwd = tree.read(_USERS, self.asked.limits.document)
+        except InputError:
+            # Whoever it names is then unknown, and said to be.
+            passwd = None
+        return user_problem(config.user, passwd)

@@ -12,7 +12,7 @@ from keepstone.scan.allowance import Allowance
 from keepstone.scan.archive.compressed import KINDS, first_of
 from keepstone.scan.formats import identify
 from keepstone.scan.pickle.allowlist import Added
-from keepstone.scan.pickle.opcodes import resembles_importing_pickle
+from keepstone.scan.pickle.opcodes import Cause, is_importing_pickle, look_as_pickle
 from keepstone.scan.rules import RULES
 from keepstone.scan.scanner import judge
 from keepstone.scan.tensorflow.saved_model import TENSORFLOW
@@ -43,7 +43,8 @@ _IMPORTS = frozenset(
     f"pickle.{one}"
     for one in ("call", "computed_import", "dangerous_import", "extension", "import")
 )
-_PEEK = 1 << 16
+# What is looked at to tell what a file is.
+_PEEK, _OPCODES = 1 << 20, 100_000
 # Pickles of the protocols 2 to 5 begin so; older ones as many a text does.
 _MARKED = 0x80
 
@@ -78,14 +79,16 @@ def _is_of_model(rule: str, imports: bool) -> bool:
     return imports or family != "pickle"
 
 
-def _imports(data: memoryview) -> bool:
-    return resembles_importing_pickle(data, Allowance(opcodes=100_000))
+def _does_nothing(data: memoryview) -> bool:
+    """True where a loader of pickles would come to an end of `data` without an import."""
+    found = look_as_pickle(data, Allowance(opcodes=_OPCODES))
+    return found.cause is not Cause.LIMIT and not is_importing_pickle(data, found)
 
 
 def _role(data: memoryview, depth: int = 0) -> str:
     """`model`, `archive` for what may hold one, or nothing."""
-    kind = identify(data, Allowance(opcodes=100_000))
-    if kind == "pickle" and data[0] != _MARKED and not _imports(data):
+    kind = identify(data, Allowance(opcodes=_OPCODES))
+    if kind == "pickle" and data[0] != _MARKED and _does_nothing(data):
         return ""
     if kind in MODELS:
         return "model"

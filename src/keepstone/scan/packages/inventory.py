@@ -53,6 +53,7 @@ def inventory(tree: FileTree, *, locks: bool = True) -> Inventory:
     for an image or an environment, where a lock file that lies about says nothing.
     """
     packages: set[Package] = set()
+    told = 0
     read: list[str] = []
     left: set[NotJudged] = set()
     for path in tree.paths():
@@ -68,7 +69,8 @@ def inventory(tree: FileTree, *, locks: bool = True) -> Inventory:
         if reader not in CHECKS:
             read.append(shown)
         for item in _read(reader, Source(path, data, tree)):
-            if len(packages) + len(left) >= MAX_PACKAGES:
+            told += 1
+            if told > MAX_PACKAGES:
                 left.add(NotJudged(shown, f"The tree names more than {MAX_PACKAGES} packages."))
                 break
             if isinstance(item, Package):

@@ -20,7 +20,7 @@ from keepstone.policy.gate import Verdict
 from keepstone.vault.registry.catalogue import Catalogue, Version
 from keepstone.vault.registry.records import ALIAS, STAGE, Author
 from keepstone.vault.registry.reference import Reference
-from keepstone.workspace.admit import judge
+from keepstone.workspace.judging import judge
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.reference import endpoint_of
 

@@ -19,15 +19,12 @@ from keepstone.errors import InputError
 from keepstone.files import write_atomic
 from keepstone.identity.principal import Principal
 from keepstone.vault.registry.catalogue import Version
-from keepstone.workspace.intake import Submission
 from keepstone.workspace.opened import Workspace
-from keepstone.workspace.registry.admitting import admit_version
 from keepstone.workspace.registry.callers import authenticate
 from keepstone.workspace.registry.collecting import CollectRules
 from keepstone.workspace.registry.desk import Desk
 from keepstone.workspace.registry.moving import Move
-from keepstone.workspace.registry.pushing import Push
-from keepstone.workspace.registry.registry import Registry
+from keepstone.workspace.registry.registry import Push, Registry
 
 Arguments = Mapping[str, Any]
 TRUST_SUFFIX = ".trust"
@@ -62,6 +59,9 @@ def execute_registry(
 
 
 def _push(workspace: Workspace, who: Principal, given: Arguments) -> dict[str, Any]:
+    # Imported here: it brings every scanner and loader along.
+    from keepstone.workspace.intake import Submission
+
     submission = Submission(
         model=_path(given, "path"),
         name=str(given["model"]),
@@ -114,6 +114,8 @@ def _pull(workspace: Workspace, who: Principal, given: Arguments) -> dict[str, A
 
 
 def _admit(workspace: Workspace, who: Principal, given: Arguments) -> dict[str, Any]:
+    from keepstone.workspace.registry.admitting import admit_version
+
     return admit_version(Desk(workspace, who), str(given["version"]))
 
 

@@ -22,6 +22,10 @@ from keepstone.workspace.trusting import export_bundle
 
 PULL, EXAMINE = "model.pull", "model.examine"
 DAY_MS = 86_400_000
+_NO_TRUST = (
+    "No trust bundle: it tells of the whole policy, which takes the right ledger.read."
+    " Ask the workspace's operator for one (`keepstone trust export`)."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +48,8 @@ def pull(
 
     (1) It sees the version. (2) The gate says yes now, at the alias or stage that was named, or
     at the library. (3) It may pull; or, with `examine` (a reason) and what the gate does not
-    admit, it may examine. (4) A trust bundle of the version, good for `trust_ms`, is made.
+    admit, it may examine. (4) A trust bundle of the version, good for `trust_ms`, is made, for who
+    may know what stands in one: the whole policy, and every revocation, of whatever model.
 
     Raises InputError `registry.not_found`, `registry.which_version`, `registry.collected`;
     DeniedError `policy.denied`, `gate.denied`, `gate.revoked`; OperationalError
@@ -56,10 +61,20 @@ def pull(
         # (2), (3)
         granted = decide(desk, version, desk.endpoint_of(text), examine, attempt)
         # (4)
-        trust = None
-        if trust_ms is not None:
+        warnings, trust = warnings_of(version, granted), None
+        if trust_ms is not None and may_have_trust(desk):
             trust, _ = export_bundle(desk.workspace, (str(version.digest),), trust_ms)
-    return Pulled(version, granted, warnings_of(version, granted), trust)
+        elif trust_ms is not None:
+            warnings = (*warnings, _NO_TRUST)
+    return Pulled(version, granted, warnings, trust)
+
+
+def may_have_trust(desk: Desk) -> bool:
+    """Whether a trust bundle tells this principal nothing that is hidden from it.
+
+    The user of this machine has the policy file; others need the right to read the ledger.
+    """
+    return desk.who.is_local or desk.may("ledger.read", None, None)
 
 
 def decide(

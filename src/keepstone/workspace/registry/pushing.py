@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from keepstone.core.digest import Digest
@@ -29,34 +28,12 @@ from keepstone.workspace.intake import Intake, Observer, Submission
 from keepstone.workspace.registry.collecting import drop_if_unnamed
 from keepstone.workspace.registry.desk import Attempt, Desk
 from keepstone.workspace.registry.moving import note_line
+from keepstone.workspace.registry.requests import Push, Pushed
 from keepstone.workspace.sealing import keep_sealed
 
 PUSH = "model.push"
 # From here on the scan takes long enough to seal meanwhile.
 _LARGE = 32 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class Push:
-    """What somebody brings: the model and its signatures, and what it says of itself.
-
-    `staged` is the copy where the bytes were staged already, as by a server; its caller discards
-    it. `attributes` are exactly those that the policy asks for.
-    """
-
-    submission: Submission
-    attributes: Mapping[str, str] = field(default_factory=dict)
-    note: str = ""
-    staged: Staged | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pushed:
-    """The version that it is. `known` where the very same artifact was one before."""
-
-    version: Version
-    known: bool
-    entry: str | None
 
 
 def push(desk: Desk, asked: Push, observer: Observer) -> Pushed:

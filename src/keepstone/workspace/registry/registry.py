@@ -10,21 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from keepstone.identity.principal import Principal
 from keepstone.vault.overlap import Sink
 from keepstone.vault.registry.catalogue import Version
 from keepstone.vault.registry.release import Release
-from keepstone.workspace.intake import Observer
 from keepstone.workspace.opened import Workspace
-from keepstone.workspace.registry import collecting, looking, moving, pulling, pushing
+from keepstone.workspace.registry import collecting, looking, moving, pulling
 from keepstone.workspace.registry.collecting import Collection, CollectRules
 from keepstone.workspace.registry.desk import Desk
 from keepstone.workspace.registry.looking import Page
 from keepstone.workspace.registry.moving import Move
 from keepstone.workspace.registry.pulling import DAY_MS, Pulled
-from keepstone.workspace.registry.pushing import Push, Pushed
+from keepstone.workspace.registry.requests import Push, Pushed
+
+if TYPE_CHECKING:
+    from keepstone.workspace.intake import Observer
 
 
 class Registry:
@@ -37,10 +39,15 @@ class Registry:
         self, who: Principal, name: str, attributes: Mapping[str, str], size: int
     ) -> None:
         """Return if a push would be taken now; for a server, before it takes the bytes."""
+        from keepstone.workspace.registry import pushing
+
         pushing.require_welcome(self._desk(who), name, attributes, size)
 
     def push(self, who: Principal, asked: Push, observer: Observer) -> Pushed:
         """Bring a model in as the next version under its name; see `pushing.push`."""
+        # Imported here: it brings every scanner and loader along, which nothing else needs.
+        from keepstone.workspace.registry import pushing
+
         return pushing.push(self._desk(who), asked, observer)
 
     def pull(

@@ -36,8 +36,8 @@ from keepstone.workspace.admit import admission_envelope
 from keepstone.workspace.intake import Submission
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.registry.operations import Listening, moved, named
-from keepstone.workspace.registry.pushing import Push
 from keepstone.workspace.registry.registry import Registry
+from keepstone.workspace.registry.requests import Push
 
 PUSH_SCHEMA = "keepstone.push/v1"
 PULL_SCHEMA = "keepstone.pull/v1"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from keepstone.core.digest import Digest
 from keepstone.scan.packages.names import base_of, normal_ecosystem, normal_name
-from keepstone.scan.packages.osv.files import MAX_RECORDS, records_of
+from keepstone.scan.packages.osv.files import MAX_RECORDS, MAX_TOTAL, records_of
 from keepstone.scan.packages.osv.record import (
     BadRecordError,
     Head,
@@ -84,10 +84,11 @@ class _Reading:
 
     def run(self, path: Path) -> Database:
         lines: list[bytes] = []
-        records = 0
+        records, size = 0, 0
         for held in records_of(path):
-            if records >= MAX_RECORDS:
-                self._break(path.name, f"there are more than {MAX_RECORDS} records")
+            size += len(held.data)
+            if records >= MAX_RECORDS or size > MAX_TOTAL:
+                self._break(path.name, "there are more records than OSV has")
                 break
             if held.reason:
                 self._break(held.name, held.reason)

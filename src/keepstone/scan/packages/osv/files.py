@@ -16,6 +16,8 @@ from keepstone.scan.walk import NotWalked, walk
 # The largest records that OSV publishes have some 10 MiB.
 MAX_RECORD = 64 << 20
 MAX_RECORDS = 2_000_000
+# All that OSV publishes is a few gigabytes.
+MAX_TOTAL = 16 << 30
 # What zipfile raises on a member; RuntimeError is an encrypted one.
 _SPOILT = (
     *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError),
@@ -77,8 +79,12 @@ def _file(path: Path, name: str) -> Held:
 
 
 def _zip(path: Path, prefix: str) -> Iterator[Held]:
+    shown = prefix.rstrip("/") or path.name
     try:
         with zipfile.ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > MAX_TOTAL:
+                yield Held(shown, reason="the archive claims more than all advisories hold")
+                return
             seen: set[str] = set()
             for entry in sorted(archive.infolist(), key=lambda entry: entry.filename):
                 name = f"{prefix}{entry.filename}"
@@ -89,7 +95,7 @@ def _zip(path: Path, prefix: str) -> Iterator[Held]:
                 seen.add(entry.filename)
     except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         reason = f"the archive cannot be read to its end: {type(error).__name__}"
-        yield Held(prefix.rstrip("/") or path.name, reason=reason)
+        yield Held(shown, reason=reason)
 
 
 def _is_record(name: str) -> bool:
@@ -97,12 +103,11 @@ def _is_record(name: str) -> bool:
 
 
 def _member(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, name: str) -> Held:
+    # The reader gives no more than the archive claims.
+    if entry.file_size > MAX_RECORD:
+        return Held(name, reason="it is larger than any record")
     try:
-        with archive.open(entry) as file:
-            # To its end, where the checksum is looked at.
-            data = file.read(MAX_RECORD + 1)
+        data = archive.read(entry)
     except _SPOILT as error:
         return Held(name, reason=f"it cannot be unpacked: {type(error).__name__}")
-    if len(data) > MAX_RECORD:
-        return Held(name, reason="it is larger than any record")
     return Held(name, data)

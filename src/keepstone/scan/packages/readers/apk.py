@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.packages.package import Package
 from keepstone.scan.packages.readers.source import Source
+from keepstone.scan.packages.readers.stanzas import stanzas
 from keepstone.scan.packages.release import ecosystem_of, os_release
 
 _WANTED = frozenset("PVo")
@@ -20,19 +21,17 @@ def read_apk(source: Source) -> Iterator[Package | NotJudged]:
     """Every package of the database."""
     root = source.path.removesuffix("lib/apk/db/installed").removesuffix("usr/")
     ecosystem = ecosystem_of(os_release(source.tree, root), "apk")
-    fields: dict[str, str] = {}
-    repeated, begun = False, False
-    for line in (*source.lenient_text().split("\n"), ""):
-        if not line.strip():
-            if begun:
-                yield _package(source, ecosystem, fields, repeated)
-            fields, repeated, begun = {}, False, False
-            continue
-        begun = True
-        key, colon, value = line.partition(":")
-        if colon and key in _WANTED:
-            repeated = repeated or key in fields
-            fields[key] = value.strip()
+    entries = 0
+    for fields, repeated in stanzas(source.lines(), _field):
+        entries += 1
+        yield _package(source, ecosystem, fields, repeated)
+    if not entries:
+        yield source.open("It holds no package.")
+
+
+def _field(line: str) -> tuple[str, str] | None:
+    key, colon, value = line.partition(":")
+    return (key, value) if colon and key in _WANTED else None
 
 
 def _package(

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.packages.package import Package
 from keepstone.scan.packages.readers.source import Source
+from keepstone.scan.packages.readers.stanzas import stanzas
 from keepstone.scan.packages.release import ecosystem_of, os_release
 
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{0,63}):[ \t]*(.*)")
@@ -27,11 +28,11 @@ def read_dpkg(source: Source) -> Iterator[Package | NotJudged]:
     ecosystem = ecosystem_of(os_release(source.tree, root), "dpkg")
     # Distroless keeps no status in its stanzas: what lies there is installed.
     alone = place.startswith("status.d/")
-    stanzas = 0
-    for fields, repeated in _stanzas(source.lenient_text()):
-        stanzas += 1
+    entries = 0
+    for fields, repeated in stanzas(source.lines(), _field):
+        entries += 1
         yield from _package(source, ecosystem, fields, repeated, alone)
-    if not stanzas:
+    if not entries:
         yield source.open("It holds no package.")
 
 
@@ -57,18 +58,7 @@ def _package(
     yield source.package(ecosystem, name, version, origin[1], origin[2] or version)
 
 
-def _stanzas(text: str) -> Iterator[tuple[dict[str, str], bool]]:
-    """The wanted fields of each stanza, in lower case, and whether one comes twice."""
-    fields: dict[str, str] = {}
-    repeated, begun = False, False
-    for line in (*text.split("\n"), ""):
-        if not line.strip():
-            if begun:
-                yield fields, repeated
-            fields, repeated, begun = {}, False, False
-            continue
-        begun = True
-        match = None if line[0] in " \t" else _FIELD.match(line)
-        if match is not None and (key := match[1].lower()) in _WANTED:
-            repeated = repeated or key in fields
-            fields[key] = match[2].strip()
+def _field(line: str) -> tuple[str, str] | None:
+    # A line that begins with a space goes on with the field before.
+    match = None if line[0] in " \t" else _FIELD.match(line)
+    return (match[1].lower(), match[2]) if match and match[1].lower() in _WANTED else None

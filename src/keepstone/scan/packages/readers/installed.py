@@ -28,7 +28,7 @@ def read_metadata(source: Source) -> Iterator[Package | NotJudged]:
     """
     names: list[str] = []
     versions: list[str] = []
-    for line in source.lenient_text().splitlines():
+    for line in source.lines():
         if not line.strip():
             break  # behind the first empty line is the description
         key, colon, value = line.partition(":")

@@ -19,8 +19,9 @@ from keepstone.scan.packages.readers.installed import PYPI
 from keepstone.scan.packages.readers.source import BrokenListError, Source
 from keepstone.scan.rules import printable
 
-_MAX_INCLUDED = 200
-_LIMIT = 16 << 20
+_MAX_INCLUDED = 50
+_MAX_LINES = 20_000
+_LIMIT = 4 << 20
 # With the hashes of every wheel of a package.
 _LONGEST = 64 << 10
 _INCLUDE = re.compile(r"(-r|-c|--requirement|--constraint)(?:\s+|=|(?<=-[rc]))(\S.*)")
@@ -36,11 +37,9 @@ _OPTIONS = re.compile(
 )
 _EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
 # How Windows' shells write what `pip freeze` prints.
-_MARKS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# An address may hold a user's name and token.
+_CREDENTIALS = re.compile(r"//[^/\s]*@")
 
 
 def read_requirements(source: Source) -> Iterator[Package | NotJudged]:
@@ -64,10 +63,10 @@ def requirement(
     except (InvalidRequirement, RecursionError):
         egg = _EGG.search(line)
         why = "is an address or a path" if _is_place(line) else "is no requirement"
-        yield source.open(f"The line {why}: {printable(line, 80)}", egg[1] if egg else "")
+        yield source.open(f"The line {why}: {_shown(line)}", egg[1] if egg else "")
         return
     if wanted.url is not None:
-        yield source.open(f"It comes from an address: {printable(wanted.url, 80)}", wanted.name)
+        yield source.open(f"It comes from an address: {_shown(wanted.url)}", wanted.name)
         return
     pins = {
         clause.version
@@ -82,9 +81,12 @@ def requirement(
 
 
 def _read(source: Source, constraint: bool, seen: set[str]) -> Iterator[Package | NotJudged]:
-    for line in _lines(_text(source)):
+    for count, line in enumerate(_lines(_text(source))):
+        if count == _MAX_LINES:
+            yield source.open(f"It has more than {_MAX_LINES} lines.")
+            return
         if len(line) > _LONGEST:
-            yield source.open(f"A line is longer than any: {printable(line, 40)}")
+            yield source.open(f"A line is longer than any: {_shown(line, 40)}")
             continue
         include, editable = _INCLUDE.fullmatch(line), _EDITABLE.fullmatch(line)
         if include:
@@ -92,13 +94,13 @@ def _read(source: Source, constraint: bool, seen: set[str]) -> Iterator[Package 
             yield from _included(source, include[2].strip().strip("'\""), constrains, seen)
         elif editable:
             egg = _EGG.search(line)
-            where = printable(editable[1], 80)
+            where = _shown(editable[1])
             yield source.open(
                 f"It is installed from a folder or an address: {where}", egg[1] if egg else ""
             )
         elif line.startswith("-"):
             if not _OPTION.match(line):
-                yield source.open(f"The line is no option of pip's: {printable(line, 80)}")
+                yield source.open(f"The line is no option of pip's: {_shown(line)}")
         else:
             yield from requirement(source, _OPTIONS.sub("", line).strip(), constraint=constraint)
 
@@ -108,7 +110,7 @@ def _included(
 ) -> Iterator[Package | NotJudged]:
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source.path), name))
     if "://" in name or name.startswith(("/", "~")) or path.startswith("../"):
-        yield source.open(f"It includes a file from elsewhere: {printable(name, 80)}")
+        yield source.open(f"It includes a file from elsewhere: {_shown(name)}")
         return
     if path in seen:
         return
@@ -120,19 +122,24 @@ def _included(
         data = source.tree.read(path, _LIMIT)
         yield from _read(replace(source, path=path, data=data), constraint, seen)
     except InputError as error:
-        yield source.open(f"It includes {printable(name, 80)}: {error.cause}")
+        yield source.open(f"It includes {_shown(name)}: {error.cause}")
     except BrokenListError as error:
         yield NotJudged(printable(path, 4096), str(error))
 
 
 def _text(source: Source) -> str:
-    for mark, encoding in _MARKS[1:]:
-        if source.data.startswith(mark):
-            try:
-                return source.data.decode(encoding)
-            except UnicodeDecodeError:
-                raise BrokenListError("It is not in the encoding that it begins with.") from None
-    return source.text()
+    if len(source.data) > _LIMIT:
+        raise BrokenListError(f"It is larger than {_LIMIT} bytes.")
+    if not source.data.startswith(_UTF16):
+        return source.text()
+    try:
+        return source.data.decode("utf-16")
+    except UnicodeDecodeError:
+        raise BrokenListError("It is not in the encoding that it begins with.") from None
+
+
+def _shown(text: str, limit: int = 80) -> str:
+    return printable(_CREDENTIALS.sub("//...@", text), limit)
 
 
 def _lines(text: str) -> Iterator[str]:

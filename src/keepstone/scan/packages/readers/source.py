@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from keepstone.scan.rules import printable
 
 # Longer than any name or version that an index takes.
 _LONGEST = 256
+# dpkg's list of a whole desktop has some 300,000.
+_MAX_LINES = 3_000_000
 
 
 class BrokenListError(Exception):
@@ -40,14 +43,18 @@ class Source:
             raise BrokenListError("It holds a NUL byte.")
         return text
 
-    def lenient_text(self) -> str:
-        """The same where only names and versions must be readable: other bytes are replaced.
+    def lines(self) -> Iterator[str]:
+        """Line by line, where only names and versions must be readable. Raises BrokenListError.
 
-        Descriptions and maintainers in old encodings stand in real databases of packages.
+        Other bytes are replaced: descriptions and maintainers in old encodings stand in real
+        databases of packages.
         """
         if b"\0" in self.data:
             raise BrokenListError("It holds a NUL byte.")
-        return self.data.decode("utf-8", "replace")
+        for count, line in enumerate(io.BytesIO(self.data)):
+            if count == _MAX_LINES:
+                raise BrokenListError(f"It has more than {_MAX_LINES} lines.")
+            yield line.decode("utf-8", "replace").rstrip("\r\n")
 
     def open(self, reason: str, name: str = "") -> NotJudged:
         return NotJudged(self.shown, reason, printable(name, _LONGEST))
