@@ -26,6 +26,7 @@ from keepstone.evidence.predicates import (
     LedgerHead,
     Made,
     Predicate,
+    Registered,
     Reinstatement,
     Revocation,
     Scan,
@@ -80,6 +81,7 @@ EXAMPLES: dict[str, Predicate] = {
     "signature": Signature(MADE, B, KEY.key_id),
     "approval": Approval(SHORT, "Reviewed.", "edge-1"),
     "sealing": Sealing(MADE, 3),
+    "registered": Registered(MADE, "mlflow", "Digits", 3, "s3://models/3", "champion"),
     "revocation": Revocation(MADE, Target("artifact", A), "Poisoned."),
     "reinstatement": Reinstatement(MADE, B, "A false alarm."),
     "admission": Admission(

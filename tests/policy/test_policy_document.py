@@ -330,7 +330,7 @@ def test_trust_joins_the_files_signers_and_the_workspaces_keys() -> None:
     policy = parse_policy(add_signer(LOCAL, "alice", ("publisher", "approver"), KEY))
     trust = Trust.of(policy, observer=observer, gate=gate)
     assert trust.rights[KEY.key_id] == {"state.training", "state.bom", "state.approval"}
-    assert trust.rights[observer.key_id] == OBSERVER_RIGHTS | {"state.sealing"}
+    assert trust.rights[observer.key_id] == OBSERVER_RIGHTS | {"state.sealing", "state.registered"}
     assert trust.rights[gate.key_id] == {"state.admission"}
     assert trust.signers[KEY.key_id].role == "approver+publisher"
     assert trust.person(KEY.key_id) == "alice"
@@ -356,7 +356,7 @@ def test_a_policy_without_an_observer_leaves_it_the_vault_alone() -> None:
     )
     observer, gate = SigningKey.generate().verifying, SigningKey.generate().verifying
     trust = Trust.of(parse_policy(data), observer=observer, gate=gate)
-    assert trust.rights[observer.key_id] == {"state.sealing"}
+    assert trust.rights[observer.key_id] == {"state.sealing", "state.registered"}
 
 
 # Fuzz.

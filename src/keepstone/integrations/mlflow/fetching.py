@@ -112,7 +112,6 @@ def _hashing_downloads(repository: Any) -> dict[str, FileDigest]:
         place = posixpath.join("/", remote_file_path)
         answer = http_request(repository._host_creds, place, "GET", stream=True)
         augmented_raise_for_status(answer)
-        expected = int(answer.headers.get("Content-Length") or BUFFER)
         parts = answer.iter_content(chunk_size=BUFFER)
 
         def read(buffer: memoryview) -> int:
@@ -120,8 +119,8 @@ def _hashing_downloads(repository: Any) -> dict[str, FileDigest]:
             buffer[: len(part)] = part
             return len(part)
 
-        # Never below a buffer: how long a part is, is not for us to say.
-        seen[local_path] = _write(read, Path(local_path), max(expected, BUFFER))
+        # A buffer's length at least: what the server says of it is not asked.
+        seen[local_path] = _write(read, Path(local_path), BUFFER)
 
     repository._download_file = download
     return seen
