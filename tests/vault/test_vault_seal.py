@@ -275,7 +275,7 @@ def test_what_the_key_holder_forges_is_still_hashed(
     This fails if unsealing trusts the seal and does not hash what it read.
     """
 
-    class Forged(seal_module._Body):
+    class Forged(seal_module.Body):
         def readinto(self, buffer: memoryview, /) -> int:
             count = super().readinto(buffer)
             at = bytes(buffer[:count]).find(b"weights")
@@ -287,7 +287,7 @@ def test_what_the_key_holder_forges_is_still_hashed(
         def end(self, file: FileDigest) -> None: ...
 
     with monkeypatch.context() as forging:
-        forging.setattr(seal_module, "_Body", Forged)
+        forging.setattr(seal_module, "Body", Forged)
         forging.setattr(seal_module, "Checker", Blind)
         seal(staged, store, kek, NAME)
     assert refusal(store, kek, staged.digest) == "seal.corrupt"
