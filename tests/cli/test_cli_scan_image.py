@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from keepstone.cli.main import run
+from keepstone.identity.signing import SigningKey, write_secret_file
 from tests.registry import PASSWORD, USER, LocalRegistry, docker_registry
 from tests.scan.imaging import Made, file, image, tar
 from tests.scan.judging import sarif_schema
@@ -63,6 +64,27 @@ def test_exit_statuses(tmp_path: Path, scan: Callable[..., Result]) -> None:
     assert scan(tmp_path / "gone")[0] == 2
     assert scan(root, "--platform", "plan9/mips")[0] == 2
     assert scan(root, "--osv", tmp_path / "gone")[0] == 2
+
+
+def test_a_waived_vulnerability_is_told_and_does_not_count(
+    tmp_path: Path, scan: Callable[..., Result]
+) -> None:
+    root, broken = clean().write(tmp_path / "clean"), osv(tmp_path / "osv", "2.0")
+    key, public, waivers = (tmp_path / name for name in ("key.pem", "key.pub.pem", "waivers"))
+    signer = SigningKey.generate()
+    write_secret_file(key, signer.to_pem())
+    public.write_bytes(signer.verifying.pem)
+    waive = ["waive", "six", "--advisory", "CVE-0", "--reason", "not reachable", "--as", key]
+    assert run([*map(str, waive), "--expires", "30d", "--into", str(waivers)]) == 0
+    asked = (root, "--osv", broken, "--waivers", waivers, "--format", "json")
+    status, out, _ = scan(*asked, "--waiver-key", public)
+    found = json.loads(out)["images"][0]
+    assert (status, found["verdict"], found["findings"]) == (0, "clean", [])
+    assert "not reachable" in found["told"][0]["message"]
+    # Without the key of who signed it, it waives nothing, and that is said.
+    status, out, told = scan(*asked)
+    assert (status, json.loads(out)["images"][0]["told"]) == (1, [])
+    assert "waives nothing" in told
 
 
 def test_json_says_what_was_judged(tmp_path: Path, scan: Callable[..., Result]) -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import click
 
 from keepstone.cli.options import format_option
+from keepstone.cli.output import say
 from keepstone.cli.scan_deps import fail_on_option, max_age_option, severity_limit
+from keepstone.cli.waivers import read_waiver_options, waiver_options
 
 
 @click.command("image")
@@ -22,6 +24,7 @@ from keepstone.cli.scan_deps import fail_on_option, max_age_option, severity_lim
 )
 @max_age_option
 @fail_on_option
+@waiver_options
 @click.option(
     "--no-vulnerabilities",
     is_flag=True,
@@ -40,6 +43,8 @@ def command(
     osv: Path | None,
     max_age: int,
     fail_on: str,
+    waiver_files: tuple[Path, ...],
+    waiver_keys: tuple[Path, ...],
     no_vulnerabilities: bool,
     no_base: bool,
     platform: str,
@@ -66,13 +71,17 @@ def command(
     from keepstone.scan.images.packages import PackageCheck
     from keepstone.scan.images.report import to_json, to_sarif, to_text
     from keepstone.scan.images.select import Choice
+    from keepstone.scan.vulnerabilities.waiving import refused_text, waived_by
 
     now, limit = SystemClock().now_ms(), severity_limit(fail_on)
-    packages = PackageCheck(osv, now, not no_vulnerabilities, max_age, limit)
+    waivers = read_waiver_options(waiver_files, waiver_keys)
+    packages = PackageCheck(osv, now, not no_vulnerabilities, max_age, limit, waived_by(waivers))
     with open_images(reference, os.environ) as (store, name), _progress(style) as observer:
         choice = Choice(platform, name)
         asked = Asked(packages, choice, base=not no_base, observer=observer)
         report = scan_images(store, reference, asked)
+    for refused in refused_text(waivers):
+        say(refused.strip(), mark="warn")
     if style == "text":
         click.echo(to_text(report))
     else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keepstone.core.finding import Finding, Severity
-from keepstone.scan.packages.findings import findings_of
+from keepstone.scan.packages.findings import findings_of, smells_of
 from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.packages.inventory import inventory
 from keepstone.scan.packages.judging import MAX_AGE_MS, judge_packages
@@ -15,6 +15,7 @@ from keepstone.scan.packages.osv.database import Database, read_database
 from keepstone.scan.packages.package import Package
 from keepstone.scan.packages.readers import reader_of
 from keepstone.scan.packages.tree import FileTree
+from keepstone.scan.packages.vulnerability import Waived, nothing_waived
 from keepstone.scan.rules import finding
 
 # What names the distribution, which decides whose advisories count.
@@ -31,19 +32,23 @@ def names_packages(path: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Packages:
-    """What is installed in an image, and what is wrong with it. A file's path is its place."""
+    """What is installed in an image, and what is wrong with it. A file's path is its place.
+
+    `told` are vulnerabilities that do not count: waived, or less grave than was asked for.
+    """
 
     listed: tuple[Package, ...] = ()
     findings: tuple[Finding, ...] = ()
     database: Database | None = None
+    told: tuple[Finding, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class PackageCheck:
     """How packages are judged: against the records under `osv`, as they stand at `now_ms`.
 
-    `max_age_ms` and `fail_on` are those of `judge_packages`. Without records nothing is known of
-    any package, and that is said, unless `asked` is false.
+    `max_age_ms`, `fail_on` and `waived` are those of `judge_packages`. Without records nothing is
+    known of any package, and that is said, unless `asked` is false.
     """
 
     osv: Path | None
@@ -51,6 +56,7 @@ class PackageCheck:
     asked: bool = True
     max_age_ms: int = MAX_AGE_MS
     fail_on: Severity | None = None
+    waived: Waived = nothing_waived
 
     def judge(self, tree: FileTree) -> Packages:
         """List and judge. Raises InputError where the records cannot be read."""
@@ -62,14 +68,20 @@ class PackageCheck:
             return Packages(found.packages, (*_grouped(found.open), *unknown))
         database = read_database(self.osv, found.packages, self.now_ms)
         report = judge_packages(
-            found, database, self.now_ms, max_age_ms=self.max_age_ms, fail_on=self.fail_on
+            found,
+            database,
+            self.now_ms,
+            max_age_ms=self.max_age_ms,
+            fail_on=self.fail_on,
+            waived=self.waived,
         )
         findings = [item.finding for item in findings_of(report) if item.about is not None]
         findings += _grouped(report.open)
         if not count:
             reason = "The image names no packages: what its programs are made of is not known."
             findings.append(finding(_UNASKED, reason, ""))
-        return Packages(found.packages, tuple(findings), database)
+        told = tuple(item.finding for item in smells_of(report))
+        return Packages(found.packages, tuple(findings), database, told)
 
 
 def _grouped(left: Iterable[NotJudged]) -> Iterator[Finding]:

@@ -67,6 +67,9 @@ def _image(image: ImageReport) -> dict[str, Any]:
             for one in image.packages.listed
         ],
         "osv": _database(image.packages),
+        "told": [
+            {"message": one.message, "path": one.location.path} for one in image.packages.told
+        ],
         **_findings(image.findings),
     }
 
@@ -142,6 +145,7 @@ def to_text(report: ImagesReport) -> str:
             known = image.packages.database
             lines.append(f"    with {known.records} OSV records, {known.digest}")
         lines += map(_line, image.findings)
+        lines += [f"    does not count: {one.message}" for one in image.packages.told]
     if report.findings:
         lines.append(f"{_WORDS[outcome_of(report.findings)]:14} {report.reference}")
         lines += map(_line, report.findings)
