@@ -305,12 +305,23 @@ def serve() -> Iterator[Callable[..., Running]]:
     """`serve(world, limits=..., tls=...)` starts a real server; it is stopped after the test."""
     started: list[Running] = []
 
-    def start(world: World, *, limits: ConnectionLimits | None = None, tls: Any = None) -> Running:
+    def start(
+        world: World,
+        *,
+        limits: ConnectionLimits | None = None,
+        tls: Any = None,
+        grace_s: int = 10,
+    ) -> Running:
         ready = threading.Event()
         failure: list[BaseException] = []
         sockets = listen("127.0.0.1", 0)
         server = Server(
-            world.gateway, sockets, tls=tls, limits=limits, on_ready=lambda _: ready.set()
+            world.gateway,
+            sockets,
+            tls=tls,
+            limits=limits,
+            on_ready=lambda _: ready.set(),
+            grace_s=grace_s,
         )
 
         def target() -> None:

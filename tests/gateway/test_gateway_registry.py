@@ -129,7 +129,9 @@ def door(serve: Any, fake_log: Any, make: Callable[..., Any]) -> Callable[..., D
         )
         found = Door(gateway, registry, key, log, world.clock)
         found.running = serve(
-            SimpleNamespace(gateway=gateway), limits=ConnectionLimits(body_in_pieces=True, **limits)
+            SimpleNamespace(gateway=gateway),
+            limits=ConnectionLimits(body_in_pieces=True, **limits),
+            grace_s=1,
         )
         return found
 
@@ -368,6 +370,7 @@ def test_stopping_lets_go_of_transfers(door: Any) -> None:
         assert client.recv(12)
         here.running.stop()
     _until(lambda: here.registry.ended)
+    assert here.registry.ended == ["registry.interrupted"]
 
 
 def test_limits_hold_and_are_on_the_record(door: Any) -> None:

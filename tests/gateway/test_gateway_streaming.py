@@ -110,7 +110,7 @@ def test_a_body_whose_pieces_keep_coming_is_not_late_and_one_that_stalls_is(star
 def test_an_application_that_is_slow_to_take_a_body_makes_no_client_late(start: Any) -> None:
     app = Echo(slow=lambda: asyncio.sleep(0.8))
     running = start(app, body_in_pieces=True, body_s=0.5)
-    body = bytes(8 << 20)
+    body = bytes(2 << 20)
     connection = http.client.HTTPConnection("127.0.0.1", running.port, timeout=60)
     connection.request("PUT", "/", body)
     assert connection.getresponse().read() == hashlib.sha256(body).hexdigest().encode()

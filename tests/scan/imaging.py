@@ -25,7 +25,7 @@ MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 CONFIG = "application/vnd.oci.image.config.v1+json"
 LAYER = "application/vnd.oci.image.layer.v1.tar"
-PASSWD = b"root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\nzero:x:000:7::/:/bin/sh\n"
+ACCOUNTS = b"root:x:0:0::/root:/bin/sh\napp:x:1000:1000::/:/bin/sh\nzero:x:000:7::/:/bin/sh\n"
 
 Member = tuple[tarfile.TarInfo, bytes]
 
@@ -58,7 +58,7 @@ def tar(*members: Member, form: int = tarfile.PAX_FORMAT) -> bytes:
     return out.getvalue()
 
 
-BASE = tar(file("etc/passwd", PASSWD))
+BASE = tar(file("etc/passwd", ACCOUNTS))
 
 
 @dataclass

@@ -64,7 +64,7 @@ def test_requirements_name_pins_and_say_what_is_open() -> None:
 
 
 def test_no_token_of_an_address_is_told() -> None:
-    address = "https://me:t0ken@example.invalid/a"
+    address = "https://me:t0ken@example.invalid/a"  # keepstone: allow-secret nobodys
     lines = (address, f"git+{address}@v1", f"-e git+{address}", f"-r {address}", f"b @ {address}")
     found = found_in(
         {"requirements.txt": "".join(f"{line}\n" for line in (*lines, f"-x {address}"))}

@@ -273,9 +273,7 @@ def test_beside_a_running_owner_the_owner_records(marked: Any) -> None:
     from keepstone.workspace.operations import execute
 
     with marked.open() as workspace:
-        control = ControlServer(
-            marked.layout, lambda operation, given: execute(workspace, operation, given)
-        )
+        control = ControlServer(marked.layout, lambda *asked: execute(workspace, *asked))
         try:
             found = create(marked.site, Wanted("net", 20))
         finally:

@@ -203,6 +203,9 @@ def parse_der_certificate(data: bytes) -> x509.Certificate:
         assert certificate.issuer is not None
     except _UNREADABLE as error:
         raise _malformed("it is not DER, or an extension of it is broken") from error
+    # A signature is whole octets. The library reads one with unused bits too, as the same.
+    if not data.endswith(b"\x00" + certificate.signature):
+        raise _malformed("its signature is not whole octets")
     return certificate
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest
 from keepstone.errors import InputError, OperationalError
-from keepstone.files import storage_errors, sync_directory, write_all
+from keepstone.files import Growing, storage_errors, sync_directory
 from keepstone.vault.keys import KeyEncryptionKey
 from keepstone.vault.overlap import Sink
 from keepstone.vault.registry.release import Release
@@ -130,6 +130,7 @@ class Writer(Split):
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
         with storage_errors(path):
             self._descriptor = os.open(path, flags, 0o600)
+        self._growing = Growing(self._descriptor)
 
     def _make(self, folder: Path) -> None:
         if folder not in self._folders:
@@ -140,9 +141,8 @@ class Writer(Split):
             self._folders.add(folder)
 
     def piece(self, file: FileDigest, data: memoryview) -> None:
-        assert self._descriptor is not None
         with storage_errors(self._root):
-            write_all(self._descriptor, data)
+            self._growing.write(data)
 
     def end(self, file: FileDigest) -> None:
         assert self._descriptor is not None

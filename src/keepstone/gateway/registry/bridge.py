@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from keepstone.errors import OperationalError
@@ -59,7 +60,7 @@ class Bridge:
         self._waiting = asyncio.run_coroutine_threadsafe(step, self._loop)
         try:
             found: T = self._waiting.result()
-        except (ConnectionError, asyncio.CancelledError) as error:
+        except (ConnectionError, CancelledError, asyncio.CancelledError) as error:
             raise _interrupted() from error
         return found
 

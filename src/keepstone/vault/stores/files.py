@@ -18,7 +18,7 @@ from pathlib import Path
 
 from keepstone.core.digest import Digest
 from keepstone.errors import OperationalError
-from keepstone.files import make_private_directory, storage_errors, sync_directory, write_all
+from keepstone.files import Growing, make_private_directory, storage_errors, sync_directory
 from keepstone.vault.overlap import Sink
 from keepstone.vault.stores.port import (
     SUFFIX,
@@ -55,7 +55,7 @@ class FileStore:
             with storage_errors(path):
                 descriptor = os.open(temporary, flags, 0o600)
                 try:
-                    fill(lambda data: write_all(descriptor, data))
+                    fill(Growing(descriptor).write)
                     size = os.fstat(descriptor).st_size
                     os.fsync(descriptor)
                 finally:

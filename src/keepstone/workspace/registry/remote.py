@@ -320,14 +320,15 @@ class RemoteRegistry:
         query: Mapping[str, str] | None = None,
         content: Any = None,
         headers: Mapping[str, str] | None = None,
-        read_s: float = _READ_S,
+        read_s: float | None = None,
     ) -> Iterator[httpx.Response]:
         """The answer to a request, if it is a yes; a no is raised as the server says it.
 
         No redirect is followed, and no proxy or netrc of the environment gets the credential.
         """
         httpx = load_httpx()
-        timeout = httpx.Timeout(read_s, connect=_CONNECT_S, write=read_s)
+        seconds = _READ_S if read_s is None else read_s
+        timeout = httpx.Timeout(seconds, connect=_CONNECT_S)
         try:
             with (
                 httpx.Client(
