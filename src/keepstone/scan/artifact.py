@@ -22,11 +22,12 @@ def scan_staged(staged: Staged) -> FileReport:
 
     A single file's report names it `.`; a folder's has the format `folder`, no digest of its
     own and the findings of all its files. A copy that no longer has the digest that staging
-    gave it is not evaluated.
+    gave it is not evaluated; a large file's is not looked at again, as its sealing does that.
     """
     reports = []
     for file in staged.artifact:
-        report = scan_file(staged.file(file.path), file.path)
+        # A large copy was hashed while it was written, and is held against that when it is sealed.
+        report = scan_file(staged.file(file.path), file.path, known=file.sha256)
         if report.sha256 is not None and report.sha256 != file.sha256:
             report = unjudged(report.path, "The copy is no longer what was staged.")
         reports.append(report)

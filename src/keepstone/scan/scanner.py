@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
+from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding, Outcome
 from keepstone.errors import KeepstoneError, OperationalError
 from keepstone.scan.archive.containers import CONTAINERS
@@ -79,11 +80,19 @@ SCANNERS: Mapping[str, Scanner] = {
 }
 
 
-def scan_file(path: Path, shown: str | None = None, allowed: tuple[Added, ...] = ()) -> FileReport:
-    """Return the verdict on one file, whatever is in it and whatever it does to its scanner."""
+def scan_file(
+    path: Path,
+    shown: str | None = None,
+    allowed: tuple[Added, ...] = (),
+    known: Digest | None = None,
+) -> FileReport:
+    """Return the verdict on one file, whatever is in it and whatever it does to its scanner.
+
+    `known` is the digest that a large file has by the caller's word: it is not hashed again.
+    """
     name = printable(str(path) if shown is None else shown, 4096)
     try:
-        with open_view(path, name, judge, allowed) as view:
+        with open_view(path, name, judge, allowed, known) as view:
             return report_on(view)
     except KeepstoneError as error:
         return unjudged(name, error.cause)

@@ -113,10 +113,15 @@ Scanner = Callable[[View], Iterator[Finding]]
 
 @contextmanager
 def open_view(
-    path: Path, shown: str, judge: Judge, allowed: tuple[Added, ...] = ()
+    path: Path,
+    shown: str,
+    judge: Judge,
+    allowed: tuple[Added, ...] = (),
+    known: Digest | None = None,
 ) -> Iterator[View]:
     """Open a regular file for scanning.
 
+    `known` is the digest that a large file has by the caller's word: it is not hashed again.
     Raises InputError `scan.unreadable` (also for what is not a regular file), OperationalError
     `scan.changed` where the file changed while it was scanned.
     """
@@ -131,7 +136,7 @@ def open_view(
         raise _unreadable(shown, "not a regular file")
     try:
         before = _state(descriptor, shown)
-        with _content(descriptor, shown, before[0]) as data, _hashing(data) as hashing:
+        with _content(descriptor, shown, before[0]) as data, _hashing(data, known) as hashing:
             yield View(
                 shown, data, Allowance(), judge, None, 0, descriptor, allowed, hashing=hashing
             )
@@ -165,11 +170,16 @@ def _content(descriptor: int, shown: str, size: int) -> Iterator[memoryview]:
 
 
 @contextmanager
-def _hashing(data: memoryview) -> Iterator[Future[Digest] | None]:
+def _hashing(data: memoryview, known: Digest | None) -> Iterator[Future[Digest] | None]:
     """Hash a mapped file on a thread of its own, while scanners look at it."""
     mapped = data.obj
     if not isinstance(mapped, mmap.mmap):
         yield None
+        return
+    if known is not None:
+        told: Future[Digest] = Future()
+        told.set_result(known)
+        yield told
         return
     stop = threading.Event()
     with ThreadPoolExecutor(1) as pool:
