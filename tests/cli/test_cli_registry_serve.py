@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +13,21 @@ import numpy as np
 import pytest
 
 import keepstone
+from keepstone.core.digest import Digest
+from keepstone.core.subject import Subject
 from keepstone.errors import DeniedError, InputError, VerificationError
+from keepstone.evidence.dsse import Envelope
+from keepstone.evidence.made import Made, Tool
+from keepstone.evidence.predicates import Approval
+from keepstone.evidence.statement import make_statement
+from keepstone.identity.signing import SigningKey
 from keepstone.ledger import LedgerReader, parse_entry
+from keepstone.vault import carry
+from keepstone.vault.staging import Staged, stage
 from keepstone.workspace.intake import Submission
 from keepstone.workspace.layout import Layout
 from keepstone.workspace.operations import perform
+from keepstone.workspace.registry.answers import Reader
 from keepstone.workspace.site import Site
 from tests.cli.conftest import Place, make_model  # type: ignore[import-not-found]
 
@@ -60,6 +72,26 @@ class Served:
 
     def push(self, who: Any, name: str, scale: float, team: str = "risk") -> dict[str, Any]:
         return who.push(Submission(self.model(scale), name), {"team": team})
+
+    def size(self) -> int:
+        with LedgerReader.open(self.site.layout.ledger) as reader:
+            return sum(1 for _ in reader.entries())
+
+    def carried(self, text: str) -> Envelope:
+        """The admission that a pull carries, as the server sends it."""
+        client = self.client("carrier", "puller")
+        name, _, version = text.partition("@")
+        with client._answer("GET", f"/v1/models/{name}/versions/{version}/content") as answer:
+            head = carry.read_head(Reader(answer.iter_raw()).readinto)
+        return Envelope.from_dict(head["admission"])
+
+    @contextmanager
+    def staged(self, scale: float) -> Iterator[Staged]:
+        staged = stage(self.model(scale), self.place.root / "staged")
+        try:
+            yield staged
+        finally:
+            staged.discard()
 
     def accesses(self) -> list[tuple[str, str, str, str]]:
         with LedgerReader.open(self.site.layout.ledger) as reader:
@@ -226,6 +258,78 @@ def test_to_a_stranger_there_is_nothing(served: Served) -> None:
             move(stranger)
         assert caught.value.code == "registry.not_found"
     assert stranger.list()["versions"] == []
+
+
+def test_a_pull_elsewhere_changes_nothing_here(served: Served, tmp_path: Path) -> None:
+    publisher = served.client("publisher", "pusher", "releaser")
+    served.push(publisher, "fraud-9", 9.0)
+    served.push(publisher, "fraud-9", 9.5)
+    loaded = keepstone.load("fraud-9@2", workspace=served.site)
+    served.client("reader", "puller").pull("fraud-9@1", tmp_path / "first")
+    # What the bare name means is what was admitted here last.
+    assert keepstone.load("fraud-9", workspace=served.site).digest == loaded.digest
+
+
+def test_a_statement_is_brought_once_and_by_who_sees_the_model(
+    served: Served, tmp_path: Path
+) -> None:
+    publisher = served.client("publisher", "pusher", "releaser")
+    served.push(publisher, "fraud-10", 10.0)
+    signer = SigningKey.generate()
+    public = tmp_path / "ann.pem"
+    public.write_bytes(signer.verifying.pem)
+    served.place.must("signers", "add", "ann-10", public, "--role", "approver")
+    version = publisher.show("fraud-10@1")
+    subject = Subject("fraud-10", Digest.parse(version["digest"]))
+    made = Made(Tool("keepstone", "0"), int(time.time() * 1000))
+    approval = make_statement(subject, Approval(made, "looked at it"), signer)
+    stranger = served.client("eve", "puller", models=["other"])
+    with pytest.raises(InputError) as caught:
+        stranger.record(approval)
+    assert caught.value.code == "registry.not_found"
+    assert publisher.record(approval)["kind"] == "approval"
+    size = served.size()
+    with pytest.raises(InputError) as caught:
+        publisher.record(approval)
+    assert caught.value.code == "registry.known_statement"
+    # The attempt is on the record; the statement is not there twice.
+    assert served.size() == size + 1
+    # What the gate signs for one pull is no evidence that somebody can bring.
+    pulled = served.client("reader", "puller").pull("fraud-10@1", tmp_path / "model")
+    assert pulled.admission is not None
+    with pytest.raises(DeniedError) as denied:
+        publisher.record(served.carried("fraud-10@1"))
+    assert denied.value.code == "statement.own"
+
+
+def test_what_fails_on_its_way_is_on_the_record(served: Served) -> None:
+    publisher = served.client("publisher", "pusher")
+    for body in (b"", b"\x00\x00\x00\x02{}", b"\xff" * 100):
+        with pytest.raises(InputError) as caught:
+            publisher._ask("POST", "/v1/models/fraud-11/versions", content=body)
+        assert caught.value.code == "carry.malformed"
+    told = [one for one in served.accesses() if one[2] == "fraud-11"]
+    assert told == [("user:publisher", "push", "fraud-11", "carry.malformed")] * 3
+
+
+def test_more_than_was_declared_is_never_taken(served: Served) -> None:
+    publisher = served.client("publisher", "pusher")
+    with served.staged(11.0) as staged:
+        for size in (0, staged.size - 1, staged.size + 1):
+            head = {
+                "schema": "keepstone.push/v1",
+                "digest": str(staged.digest),
+                "size": size,
+                "attributes": {"team": "risk"},
+                "note": "",
+                "signature": None,
+                "statements": None,
+            }
+            body = carry.head_bytes(head) + b"".join(carry.pieces(staged))
+            with pytest.raises(InputError) as caught:
+                publisher._ask("POST", "/v1/models/fraud-12/versions", content=body)
+            assert caught.value.code == "carry.malformed"
+    assert list((served.place.workspace / "staging").iterdir()) == []
 
 
 def test_the_commands_ask_a_server_as_they_ask_the_workspace(served: Served) -> None:

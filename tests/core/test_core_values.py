@@ -210,3 +210,11 @@ def test_the_family_sets_the_exit_status(
     assert (error.family, error.exit_code) == (name, status)
     assert (error.code, error.cause, error.next_step) == ("some.code", "A cause.", "A next step.")
     assert str(error) == "[some.code] A cause."
+
+
+@pytest.mark.parametrize("path", ["a/" * 2000 + "a", "a/" * 128 + "b", "a" * 4097])
+def test_a_path_that_no_system_takes_is_refused_before_it_costs_anything(path: str) -> None:
+    file = FileDigest(path, 1, Digest.of(b"x"))
+    with pytest.raises(InputError) as caught:
+        artifact_digest([file])
+    assert caught.value.code == "path.unsafe"

@@ -20,7 +20,13 @@ from keepstone.gateway.audit import AuditTrail
 from keepstone.gateway.connections import ConnectionLimits
 from keepstone.gateway.guards import Credentials
 from keepstone.gateway.limits import Rate
-from keepstone.gateway.registry.app import MAX_TRANSFERS, RegistryGateway, RegistryOptions
+from keepstone.gateway.registry import bridge
+from keepstone.gateway.registry.app import (
+    MAX_OF_ONE,
+    MAX_TRANSFERS,
+    RegistryGateway,
+    RegistryOptions,
+)
 from keepstone.gateway.registry.routes import ROUTES, arguments, find
 from keepstone.identity.apikeys import DAY_MS, ApiKeyRing
 from keepstone.identity.principal import Grant, Principal
@@ -88,7 +94,13 @@ class Door:
     key: str
     log: Any
     clock: Any
+    ring: Any
     running: Any = None
+
+    def mint(self, who: str) -> str:
+        return str(
+            self.ring.mint(who, [Grant("puller")], now=self.clock.now, lifetime_ms=DAY_MS)[0]
+        )
 
     def ask(
         self, method: str, path: str, body: Any = None, *, key: str | None = "", raw: bool = False
@@ -127,7 +139,7 @@ def door(serve: Any, fake_log: Any, make: Callable[..., Any]) -> Callable[..., D
             world.clock,
             RegistryOptions(address, principal, max_push_bytes=64 << 20),
         )
-        found = Door(gateway, registry, key, log, world.clock)
+        found = Door(gateway, registry, key, log, world.clock, ring)
         found.running = serve(
             SimpleNamespace(gateway=gateway),
             limits=ConnectionLimits(body_in_pieces=True, **limits),
@@ -245,7 +257,7 @@ def test_no_argument_overrides_the_path() -> None:
         (NOT_FOUND, 404, True),
         (DeniedError("gate.denied", "It needs an approval."), 403, True),
         (DeniedError("policy.denied", "The policy does not allow this."), 403, True),
-        (InputError("registry.quota", "The store is full."), 413, True),
+        (DeniedError("registry.quota", "The store is full."), 403, True),
         (VerificationError("seal.corrupt", "/secret/path changed"), 422, False),
         (OperationalError("disk.full", "/secret/path is full"), 503, False),
         (InputError("file.unreadable", "Cannot read /secret/path"), 400, False),
@@ -341,22 +353,44 @@ def test_a_client_that_leaves_lets_the_thread_go(door: Any) -> None:
 def test_transfers_are_bounded_and_hold_up_nothing_else(door: Any) -> None:
     here = door()
     here.registry.hold = threading.Event()
-    request = (
-        b"GET /v1/models/fraud/versions/1/content HTTP/1.1\r\nhost: x\r\n"
-        b"authorization: Bearer " + here.key.encode() + b"\r\n\r\n"
-    )
+    path = "/v1/models/fraud/versions/1/content"
     clients = []
     try:
-        for _ in range(MAX_TRANSFERS):
-            clients.append(socket.create_connection(("127.0.0.1", here.running.port), timeout=20))
-            clients[-1].sendall(request)
-        _until(lambda: len(here.registry.asked) == MAX_TRANSFERS)
-        assert here.ask("GET", "/v1/models/fraud/versions/1/content")[1]["code"] == "server.busy"
+        for number, key in enumerate((here.key, here.mint("user:bob")), 1):
+            for _ in range(MAX_OF_ONE):
+                clients.append(
+                    socket.create_connection(("127.0.0.1", here.running.port), timeout=20)
+                )
+                head = f"GET {path} HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {key}\r\n\r\n"
+                clients[-1].sendall(head.encode())
+            _until(lambda many=number: len(here.registry.asked) == many * MAX_OF_ONE)
+            # One's own share is used up, and others' is not.
+            assert here.ask("GET", path, key=key)[1]["code"] == "server.busy"
+        assert len(here.registry.asked) == MAX_TRANSFERS
+        assert here.ask("GET", path, key=here.mint("user:eve"))[1]["code"] == "server.busy"
         assert here.ask("GET", "/v1/models")[0] == 200
     finally:
         here.registry.hold.set()
         for client in clients:
             client.close()
+
+
+def test_a_push_that_crawls_is_cut_off(door: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bridge, "PATIENCE_S", 0.5)
+    here = door()
+    with socket.create_connection(("127.0.0.1", here.running.port), timeout=20) as client:
+        client.sendall(
+            b"POST /v1/models/fraud/versions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer "
+            + here.key.encode()
+            + b"\r\ncontent-length: 1000000\r\n\r\n"
+        )
+        for _ in range(50):
+            if here.registry.ended:
+                break
+            client.sendall(b"x")
+            time.sleep(0.1)
+        assert b"registry.too_slow" in client.recv(4096)
+    assert here.registry.ended == ["registry.too_slow"]
 
 
 def test_stopping_lets_go_of_transfers(door: Any) -> None:

@@ -24,6 +24,7 @@ from keepstone.errors import (
     VerificationError,
 )
 from keepstone.identity.principal import Principal, PrincipalKind
+from keepstone.identity.signing import SigningKey
 from keepstone.vault import carry
 from keepstone.workspace.intake import Submission
 from keepstone.workspace.registry import remote
@@ -302,3 +303,58 @@ def test_a_hostile_name_is_refused_before_it_is_sent(text: str, tmp_path: Path) 
             with pytest.raises(InputError):
                 ask(text)
         assert heard == []
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"model": "payments", "number": 1, "digest": "sha256:" + "e" * 64},
+        {"model": "fraud", "number": 2, "digest": "sha256:" + "a" * 64},
+        {"model": "fraud", "number": 1, "digest": "sha256:" + "b" * 64},
+        {"model": "fraud", "number": "1", "digest": "sha256:" + "a" * 64},
+        {"versions": []},
+    ],
+)
+def test_nothing_is_signed_but_what_was_asked_about(said: dict[str, Any]) -> None:
+    body = json.dumps(said).encode()
+    with double(lambda _: http(body)) as (url, heard):
+        registry = RemoteRegistry(url, "key", gate_key="0" * 64)
+        texts = ["fraud@1", "fraud@sha256:" + "a" * 64]
+        wrong = (
+            texts
+            if said.get("model") != "fraud" or type(said["number"]) is not int
+            else [texts[0] if said["number"] == 2 else texts[1]]
+        )
+        for text in wrong:
+            for say in (registry.approve, registry.revoke):
+                with pytest.raises(VerificationError) as caught:
+                    say(text, SigningKey.generate(), "looked at it")
+                assert caught.value.code == "registry.wrong_answer"
+        # Nothing was sent but the questions.
+        assert all(one.startswith(b"GET ") for one in heard)
+
+
+def test_what_a_server_says_moves_no_cursor() -> None:
+    said = {"code": "gate.denied", "detail": "no\x1b[2K\rok: admitted", "next_step": "\x1b]0;x\x07"}
+    body = json.dumps(said).encode()
+    with (
+        double(lambda _: http(body, "403 Forbidden")) as (url, _),
+        pytest.raises(DeniedError) as caught,
+    ):
+        RemoteRegistry(url, "key").show("fraud@1")
+    assert (caught.value.cause + caught.value.next_step).isprintable()
+
+
+def test_what_is_there_already_is_not_replaced(answers: Answers, tmp_path: Path) -> None:
+    for name in ("file", "folder", "link"):
+        target = tmp_path / name
+        if name == "file":
+            target.write_text("mine")
+        elif name == "folder":
+            target.mkdir()
+        else:
+            target.symlink_to("nowhere")
+        with pytest.raises(InputError) as caught:
+            pull(answers, answers.by_text["fraud@1"], target)
+        assert caught.value.code == "target.exists"
+    assert (tmp_path / "file").read_text() == "mine"

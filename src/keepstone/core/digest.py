@@ -19,6 +19,8 @@ from keepstone.errors import InputError
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _TREE_DOMAIN = b"keepstone artifact v1\n"
 SINGLE_FILE = "."
+# What Linux takes as a path, and more folders in one another than anybody makes.
+_MAX_PATH, _MAX_PARTS = 4096, 128
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -66,6 +68,8 @@ class FileDigest:
 
 def check_relative_path(path: str) -> str:
     """Return `path` if it is a plain relative POSIX path (or `.`), else raise `path.unsafe`."""
+    if len(path) > _MAX_PATH or path.count("/") >= _MAX_PARTS:
+        raise InputError("path.unsafe", f"{path[:80]!r}... is too long for a path.")
     parts = path.split("/")
     plain = all(part not in ("", ".", "..") for part in parts) and "\\" not in path
     if path != SINGLE_FILE and (not plain or "\x00" in path):

@@ -19,13 +19,14 @@ from pathlib import Path
 from typing import Any
 
 from keepstone.core.canonical import canonical, parse_json
-from keepstone.core.digest import Digest
+from keepstone.core.digest import Digest, FileDigest
 from keepstone.errors import InputError, VerificationError
 from keepstone.files import make_private_directory, storage_errors
 from keepstone.vault.overlap import BUFFER, pour
 from keepstone.vault.seal import Body, Checker, plain_bytes
 from keepstone.vault.staging import Staged
 from keepstone.vault.unpack import Writer, give_name, remove_partial
+from keepstone.vault.walk import StagingLimits, too_large
 
 MAX_HEAD = 64 << 10
 MAX_BLOCK = 64 << 20
@@ -84,19 +85,22 @@ def pieces(staged: Staged) -> Iterator[bytes]:
             yield bytes(buffer[:count])
 
 
-def receive_staged(read: Read, digest: Digest, staging: Path, most: int) -> Staged:
+def receive_staged(
+    read: Read, digest: Digest, size: int, staging: Path, limits: StagingLimits | None = None
+) -> Staged:
     """Take the artifact `digest` into a private folder under `staging`, as `stage` would have.
 
-    The caller discards it. No more than `most` bytes are taken. Raises InputError
-    `carry.too_large`, VerificationError `carry.damaged`; OperationalError `disk.full`; and what
-    `read` raises.
+    The caller discards it. Its list of files says `size` bytes, and nothing is taken beyond what
+    it says. Raises InputError `carry.malformed`, `model.too_large`; VerificationError
+    `carry.damaged`; OperationalError `disk.full`; and what `read` raises.
     """
     make_private_directory(staging)
     private = staging / secrets.token_hex(8)
     with storage_errors(staging):
         private.mkdir(mode=0o700)
     try:
-        checker = _receive(read, digest, private / "copy", most)
+        writer = _Declared(digest, private / "copy", size, limits or StagingLimits())
+        checker = _receive(read, writer, digest)
     except BaseException:
         shutil.rmtree(private, ignore_errors=True)
         raise
@@ -111,28 +115,42 @@ def receive_at(read: Read, digest: Digest, target: Path) -> None:
     """
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
     try:
-        _receive(read, digest, temporary, None)
+        _receive(read, Writer(digest, temporary), digest)
         give_name(temporary, target)
     finally:
         remove_partial(temporary)
 
 
-def _receive(read: Read, digest: Digest, root: Path, most: int | None) -> Checker:
-    writer, checker = Writer(digest, root), Checker(digest)
-    taken = 0
+class _Declared(Writer):
+    """Writes what its sender declared, within the limits of any copy that is staged."""
 
-    def write(data: memoryview) -> None:
-        nonlocal taken
-        taken += len(data)
-        if most is not None and taken > most:
-            raise InputError(
-                "carry.too_large", f"The artifact has more than the {most:,} bytes it may have."
-            )
-        writer.take(data)
+    def __init__(self, digest: Digest, root: Path, size: int, limits: StagingLimits) -> None:
+        super().__init__(digest, root)
+        self._size, self._limits = size, limits
+        self._looked = False
 
+    def begin(self, file: FileDigest) -> None:
+        if not self._looked:
+            self._looked = True
+            self._check()
+        super().begin(file)
+
+    def _check(self) -> None:
+        """Before the first byte of content."""
+        limits, files = self._limits, self.listing
+        if sum(file.size for file in files) != self._size:
+            raise _malformed("its files are not as large as it said")
+        if len(files) > limits.max_files or self._size > limits.max_bytes:
+            raise too_large(f"more than {limits.max_files} files or {limits.max_bytes} bytes")
+        if any(file.path.count("/") > limits.max_depth for file in files):
+            raise too_large(f"folders nested deeper than {limits.max_depth}")
+
+
+def _receive(read: Read, writer: Writer, digest: Digest) -> Checker:
+    checker = Checker(digest)
     try:
         with _told_as_carried():
-            pour(read, write, checker.take, BUFFER)
+            pour(read, writer.take, checker.take, BUFFER)
             writer.finish()
             checker.finish()
         writer.sync()

@@ -6,6 +6,7 @@ is written; the name appears when the last byte has been compared and is durable
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import shutil
@@ -43,7 +44,7 @@ def unpack(
     release.require(now)
     # (2)
     if os.path.lexists(target):
-        raise _exists(target)
+        raise taken(target)
     temporary = target.with_name(f".{target.name[:100]}.{secrets.token_hex(6)}")
     writer = Writer(release.artifact, temporary)
     try:
@@ -170,9 +171,9 @@ def give_name(temporary: Path, target: Path) -> None:
                 temporary.rename(target)
             else:
                 os.link(temporary, target)
-        except FileExistsError as error:
-            raise _exists(target) from error
         except OSError as error:
+            if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EISDIR):
+                raise taken(target) from error
             raise OperationalError(
                 "file.unwritable", f"Cannot write {target}: {error.strerror}."
             ) from error
@@ -187,7 +188,8 @@ def remove_partial(temporary: Path) -> None:
             temporary.unlink(missing_ok=True)
 
 
-def _exists(target: Path) -> InputError:
+def taken(target: Path) -> InputError:
+    """Something is where an artifact was to go."""
     return InputError(
         "target.exists", f"There is something at {target} already.", "Choose another place."
     )

@@ -158,16 +158,21 @@ def issue(workspace: Workspace, verdict: Verdict, contract: Digest) -> Admission
 
 def admission_envelope(workspace: Workspace, verdict: Verdict, contract: Digest) -> bytes:
     """Sign an admission, put it on the record, and return its envelope."""
+    envelope = sign_verdict(workspace, verdict, contract)
+    workspace.record(Envelope.parse(envelope))
+    return envelope
+
+
+def sign_verdict(workspace: Workspace, verdict: Verdict, contract: Digest) -> bytes:
+    """The envelope of an admission, signed now. Raises as `Verdict.require`."""
     head = workspace.ledger.head()
-    envelope = admit(
+    return admit(
         verdict,
         workspace.keys.gate,
         contract=contract,
         ledger=LedgerHead(head.size, Digest(head.root.hex())),
         tool=TOOL,
     )
-    workspace.record(Envelope.parse(envelope))
-    return envelope
 
 
 def admit_again(workspace: Workspace, text: str, endpoint: str = LIBRARY) -> dict[str, Any]:

@@ -14,12 +14,15 @@ from typing import Any
 
 from keepstone.core.ports import Clock
 from keepstone.core.subject import Subject
+from keepstone.errors import OperationalError
 from keepstone.ledger import EntryId, Kind, Ledger, LedgerReader, make_entry
 from keepstone.ledger.tree import leaf_hash
 from keepstone.vault.registry.catalogue import Catalogue, inconsistent
 from keepstone.vault.registry.records import Record, record_body
 
 _DURABLE_S = 20.0
+# Longer than any change waits for its disk; a collection of very much may take longer.
+_PATIENCE_S = 30.0
 KEY = "registry"
 
 
@@ -40,6 +43,7 @@ class Book:
         self._known: Catalogue | None = None
         # A write failed, and may yet turn out to be on the disk.
         self._in_doubt = False
+        self._read_at = -1
         self._reading = threading.Lock()
         self._writing = threading.RLock()
         self._arriving: Counter[Subject] = Counter()
@@ -47,16 +51,27 @@ class Book:
     def catalogue(self) -> Catalogue:
         """All that is durable. Raises OperationalError `registry.unreadable`."""
         with self._reading:
-            if self._known is None or self._in_doubt:
-                self._known = read_catalogue(self._ledger.reader)
+            size = self._ledger.durable_size
+            # In doubt, only what became durable since can be what was doubted.
+            if self._known is None or (self._in_doubt and size != self._read_at):
+                self._known, self._read_at = read_catalogue(self._ledger.reader), size
             known = self._known
         return known.require_readable()
 
     @contextmanager
     def writing(self) -> Iterator[Catalogue]:
-        """Hold back other writers for the block, which looks, decides and writes."""
-        with self._writing:
+        """Hold back other writers for the block, which looks, decides and writes.
+
+        Raises OperationalError `registry.busy` where another one takes too long.
+        """
+        if not self._writing.acquire(timeout=_PATIENCE_S):
+            raise OperationalError(
+                "registry.busy", "The registry is busy with another change.", "Try again."
+            )
+        try:
             yield self.catalogue()
+        finally:
+            self._writing.release()
 
     def write(self, record: Record) -> EntryId:
         """Make `record` durable and take it into the catalogue. Only inside `writing`.

@@ -200,7 +200,7 @@ class Intake:
                 "Get the model and its statements from its publisher again.",
             )
         try:
-            _, found = self.workspace.record(envelope)
+            _, found = self.workspace.take(envelope)
         except (VerificationError, DeniedError) as error:
             if error.code not in ("signature.unknown_key", "statement.no_right"):
                 raise

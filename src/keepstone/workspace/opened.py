@@ -15,10 +15,11 @@ from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 from keepstone.core.subject import Subject
-from keepstone.errors import KeepstoneError, OperationalError
+from keepstone.errors import DeniedError, KeepstoneError, OperationalError
 from keepstone.evidence.dsse import Envelope
-from keepstone.evidence.predicates import Revocation
+from keepstone.evidence.predicates import Admission, Registered, Revocation, Sealing
 from keepstone.evidence.record import entry_body
+from keepstone.evidence.statement import open_payload
 from keepstone.evidence.verified import VerifiedStatement, require_right, verify_statement
 from keepstone.evidence.verify import EvidenceBase
 from keepstone.files import write_atomic
@@ -50,6 +51,8 @@ from keepstone.workspace.store import read_store_address, store_at
 
 # Far beyond any sync on a disk that works; a revocation has its own road when one does not.
 _DURABLE_S = 20.0
+# What only the workspace's own keys state.
+_OWN = (Admission, Sealing, Registered)
 Listener = Callable[[], None]
 T = TypeVar("T")
 
@@ -196,6 +199,20 @@ class Workspace:
             self.evidence = self.evidence.extended([(index, body)])
             self._notify()
         return EntryId.of(index, leaf_hash(body)), found
+
+    def take(self, envelope: Envelope) -> tuple[EntryId, VerifiedStatement]:
+        """As `record`, of a statement that somebody brings from outside.
+
+        What the workspace states itself is on the record where it was made: brought again, it
+        would count a second time, and later. Raises DeniedError `statement.own`.
+        """
+        if isinstance(open_payload(envelope).predicate, _OWN):
+            raise DeniedError(
+                "statement.own",
+                "The workspace makes such statements itself; none is taken from outside.",
+                "Bring what a person or a system signed: an approval, a revocation, a report.",
+            )
+        return self.record(envelope)
 
     def _revoke(self, body: bytes) -> EntryId:
         with self._change:

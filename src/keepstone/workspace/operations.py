@@ -88,7 +88,7 @@ def execute(
 
 
 def _record(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
-    entry, found = workspace.record(Envelope.from_dict(arguments["envelope"]))
+    entry, found = workspace.take(Envelope.from_dict(arguments["envelope"]))
     return {"entry": str(entry), "kind": found.kind, "subject": str(found.subject)}
 
 

@@ -37,6 +37,8 @@ from keepstone.identity.principal import Principal
 
 # Transfers hold a thread each for as long as they take; everything else takes moments.
 MAX_TRANSFERS = 8
+# Nobody holds all of them.
+MAX_OF_ONE = 4
 _THREADS = 4
 ARTIFACT = b"application/vnd.keepstone.artifact"
 _NO_STORE = (b"cache-control", b"no-store")
@@ -85,7 +87,8 @@ class RegistryGateway:
         )
         self._moments = ThreadPoolExecutor(_THREADS, thread_name_prefix="keepstone-registry")
         self._transfers = ThreadPoolExecutor(MAX_TRANSFERS, thread_name_prefix="keepstone-transfer")
-        self._bridges: set[Bridge] = set()
+        # Transfers under way, and whose they are.
+        self._bridges: dict[Bridge, str] = {}
 
     @property
     def gauges(self) -> list[Gauges]:
@@ -187,10 +190,11 @@ class RegistryGateway:
         scope: Message,
         bridge: Bridge,
     ) -> Answer | None:
-        if len(self._bridges) >= MAX_TRANSFERS:
+        theirs = sum(owner == who.id for owner in self._bridges.values())
+        if len(self._bridges) >= MAX_TRANSFERS or theirs >= MAX_OF_ONE:
             return self._refuse(PROBLEMS["server.busy"], who)
         work = self._push if route.operation == PUSH else self._pull
-        self._bridges.add(bridge)
+        self._bridges[bridge] = who.id
         try:
             given = arguments(route, parts, scope["query_string"], b"")
             return await _loop().run_in_executor(self._transfers, work, who, given, bridge)
@@ -204,7 +208,7 @@ class RegistryGateway:
                 raise ConnectionAbortedError from error
             return self._refuse(refusal(error), who)
         finally:
-            self._bridges.discard(bridge)
+            del self._bridges[bridge]
 
     def _push(self, who: Principal, given: Mapping[str, str], bridge: Bridge) -> Answer | None:
         return _json(self._registry.push(who, given["model"], bridge.readinto), 201)

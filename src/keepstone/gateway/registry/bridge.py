@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError
+from time import monotonic
 from typing import Any, TypeVar
 
 from keepstone.errors import OperationalError
@@ -20,6 +21,9 @@ T = TypeVar("T")
 
 # Fewer, larger pieces: each crosses to the loop's thread and back.
 PIECE = 1 << 20
+# A body that comes slower than this, after a while, holds a place that others could use.
+LEAST_RATE = 16 << 10
+PATIENCE_S = 30.0
 
 
 def _interrupted() -> OperationalError:
@@ -44,6 +48,9 @@ class Bridge:
         self._aborted = False
         self._waiting: Any = None
         self._gathered = bytearray()
+        # Bytes of the body, and the seconds that were spent waiting for them.
+        self._taken = 0
+        self._waited = 0.0
         # Whether an answer has begun, which no other can replace any more.
         self.begun = False
 
@@ -71,10 +78,17 @@ class Bridge:
         while not self._left:
             if self._ended:
                 return 0
+            begun = monotonic()
             message = self._await(self._next())
             if message["type"] == "http.disconnect":
                 raise _interrupted()
             self._left = memoryview(message.get("body", b""))
+            self._taken += len(self._left)
+            self._waited += monotonic() - begun
+            if self._waited > PATIENCE_S and self._taken < LEAST_RATE * self._waited:
+                raise OperationalError(
+                    "registry.too_slow", "The artifact comes too slowly.", "Try again."
+                )
             self._ended = not message.get("more_body", False)
         count = min(len(buffer), len(self._left))
         buffer[:count] = self._left[:count]

@@ -12,15 +12,17 @@ from keepstone.errors import (
 from keepstone.gateway.problem import PROBLEMS, Problem, problem
 
 # What says nothing but what its asker gave or may see. Everything else keeps its cause inside.
-_TOLD = ("registry.", "gate.", "name.", "reference.", "digest.", "request.", "carry.", "contract.")
+_TOLD = (
+    *("registry.", "gate.", "name.", "reference.", "digest.", "request.", "carry.", "contract."),
+    *("statement.", "signature."),
+)
 _TOLD_CODES = frozenset({"policy.denied", "scan.flagged", "scan.not_evaluated"})
 _STATUS = {
     "registry.not_found": 404,
     "registry.exists": 409,
     "registry.moved": 409,
     "registry.inconsistent": 409,
-    "registry.quota": 413,
-    "registry.too_large": 413,
+    "registry.known_statement": 409,
 }
 _FAMILIES: tuple[tuple[type[KeepstoneError], int, str], ...] = (
     (InputError, 400, "The request cannot be used."),

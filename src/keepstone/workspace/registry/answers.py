@@ -73,11 +73,17 @@ def refused(status: int, data: bytes) -> KeepstoneError:
     except OperationalError:
         said = {}
     family = next((kind for codes, kind in _BY_STATUS if status in codes), OperationalError)
+    cause = said.get("detail") or said.get("title") or f"The registry answered {status}."
     return family(
-        str(said.get("code", "registry.bad_answer"))[:64],
-        str(said.get("detail") or said.get("title") or f"The registry answered {status}.")[:1000],
-        str(said.get("next_step", ""))[:500],
+        shown(str(said.get("code", "registry.bad_answer")), 64),
+        shown(str(cause), 1000),
+        shown(str(said.get("next_step", "")), 500),
     )
+
+
+def shown(text: str, limit: int = 1000) -> str:
+    """What a server said, fit for a terminal: nothing in it moves a cursor."""
+    return "".join(one if one.isprintable() else "?" for one in text[:limit])
 
 
 def load_httpx() -> Any:

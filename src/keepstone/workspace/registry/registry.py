@@ -9,17 +9,19 @@ what is not there or not theirs is InputError `registry.not_found`.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from keepstone.identity.principal import Principal
 from keepstone.vault.overlap import Sink
 from keepstone.vault.registry.catalogue import Version
+from keepstone.vault.registry.quota import require_room
 from keepstone.vault.registry.release import Release
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.registry import collecting, looking, moving, pulling
 from keepstone.workspace.registry.collecting import Collection, CollectRules
-from keepstone.workspace.registry.desk import Desk
+from keepstone.workspace.registry.desk import Attempt, Desk, not_found
 from keepstone.workspace.registry.looking import Page
 from keepstone.workspace.registry.moving import Move
 from keepstone.workspace.registry.pulling import DAY_MS, Pulled
@@ -34,6 +36,22 @@ class Registry:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
+
+    def attempt(
+        self, who: Principal, action: str, asked: str, *, read: bool = False
+    ) -> AbstractContextManager[Attempt]:
+        """Record what the block refuses, and with `read` what it allows; see `Desk.asking`."""
+        return self._desk(who).asking(action, asked, read=read)
+
+    def require_visible(self, who: Principal, model: str) -> None:
+        """Return if `who` sees any version of `model`, else raise `registry.not_found`."""
+        if not self._desk(who).visible(model):
+            raise not_found(model)
+
+    def require_room(self, who: Principal, model: str, size: int) -> None:
+        """Return if a version of `size` bytes more fits, else raise `registry.quota`."""
+        desk = self._desk(who)
+        require_room(desk.rules, desk.catalogue, model, size)
 
     def require_welcome(
         self, who: Principal, name: str, attributes: Mapping[str, str], size: int

@@ -14,6 +14,7 @@ lasts.
 from __future__ import annotations
 
 import json
+import os
 import ssl
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -39,6 +40,7 @@ from keepstone.policy.admission import Admission, verify_admission
 from keepstone.vault import carry
 from keepstone.vault.registry.reference import Reference
 from keepstone.vault.staging import Staged, stage
+from keepstone.vault.unpack import taken
 from keepstone.workspace.intake import TOOL, Submission
 from keepstone.workspace.reference import LIBRARY
 from keepstone.workspace.registry.answers import (
@@ -48,6 +50,7 @@ from keepstone.workspace.registry.answers import (
     read_object,
     read_whole,
     refused,
+    shown,
 )
 from keepstone.workspace.registry.served import PULL_SCHEMA, PUSH_SCHEMA
 
@@ -176,9 +179,11 @@ class RemoteRegistry:
     def _say(
         self, text: str, say: Callable[[Subject], Predicate], key: Signatory
     ) -> tuple[Subject, str]:
-        _version(Reference.parse(text))
-        shown = self.show(text)
-        subject = Subject(str(shown["model"]), Digest.parse(str(shown["digest"])))
+        wanted = Reference.parse(text)
+        _version(wanted)
+        _, digest = _named(self.show(text), wanted)
+        # What is signed is what was asked about, not what somebody answered.
+        subject = Subject(wanted.name, digest)
         answer = self.record(make_statement(subject, say(subject), key))
         return subject, str(answer["entry"])
 
@@ -234,6 +239,8 @@ class RemoteRegistry:
         `carry.damaged`; InputError `registry.no_gate_key`, `target.exists`.
         """
         wanted = Reference.parse(text)
+        if os.path.lexists(target):
+            raise taken(target)
         if self.gate_key is None and examine is None:
             raise InputError(
                 "registry.no_gate_key",
@@ -254,7 +261,7 @@ class RemoteRegistry:
                 )
             # (3)
             carry.receive_at(read, digest, target)
-        warnings = tuple(str(one) for one in head.get("warnings", []))
+        warnings = tuple(shown(str(one)) for one in head.get("warnings", []))
         return Pulled(wanted.name, number, digest, target, admission, warnings)
 
     def load(self, text: str, *, architecture: str | None = None) -> Loaded:
@@ -407,14 +414,23 @@ def _pieces(blocks: list[bytes], staged: Staged) -> Iterator[bytes]:
 
 def _expected(head: Mapping[str, Any], wanted: Reference) -> tuple[int, Digest]:
     """The version that a pull's head speaks of, which is one that was asked for."""
-    match head:
-        case {
-            "schema": str() as schema,
-            "version": {"model": str() as model, "number": int() as number, "digest": str() as hex},
-        } if schema == PULL_SCHEMA and model == wanted.name:
-            digest = Digest.parse(hex)
-            if wanted.digest in (None, digest) and wanted.number in (None, number):
+    if head.get("schema") == PULL_SCHEMA:
+        return _named(head.get("version"), wanted)
+    raise _another()
+
+
+def _named(said: Any, wanted: Reference) -> tuple[int, Digest]:
+    """The version that an answer names, which is one that was asked for."""
+    match said:
+        case {"model": str() as model, "number": int() as number, "digest": str() as text}:
+            digest = Digest.parse(text)
+            asked = wanted.digest in (None, digest) and wanted.number in (None, number)
+            if asked and model == wanted.name:
                 return number, digest
-    raise VerificationError(
+    raise _another()
+
+
+def _another() -> VerificationError:
+    return VerificationError(
         "registry.wrong_answer", "The registry answered with another version than was asked for."
     )

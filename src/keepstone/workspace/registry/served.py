@@ -16,15 +16,19 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from keepstone.core.digest import Digest
 from keepstone.core.ports import rfc3339
-from keepstone.errors import InputError
+from keepstone.errors import InputError, OperationalError
 from keepstone.evidence.dsse import Envelope
 from keepstone.evidence.fields import Fields
+from keepstone.evidence.statement import open_payload
 from keepstone.files import make_private_directory
 from keepstone.gateway.registry.port import Open, Read
 from keepstone.identity.principal import Principal
@@ -32,7 +36,7 @@ from keepstone.policy.admission import NO_CONTRACT
 from keepstone.vault import carry
 from keepstone.vault.overlap import Sink
 from keepstone.vault.registry.release import Release
-from keepstone.workspace.admit import admission_envelope
+from keepstone.workspace.admit import sign_verdict
 from keepstone.workspace.intake import Submission
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.registry.operations import Listening, moved, named
@@ -42,6 +46,8 @@ from keepstone.workspace.registry.requests import Push
 PUSH_SCHEMA = "keepstone.push/v1"
 PULL_SCHEMA = "keepstone.pull/v1"
 _MAX_REMEMBERED = 4096
+# What pushes leave free on the disk that the ledger is on.
+_SPARE = 256 << 20
 Given = Mapping[str, Any]
 
 
@@ -52,6 +58,9 @@ class ServedRegistry:
         self._workspace = workspace
         self._registry = Registry(workspace)
         self._admissions = _Admissions(workspace)
+        self._lock = threading.Lock()
+        # Bytes of pushes under way.
+        self._arriving = 0
 
     def perform(self, who: Principal, operation: str, arguments: Given) -> dict[str, Any]:
         """Do an operation that takes and returns JSON members.
@@ -67,41 +76,37 @@ class ServedRegistry:
 
     def push(self, who: Principal, model: str, read: Read) -> dict[str, Any]:
         """Take in a version. (1) What it says of itself is read, and whether `who` may push it
-        decided, before a byte of it is taken. (2) What arrives is staged, and is what was named.
-        (3) It goes the way of every push."""
+        decided, and whether there is room, before a byte of it is taken. (2) What arrives is
+        staged, and is what was named. (3) It goes the way of every push."""
         # (1)
-        head = Fields(carry.read_head(read), "push", "carry.malformed")
-        if head.text("schema", 64) != PUSH_SCHEMA:
-            raise head.fault("schema", f"is not {PUSH_SCHEMA}")
-        digest, size = head.digest("digest"), head.integer("size")
-        note = str(head.raw("note") or "")
-        attributes = dict(head.lines("attributes", 64))
-        sizes = {name: _size(head, name) for name in ("signature", "statements")}
-        head.done()
-        self._registry.require_welcome(who, model, attributes, size)
+        with self._registry.attempt(who, "push", model):
+            head = _Head.read(carry.read_head(read))
+        self._registry.require_welcome(who, model, head.attributes, head.size)
         staging = self._workspace.layout.staging
         make_private_directory(staging)
         beside = Path(tempfile.mkdtemp(prefix="beside-", dir=staging))
         try:
             # (2)
-            paths = {
-                name: None if size is None else _keep(beside / name, carry.read_block(read, size))
-                for name, size in sizes.items()
-            }
-            staged = carry.receive_staged(read, digest, staging, self._most())
-            try:
-                submission = Submission(
-                    model=staged.path,
-                    name=model,
-                    signature=paths["signature"],
-                    statements=paths["statements"],
-                )
-                # (3)
-                told = Listening()
-                asked = Push(submission, attributes, note, staged)
-                done = self._registry.push(who, asked, told)
-            finally:
-                staged.discard()
+            with self._room_for(who, model, head.size):
+                with self._registry.attempt(who, "push", model):
+                    paths = {
+                        name: _keep(beside / name, carry.read_block(read, length))
+                        for name, length in head.beside.items()
+                    }
+                    staged = carry.receive_staged(read, head.digest, head.size, staging)
+                try:
+                    submission = Submission(
+                        model=staged.path,
+                        name=model,
+                        signature=paths.get("signature"),
+                        statements=paths.get("statements"),
+                    )
+                    # (3)
+                    told = Listening()
+                    asked = Push(submission, head.attributes, head.note, staged)
+                    done = self._registry.push(who, asked, told)
+                finally:
+                    staged.discard()
         finally:
             shutil.rmtree(beside, ignore_errors=True)
         return named(done.version) | {
@@ -112,9 +117,26 @@ class ServedRegistry:
             "warnings": told.warnings,
         }
 
-    def _most(self) -> int:
-        rules = self._workspace.trust.policy.registry
-        return 0 if rules is None else rules.max_version_bytes
+    @contextmanager
+    def _room_for(self, who: Principal, model: str, size: int) -> Iterator[None]:
+        """Hold room for `size` bytes on their way in, which the quota does not know of yet.
+
+        Raises DeniedError `registry.quota`, OperationalError `disk.full`; both are recorded.
+        """
+        with self._lock, self._registry.attempt(who, "push", model):
+            self._registry.require_room(who, model, self._arriving + size)
+            # Once as it came, once sealed; what is left is for the ledger.
+            needed = 2 * (self._arriving + size) + _SPARE
+            if shutil.disk_usage(self._workspace.layout.staging).free < needed:
+                raise OperationalError(
+                    "disk.full", "There is no room left for that.", "Free space and try again."
+                )
+            self._arriving += size
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._arriving -= size
 
     def pull(self, who: Principal, model: str, reference: str, reason: str, begin: Open) -> None:
         """Give a version out: decided and recorded, admitted at what was named, then sent."""
@@ -181,13 +203,50 @@ class ServedRegistry:
         return named(version) | {"until": None if until is None else rfc3339(until)}
 
     def _record(self, who: Principal, given: Given) -> dict[str, Any]:
-        """Take in a signed statement. Its signer's right counts; who brought it is noted."""
-        entry, found = self._workspace.record(Envelope.from_dict(given["envelope"]))
-        self._workspace.record_event(
-            "statement.brought",
-            {"statement": str(entry), "principal": who.id, "key": who.key_id},
-        )
+        """Take in a signed statement about a model that `who` sees; its signer's right counts.
+
+        One that is known already is not written again, whoever brings it.
+        """
+        envelope = Envelope.from_dict(given["envelope"])
+        with self._registry.attempt(who, "statement", str(envelope.digest), read=True) as attempt:
+            subject = open_payload(envelope).subject
+            attempt.fields |= {"model": subject.name, "digest": subject.digest.hex}
+            self._registry.require_visible(who, subject.name)
+            if self._workspace.evidence.statement(envelope.digest) is not None:
+                raise InputError("registry.known_statement", "That statement is on the record.")
+            entry, found = self._workspace.take(envelope)
         return {"entry": str(entry), "kind": found.kind, "subject": str(found.subject)}
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What a push says of itself; `beside` are the lengths of the blocks that follow, in order."""
+
+    digest: Digest
+    size: int
+    attributes: Mapping[str, str]
+    note: str
+    beside: Mapping[str, int]
+
+    @classmethod
+    def read(cls, value: Given) -> _Head:
+        """Raises InputError `carry.malformed`, and what reading a field raises."""
+        fields = Fields(value, "push", "carry.malformed")
+        if fields.text("schema", 64) != PUSH_SCHEMA:
+            raise fields.fault("schema", f"is not {PUSH_SCHEMA}")
+        found = cls(
+            fields.digest("digest"),
+            fields.integer("size"),
+            dict(fields.lines("attributes", 64)),
+            str(fields.raw("note") or ""),
+            {
+                name: fields.integer(name, 1)
+                for name in ("signature", "statements")
+                if fields.raw(name) is not None
+            },
+        )
+        fields.done()
+        return found
 
 
 class _Admissions:
@@ -209,8 +268,19 @@ class _Admissions:
             kept = self._kept.get(key)
         if kept is not None and verdict.now < kept[1]:
             return kept[0]
-        envelope = admission_envelope(
+        envelope = sign_verdict(
             self._workspace, verdict, NO_CONTRACT if contract is None else contract
+        )
+        # An event, and no statement: what somebody took elsewhere is not what a name means here.
+        self._workspace.record_event(
+            "admission.carried",
+            {
+                "model": verdict.subject.name,
+                "digest": verdict.subject.digest.hex,
+                "endpoint": verdict.endpoint,
+                "admission": Envelope.parse(envelope).digest.hex,
+                "expires": verdict.expires,
+            },
         )
         with self._lock:
             if len(self._kept) >= _MAX_REMEMBERED:
@@ -223,10 +293,6 @@ def _text(given: Given) -> str:
     """`name`, or `name@version`, as the parts of a path give it."""
     version = given.get("version")
     return str(given["model"]) if version is None else f"{given['model']}@{version}"
-
-
-def _size(head: Fields, name: str) -> int | None:
-    return None if head.raw(name) is None else head.integer(name, 1)
 
 
 def _keep(path: Path, data: bytes) -> Path:
