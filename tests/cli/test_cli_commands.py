@@ -520,3 +520,15 @@ def test_no_secret_is_printed_twice(made: Shell, error_code: Callable[[Any], str
     secret = made.json("keys", "create", "user:a")["key"]
     said = [made("keys", "list"), made("ledger", "tail"), made("doctor"), made("policy", "check")]
     assert not [each for each in said if secret[16:] in each[1] + each[2]]
+
+
+def test_a_key_goes_into_a_file_of_its_own(place: Any) -> None:
+    place.must("init")
+    done = place.must("keys", "create", "user:alice", "--out", "alice.key")
+    assert done.stdout.strip() == "alice.key"
+    path = place.root / "alice.key"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert path.read_text().startswith("ks_")
+    assert path.read_text().strip() not in done.stdout + done.stderr
+    assert place.run("keys", "create", "user:bob", "--out", "alice.key").returncode == 2
+    assert [one["principal"] for one in place.json("keys", "list")["keys"]] == ["user:alice"]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
@@ -17,6 +18,8 @@ from keepstone.cli.options import (
 )
 from keepstone.cli.output import emit_json, say, table
 
+F = TypeVar("F", bound=Callable[..., Any])
+
 
 @click.group("keys")
 def command() -> None:
@@ -26,13 +29,36 @@ def command() -> None:
     """
 
 
-def _show_secret(answer: dict[str, Any], style: str) -> None:
+def _out_option(function: F) -> F:
+    """`--out`: the key goes into a file of its own, which is what --key-file takes."""
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Write the key into this new file (mode 0600) and do not print it.",
+    )(function)
+
+
+def _show_secret(answer: dict[str, Any], style: str, out: Path | None) -> None:
+    if out is not None:
+        from keepstone.identity.signing import write_secret_file
+
+        # One that cannot be written is lost: the key is stored as a hash alone.
+        write_secret_file(out, f"{answer.pop('key')}\n".encode("ascii"))
+        answer["file"] = str(out)
     if style == "json":
         emit_json({"schema": "keepstone.api-key/v1", **answer})
         return
-    click.echo(answer["key"])
+    click.echo(answer["key"] if out is None else str(out))
     say(f"key {answer['key_id']} of {answer['principal']}, until {answer['expires']}", mark="ok")
     say("It is shown this once and stored only as a keyed hash.")
+
+
+def _require_new(out: Path | None) -> None:
+    """Before a key is minted that nowhere can be put."""
+    from keepstone.errors import InputError
+
+    if out is not None and out.exists():
+        raise InputError("file.exists", f"{out} already exists.", "Choose another path.")
 
 
 def _grants(grants: list[dict[str, Any]]) -> str:
@@ -61,6 +87,7 @@ def _grants(grants: list[dict[str, Any]]) -> str:
 @click.option(
     "--lifetime", type=DURATION, default="24h", show_default=True, help="How long it lives."
 )
+@_out_option
 @workspace_option
 @format_option("json")
 def create(
@@ -70,6 +97,7 @@ def create(
     versions: tuple[int, ...],
     where: tuple[str, ...],
     lifetime: int,
+    out: Path | None,
     root: Path,
     style: str,
 ) -> None:
@@ -83,7 +111,8 @@ def create(
         "lifetime_ms": lifetime,
         **conditions(versions, where),
     }
-    _show_secret(perform(site_at(root), "keys.create", arguments), style)
+    _require_new(out)
+    _show_secret(perform(site_at(root), "keys.create", arguments), style, out)
 
 
 @command.command("list")
@@ -113,14 +142,16 @@ def list_keys(root: Path, style: str) -> None:
     show_default=True,
     help="How long the old secret still works.",
 )
+@_out_option
 @workspace_option
 @format_option("json")
-def rotate(key_id: str, overlap: int, root: Path, style: str) -> None:
+def rotate(key_id: str, overlap: int, out: Path | None, root: Path, style: str) -> None:
     """Give KEY_ID a new secret; the old one works for the overlap."""
     from keepstone.workspace.operations import perform
 
     arguments = {"key_id": key_id, "overlap_ms": overlap}
-    _show_secret(perform(site_at(root), "keys.rotate", arguments), style)
+    _require_new(out)
+    _show_secret(perform(site_at(root), "keys.rotate", arguments), style, out)
 
 
 @command.command("revoke")

@@ -93,9 +93,9 @@ def _announce(served: ServedAt) -> None:
         f"  gate's key  {served.gate_key}",
         "",
         "Let somebody in, and let them ask:",
-        "  keepstone keys create user:alice --role puller --model NAME",
-        f"  keepstone list --registry {served.url}{ca} --key-file KEY",
-        f"  keepstone pull NAME@STAGE --registry {served.url}{ca} --key-file KEY"
+        "  keepstone keys create user:alice --role puller --model NAME --out alice.key",
+        f"  keepstone list --registry {served.url}{ca} --key-file alice.key",
+        f"  keepstone pull NAME@STAGE --registry {served.url}{ca} --key-file alice.key"
         f" --trust-key {served.gate_key}",
         "",
     ]

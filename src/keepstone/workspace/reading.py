@@ -207,7 +207,7 @@ def _unknown(text: str) -> InputError:
     return InputError(
         "model.unknown",
         f"Nothing called {text[:80]!r} was ever scanned here.",
-        "Scan it first: `keepstone up` does, even where it is then refused.",
+        "Bring it in first: `keepstone push` or `keepstone up`, even where it is then refused.",
     )
 
 

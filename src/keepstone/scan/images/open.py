@@ -42,5 +42,5 @@ def _reference(text: str) -> Reference:
         return Reference.parse(text)
     except InputError as error:
         shown = printable(text, 200)
-        cause = f"There is no file or folder {shown}, and no registry is called so: {error.cause}"
+        cause = f"There is no file or folder {shown}, and it names no image in a registry."
         raise InputError("image.missing", cause, error.next_step) from error

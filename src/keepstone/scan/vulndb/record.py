@@ -156,7 +156,7 @@ def read_record(folder: Path) -> DatabaseRecord:
     except OSError as error:
         raise InputError(
             "vulndb.missing",
-            f"{folder} holds no vulnerability database of ours: {error.strerror}.",
+            f"{folder} was not written by `keepstone vulndb update`: {error.strerror}.",
             "keepstone vulndb update --into DIR makes one.",
         ) from error
     return parse_record(data)
