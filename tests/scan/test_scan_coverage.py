@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -177,3 +178,21 @@ def test_a_list_of_versions_answers_only_for_a_version_that_has_an_order(
     same = record("CVE-1", affected("thing", versions=["2004d-x", "3"]))
     report = judged(write_folder(tmp_path / "two", [same, OTHER]), [thing(version)])
     assert report.outcome is Outcome.FLAGGED
+
+
+@pytest.mark.loopback
+def test_what_an_update_fetched_is_covered_release_by_release(osv: Osv, tmp_path: Path) -> None:
+    both = [before("1", "other", one) for one in ("Debian:11", "Debian:12")]
+    osv.put("Debian", osv_zip(record("DEBIAN-CVE-2026-1", *both)))
+    osv.put("npm", osv_zip(record("GHSA-x", *(before("1", "o", one) for one in ("npm", "PyPI")))))
+    folder = tmp_path / "osv"
+    update(folder, ["Debian", "npm"], UpdateOptions(osv.url))
+    clean = [thing("1", "Debian:11"), thing("1", "Debian:12", "b"), thing("1", "npm", "c")]
+    assert judged(folder, clean).outcome is Outcome.CLEAN
+    assert judged(folder, [thing("1")]).outcome is Outcome.NOT_EVALUATED
+
+
+def test_a_pipe_in_the_place_of_a_folders_record_hangs_nobody(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "osv", [OTHER])
+    os.mkfifo(folder / FILE)
+    assert judged(folder, [thing("1")]).outcome is Outcome.CLEAN
