@@ -34,6 +34,12 @@ def test_lines_are_joined_as_pip_joins_them(text: str) -> None:
     assert found.open == ()
 
 
+def test_a_line_of_spaces_holds_nobody_up() -> None:
+    found = found_in({"requirements.txt": "flask==3.0.0" + " " * (3 << 20) + "\\\nx"})
+    assert names(found) == []
+    assert [one.reason[:9] for one in found.open] == ["A line is"]
+
+
 @given(st.text(alphabet="ab=1# \\\\\n\n\r\t\v\u2028-", max_size=60))
 def test_pips_own_lines_are_ours(text: str) -> None:
     pip: Any = pytest.importorskip("pip._internal.req.req_file")

@@ -18,6 +18,7 @@ from keepstone.evidence.vulnerabilities import (
 )
 from keepstone.scan.packages.judging import DepsReport
 from keepstone.scan.packages.names import normal_ecosystem
+from keepstone.scan.packages.vulnerability import MALICIOUS
 from keepstone.scan.rules import RULES, finding, printable
 from keepstone.scan.vulnerabilities.waiver import SignedWaiver, Waivers
 
@@ -36,7 +37,7 @@ class Known:
     @property
     def finding(self) -> Finding:
         """As a finding. One that nobody has rated counts like any other."""
-        if any(one.startswith("MAL-") for one in self.ids):
+        if any(one.startswith(MALICIOUS) for one in self.ids):
             rule, severity = "deps.malicious", Severity.CRITICAL
         elif self.severity is None:
             rule, severity = "deps.unknown_severity", RULES["deps.unknown_severity"].severity

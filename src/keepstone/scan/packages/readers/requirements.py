@@ -32,7 +32,7 @@ _OPTION = re.compile(
     r"(?:-i|-f|--(?:(?:extra-)?index-url|no-index|find-links|no-binary|only-binary|prefer-binary"
     r"|require-hashes|pre|trusted-host|use-feature|no-build-isolation|config-settings?))(?:[\s=]|\Z)"
 )
-_COMMENT = re.compile(r"(?:^|\s+)#.*$")
+_COMMENT = re.compile(r"(?:^|\s)#.*$")
 # A line among the first two says in which encoding pip reads the file.
 _COOKIE = re.compile(rb"coding[:=]\s*([-\w.]+)")
 _PLAIN = frozenset(("utf-8", "utf-8-sig", "ascii"))
@@ -186,7 +186,7 @@ def _joined(text: str) -> Iterator[str]:
     """Lines as pip joins them: one that is a comment ends what went before, and never goes on."""
     begun: list[str] = []
     for line in text.splitlines():
-        comment = _COMMENT.match(line)
+        comment = line.lstrip().startswith("#")
         if line.endswith("\\") and not comment:
             begun.append(line.strip("\\"))
             continue
