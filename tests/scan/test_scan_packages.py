@@ -246,7 +246,12 @@ def test_metadata_of_python(path: str, text: str, package: str, open_: list[str]
 
 
 @pytest.mark.parametrize(
-    "path", ["yarn.lock", "a/Cargo.lock", "go.sum", "var/lib/rpm/Packages", "lib/x-1-py3.egg"]
+    "path",
+    [
+        *("yarn.lock", "a/Cargo.lock", "go.sum", "var/lib/rpm/Packages", "lib/x-1-py3.egg"),
+        *("var/lib/pacman/local/a-1-1/desc", "usr/lib/opkg/status", "var/lib/opkg/status"),
+        "Pipfile",
+    ],
 )
 def test_lists_that_are_not_read_are_said_to_be(path: str) -> None:
     assert list(left(found_in({path: "x"}))) == [path]
@@ -254,7 +259,10 @@ def test_lists_that_are_not_read_are_said_to_be(path: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["setup.py", "requirements.in", "site-packages/x/requirements.txt", "node_modules/a/yarn.lock"],
+    [
+        *("setup.pyc", "requirements.ini", "site-packages/x/requirements.txt"),
+        *("node_modules/a/yarn.lock", "node_modules/a/package.json", "site-packages/x/setup.py"),
+    ],
 )
 def test_other_files_are_no_lists(path: str) -> None:
     assert reader_of(path) is None

@@ -12,10 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepstone.cli.main import run
+from keepstone.core.digest import Digest
+from keepstone.core.finding import Outcome
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.evidence.dsse import Envelope, sign_envelope
+from keepstone.evidence.vulnerabilities import SCANNED
 from keepstone.files import append_line
 from keepstone.identity.signing import SigningKey, write_secret_file
+from keepstone.scan.vulnerabilities.examined import conclude, examined
+from keepstone.scan.vulnerabilities.reading import TOOL
 from keepstone.scan.vulnerabilities.waiver import (
     MAX_LIFE_MS,
     PAYLOAD_TYPE,
@@ -25,9 +30,12 @@ from keepstone.scan.vulnerabilities.waiver import (
     read_waivers,
     sign_waiver,
 )
+from keepstone.scan.vulnerabilities.waiving import waived_by
+from tests.scan.osv_records import before, judged, record, thing, write_folder
 
 NOW = 1_790_000_000_000
 DAY = 86_400_000
+DAY_BEFORE = "2026-09-20T12:00:00Z"
 KEY, OTHER = SigningKey.generate(), SigningKey.generate()
 KEYS = {KEY.key_id: KEY.verifying}
 
@@ -190,6 +198,58 @@ def test_it_covers_its_advisories_by_id_and_by_alias_and_no_others() -> None:
     for other in ("GHSA-aaaa-bbbb-cccd", "ghsa-aaaa-bbbb-cccc", "CVE-2026-11", "CVE-2026-", "*"):
         assert not covers(one, "foo-bar", "1.0", other)
     assert not one.covers("PyPI", "foo-bar", "1.0", ())
+
+
+def test_of_several_weaknesses_in_one_each_is_named() -> None:
+    chain = ("CVE-2026-1", "CVE-2026-2", "DEBIAN-CVE-2026-1", "GHSA-a", "PYSEC-1")
+    for named in (("CVE-2026-1",), ("GHSA-a", "PYSEC-1"), ("GHSA-a", "CVE-2026-2")):
+        assert not covers(waiver(advisories=named), "foo-bar", "1.0", *chain)
+    assert covers(waiver(advisories=("CVE-2026-1", "CVE-2026-2")), "foo-bar", "1.0", *chain)
+    both = waiver(advisories=("DEBIAN-CVE-2026-1", "CVE-2026-2"))
+    assert covers(both, "foo-bar", "1.0", *chain)
+    one = ("CVE-2026-1", "DEBIAN-CVE-2026-1", "GHSA-a")
+    assert covers(waiver(advisories=("GHSA-a",)), "foo-bar", "1.0", *one)
+
+
+def test_an_attack_is_waived_by_its_own_name_alone() -> None:
+    attack = ("CVE-2026-1", "GHSA-a", "MAL-2026-1")
+    for named in (("CVE-2026-1",), ("GHSA-a", "CVE-2026-1")):
+        assert not covers(waiver(advisories=named), "foo-bar", "1.0", *attack)
+    assert covers(waiver(advisories=("MAL-2026-1",)), "foo-bar", "1.0", *attack)
+    two = (*attack, "MAL-2026-2", "CVE-2026-2")
+    assert not covers(waiver(advisories=("MAL-2026-1",)), "foo-bar", "1.0", *two)
+    every = tuple(sorted({*two} - {"GHSA-a"}))
+    assert covers(waiver(advisories=every), "foo-bar", "1.0", *two)
+
+
+def test_a_chain_of_aliases_is_not_waived_by_one_of_its_weaknesses(tmp_path: Path) -> None:
+    links = {"GHSA-a": ["CVE-2026-1"], "GHSA-b": ["CVE-2026-2"], "MAL-2026-1": ["GHSA-b"]}
+    links["PYSEC-1"] = ["CVE-2026-1", "CVE-2026-2"]
+    records = [
+        record(one, before("2", "foo-bar"), aliases=other, modified=DAY_BEFORE)
+        for one, other in links.items()
+    ]
+    folder = write_folder(tmp_path / "osv", records)
+
+    def outcome(*named: str) -> Outcome:
+        held = read_waivers(line(advisories=named), KEYS, NOW)
+        package = thing("1.0", name="foo-bar")
+        report = judged(folder, [package], NOW, waived=waived_by(held))
+        stated = conclude(
+            examined(report, TOOL, "x"),
+            held,
+            basis=SCANNED,
+            tool=TOOL,
+            now=NOW,
+            report=Digest.of(b""),
+        )
+        assert stated.outcome is report.outcome
+        return report.outcome
+
+    assert outcome("CVE-2026-1") is Outcome.FLAGGED
+    assert outcome("CVE-2026-1", "CVE-2026-2") is Outcome.FLAGGED
+    assert outcome("MAL-2026-1") is Outcome.FLAGGED
+    assert outcome("CVE-2026-1", "CVE-2026-2", "MAL-2026-1") is Outcome.CLEAN
 
 
 def test_it_covers_its_version_and_no_other() -> None:

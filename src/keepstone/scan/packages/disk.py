@@ -12,12 +12,15 @@ from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.rules import printable
 from keepstone.scan.walk import MAX_DEPTH
 
+_METADATA = (".dist-info", ".egg-info", "/EGG-INFO", "/conda-meta")
 # More parts than any path with links has.
 _MAX_STEPS = 1_000
 
 
 class DiskTree:
-    """The files under `root`. A link to a file inside counts as one; a folder's link does not.
+    """The files under `root`. A link to a file inside counts as one. A link to a folder inside does
+    not, as the folder has a name of its own; but the metadata of an installed package is known by
+    the folder's name, so that is read under the link's.
 
     A link's absolute target is also looked for under `root`, as the system would whose root it is.
     `left_out` is what the last walk could not look into, filled as `paths` is read: a folder that
@@ -53,9 +56,8 @@ class DiskTree:
                         self._leave(inside, "Folders are nested too deep.")
                     else:
                         folders.append((inside, depth + 1))
-                elif entry.is_symlink() and self._is_folder(entry):
-                    if self._located(inside) is None:
-                        self._leave(inside, "A link to a folder outside is not followed.")
+                elif entry.is_symlink() and not self._is_file(entry):
+                    yield from self._through(inside, self._is_folder(entry))
                 else:
                     # What is no regular file is refused by name where it would be read.
                     yield inside
@@ -106,11 +108,46 @@ class DiskTree:
         return None
 
     @staticmethod
+    def _is_file(entry: os.DirEntry[str]) -> bool:
+        try:
+            return entry.is_file()
+        except OSError:
+            return False
+
+    @staticmethod
     def _is_folder(entry: os.DirEntry[str]) -> bool:
         try:
             return entry.is_dir()
         except OSError:
             return False
+
+    def _through(self, link: str, led: bool) -> Iterator[str]:
+        """What to look at behind a link that the system does not lead to a file."""
+        try:
+            target = self._located(link)
+        except (OSError, RuntimeError):
+            target = None
+        metadata = link.endswith(_METADATA)
+        if target is not None and target.is_dir():
+            if metadata:
+                yield from self._files(link, target)
+            else:
+                # Where a list should be: it is refused by name.
+                yield link
+        elif (target is not None and target.exists()) or not (led or metadata):
+            yield link
+        elif led:
+            self._leave(link, "A link to a folder outside is not followed.")
+        else:
+            self._leave(link, "A link that leads nowhere inside.")
+
+    def _files(self, link: str, folder: Path) -> Iterator[str]:
+        try:
+            names = sorted(path.name for path in folder.iterdir())
+        except OSError as error:
+            self._leave(link, f"The folder cannot be listed: {error.strerror}.")
+            return
+        yield from (f"{link}/{name}" for name in names)
 
     def _leave(self, path: str, reason: str) -> None:
         self.left_out.append(NotJudged(printable(path, 4096) or ".", reason))

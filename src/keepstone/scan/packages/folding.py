@@ -51,9 +51,15 @@ def fold(records: Iterable[Record]) -> list[Folded]:
     return sorted((*folded, *alone.values()), key=lambda one: [_rank(name) for name in one.ids])
 
 
+def cve_of(one: str) -> str | None:
+    """The CVE that an id means, by its own name or by a distribution's."""
+    match = _CVE.fullmatch(one)
+    return match[1] if match else None
+
+
 def _upstream(record: Record) -> set[str]:
     """The weaknesses that a record is about by way of others' ids; a distribution's is the CVE."""
-    return {match[1] if (match := _CVE.fullmatch(one)) else one for one in record.upstream or ()}
+    return {cve_of(one) or one for one in record.upstream or ()}
 
 
 @dataclass(slots=True)

@@ -18,13 +18,16 @@ from keepstone.scan.packages.osv.record import Affected, Record
 from keepstone.scan.packages.package import Package
 from keepstone.scan.packages.severity import ORDER, rating_of
 from keepstone.scan.packages.versions import Order, order_of
-from keepstone.scan.packages.vulnerability import Vulnerability, Waived, nothing_waived
+from keepstone.scan.packages.vulnerability import (
+    MALICIOUS,
+    Vulnerability,
+    Waived,
+    nothing_waived,
+)
 from keepstone.scan.rules import printable
 
 DAY_MS = 86_400_000
 MAX_AGE_MS = 14 * DAY_MS
-# OSV's ids of packages that are themselves the attack.
-_MALICIOUS = "MAL-"
 _Hit = tuple[Record, tuple[Affected, ...]]
 
 
@@ -134,16 +137,18 @@ def _reasons(
     if order_of(package.ecosystem) is None:
         yield f"Keepstone has no rule for versions of {package.ecosystem}."
         return
-    if normal_ecosystem(package.ecosystem) not in database.covered:
+    release = normal_ecosystem(package.ecosystem)
+    if release not in database.covered:
         yield f"The database holds nothing about {package.ecosystem}."
         return
-    base = base_of(package.ecosystem)
-    newest = database.newest.get(base)
+    newest = database.newest.get(release)
     if newest is None:
-        yield f"Every record about {base} is dated in the future: the database's age is unknown."
+        yield f"Every record about {release} is dated in the future: the database's age is unknown."
     elif now_ms - newest > max_age_ms:
         days = (now_ms - newest) // DAY_MS
-        yield f"The newest record about {base} is of {rfc3339(newest)}, {days} days ago: too old."
+        yield (
+            f"The newest record about {release} is of {rfc3339(newest)}, {days} days ago: too old."
+        )
     for reason in database.suspect.get(key_of(package), ()):
         yield f"A record about it cannot be used: {reason}."
     if database.broken:
@@ -203,7 +208,7 @@ def _vulnerabilities(
             _fixes(package, grouped, order),
             rating_of(grouped),
             next((printable(record.summary, 200) for record in one.records if record.summary), ""),
-            any(name.startswith(_MALICIOUS) for name in one.ids),
+            any(name.startswith(MALICIOUS) for name in one.ids),
             tuple(map(printable, one.about)),
         )
 

@@ -13,7 +13,7 @@ from keepstone.core.finding import Outcome
 from keepstone.core.ports import rfc3339
 from keepstone.scan.packages.findings import PackageFinding, findings_of, sentence, smells_of
 from keepstone.scan.packages.judging import DAY_MS, DepsReport
-from keepstone.scan.packages.names import base_of
+from keepstone.scan.packages.names import normal_ecosystem
 from keepstone.scan.packages.osv.database import Database
 from keepstone.scan.packages.package import Package
 from keepstone.scan.packages.vulnerability import Vulnerability
@@ -51,7 +51,7 @@ def _database(database: Database, now_ms: int) -> dict[str, Any]:
         "records": database.records,
         "broken": list(database.broken),
         "ecosystems": {
-            ecosystem: {"records": count, "newest": _time(database.newest.get(base_of(ecosystem)))}
+            ecosystem: {"records": count, "newest": _time(database.newest.get(ecosystem))}
             for ecosystem, count in sorted(database.covered.items())
         },
     }
@@ -59,7 +59,8 @@ def _database(database: Database, now_ms: int) -> dict[str, Any]:
 
 def _identity(database: Database, now_ms: int, ecosystem: str = "") -> dict[str, Any]:
     """Which database said so and how old it is: what it holds about `ecosystem`, or all of it."""
-    newest = database.newest.get(base_of(ecosystem)) if ecosystem else database.newest_ms
+    release = normal_ecosystem(ecosystem)
+    newest = database.newest.get(release) if ecosystem else database.newest_ms
     return {
         "digest": str(database.digest),
         "newest": _time(newest),

@@ -17,6 +17,7 @@ import msgspec
 
 from keepstone.core.ports import parse_rfc3339
 from keepstone.errors import InputError, OperationalError
+from keepstone.scan.packages.osv.coverage import MAX_AHEAD_MS
 from keepstone.scan.packages.osv.files import MAX_RECORD, MAX_RECORDS
 from keepstone.scan.rules import printable
 
@@ -55,8 +56,11 @@ class _Record(msgspec.Struct):
 _decoder = msgspec.json.Decoder(_Record)
 
 
-def check_archive(path: Path, limits: ArchiveLimits | None = None) -> Contents:
+def check_archive(path: Path, now: int, limits: ArchiveLimits | None = None) -> Contents:
     """Read every record of the archive and count them.
+
+    A record that is dated after `now` (ms), by more than clocks differ, is none to tell the
+    archive's age by: one of the year 2100 would make every later archive an older one.
 
     Raises OperationalError `vulndb.not_osv` for anything else than a whole zip of OSV records,
     and `vulndb.newer_osv` for records of a newer major version.
@@ -66,7 +70,7 @@ def check_archive(path: Path, limits: ArchiveLimits | None = None) -> Contents:
         with path.open("rb") as file:
             _check_directory(file, limits)
             with zipfile.ZipFile(file) as archive:
-                return _check_members(archive, limits)
+                return _check_members(archive, now, limits)
     # NotImplementedError and RuntimeError: a method, or a password, that zipfile has not.
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise _not_osv(f"it is no whole zip archive ({printable(str(error))})") from error
@@ -90,7 +94,7 @@ def _check_directory(file: BinaryIO, limits: ArchiveLimits) -> None:
         raise _not_osv(f"its directory is larger than {limits.directory} bytes")
 
 
-def _check_members(archive: zipfile.ZipFile, limits: ArchiveLimits) -> Contents:
+def _check_members(archive: zipfile.ZipFile, now: int, limits: ArchiveLimits) -> Contents:
     members = archive.infolist()
     if not members:
         raise _not_osv("it holds no record")
@@ -98,12 +102,16 @@ def _check_members(archive: zipfile.ZipFile, limits: ArchiveLimits) -> Contents:
         raise _not_osv(f"it holds more than {limits.records} records")
     if len({member.filename for member in members}) != len(members):
         raise _not_osv("it holds two records of one name")
-    unpacked = newest = 0
+    unpacked, newest = 0, -1
     for member in members:
         unpacked += member.file_size
         if member.file_size > limits.record or unpacked > limits.unpacked:
             raise _not_osv(f"it unpacks to more than any record, at {printable(member.filename)}")
-        newest = max(newest, _check_member(archive, member))
+        modified = _check_member(archive, member)
+        if modified <= now + MAX_AHEAD_MS:
+            newest = max(newest, modified)
+    if newest < 0:
+        raise _not_osv("every record in it is dated in the future")
     return Contents(len(members), newest)
 
 

@@ -13,6 +13,7 @@ damaged or mixed up, and names in evidence what was judged by.
 
 from __future__ import annotations
 
+import errno
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,8 +152,12 @@ def parse_record(data: bytes) -> DatabaseRecord:
 
 def read_record(folder: Path) -> DatabaseRecord:
     """The record of the folder. Raises InputError `vulndb.missing`, and as `parse_record`."""
+    path = folder / FILE
     try:
-        data = (folder / FILE).read_bytes()
+        # A pipe in its place must not hang us.
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "its record is not a regular file")
+        data = path.read_bytes()
     except OSError as error:
         raise InputError(
             "vulndb.missing",

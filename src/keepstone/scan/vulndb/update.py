@@ -19,6 +19,7 @@ from keepstone.core.canonical import canonical
 from keepstone.core.ports import Clock, SystemClock, rfc3339
 from keepstone.errors import InputError, OperationalError
 from keepstone.files import storage_errors, sync_directory, write_atomic
+from keepstone.scan.packages.osv.coverage import MAX_AHEAD_MS
 from keepstone.scan.vulndb.archive import ArchiveLimits, check_archive
 from keepstone.scan.vulndb.download import FetchLimits, Known, check_url, fetch
 from keepstone.scan.vulndb.exchange import put_in_place
@@ -186,7 +187,7 @@ class _Update:
                 shutil.copyfile(self.folder / ecosystem / ARCHIVE, target)
             part, told = replace(known, checked=now), "not changed"
         else:
-            found = check_archive(target, self.options.archive)
+            found = check_archive(target, now, self.options.archive)
             self._check_newer(ecosystem, found.newest)
             part = Part(
                 ecosystem=ecosystem,
@@ -207,7 +208,10 @@ class _Update:
     def _check_newer(self, ecosystem: str, newest: int) -> None:
         """A mirror that goes back in time hides what was found since."""
         part = self.before.get(ecosystem)
-        if part is not None and part.newest is not None and newest < part.newest:
+        if part is None or part.newest is None:
+            return
+        # A time that is still to come was taken by an older build, and holds nobody back.
+        if newest < part.newest <= self.clock.now_ms() + MAX_AHEAD_MS:
             raise OperationalError(
                 "vulndb.older",
                 f"The data for {ecosystem} ends at {rfc3339(newest)}, and what is there at"

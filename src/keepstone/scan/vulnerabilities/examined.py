@@ -17,7 +17,8 @@ from keepstone.evidence.vulnerabilities import (
     WaiverUsed,
 )
 from keepstone.scan.packages.judging import DepsReport
-from keepstone.scan.packages.names import base_of
+from keepstone.scan.packages.names import normal_ecosystem
+from keepstone.scan.packages.vulnerability import MALICIOUS
 from keepstone.scan.rules import RULES, finding, printable
 from keepstone.scan.vulnerabilities.waiver import SignedWaiver, Waivers
 
@@ -36,7 +37,7 @@ class Known:
     @property
     def finding(self) -> Finding:
         """As a finding. One that nobody has rated counts like any other."""
-        if any(one.startswith("MAL-") for one in self.ids):
+        if any(one.startswith(MALICIOUS) for one in self.ids):
             rule, severity = "deps.malicious", Severity.CRITICAL
         elif self.severity is None:
             rule, severity = "deps.unknown_severity", RULES["deps.unknown_severity"].severity
@@ -97,8 +98,8 @@ def examined(report: DepsReport, tool: Tool, target: str) -> Examined:
 def _database(report: DepsReport) -> Database:
     """As old as its part for any ecosystem that was asked for: the oldest of these counts."""
     assert report.database is not None
-    bases = {base_of(one.ecosystem) for one in report.inventory.packages}
-    newest = [report.database.newest.get(base) for base in sorted(bases)]
+    asked = {normal_ecosystem(one.ecosystem) for one in report.inventory.packages}
+    newest = [report.database.newest.get(release) for release in sorted(asked)]
     known = [time for time in newest if time is not None]
     return Database(
         "osv", report.database.digest, min(known) if known and len(known) == len(newest) else None

@@ -11,7 +11,7 @@ from typing import Any
 
 from keepstone.evidence.made import Tool
 from keepstone.evidence.vulnerabilities import Database
-from keepstone.scan.packages.names import base_of
+from keepstone.scan.packages.names import normal_ecosystem
 from keepstone.scan.packages.report import SCHEMA
 from keepstone.scan.vulnerabilities.examined import Examined, Known
 from keepstone.scan.vulnerabilities.outside import MAX_ITEMS, Outside, newer, severity_of
@@ -38,7 +38,7 @@ def read_ours(value: Mapping[str, Any]) -> Examined:
         target=f"{read[0]}{more}" if read else "",
         packages=len(named),
         known=tuple(map(_known, top.items("vulnerabilities", MAX_ITEMS))),
-        database=_database(top, {base_of(ecosystem) for ecosystem, _, _ in named}),
+        database=_database(top, {normal_ecosystem(ecosystem) for ecosystem, _, _ in named}),
         open=tuple(map(_open, top.items("not_evaluated", MAX_ITEMS))),
         time=top.moment("time"),
     )
@@ -66,7 +66,7 @@ def _open(item: Any) -> str:
     return f"{one.word('name', 300) or one.word('path', 300)}: {one.word('reason', 1024)}"
 
 
-def _database(top: Outside, bases: set[str]) -> Database | None:
+def _database(top: Outside, asked: set[str]) -> Database | None:
     """As old as its part for any ecosystem that was asked for: the oldest of these counts."""
     found = top.part_or_none("database")
     if found is None:
@@ -74,8 +74,8 @@ def _database(top: Outside, bases: set[str]) -> Database | None:
     held = found.part("ecosystems")
     newest: dict[str, int | None] = {}
     for ecosystem in held.names:
-        newest[base_of(ecosystem)] = held.part(ecosystem).moment("newest")
-    times = [newest.get(base) for base in bases]
+        newest[normal_ecosystem(ecosystem)] = held.part(ecosystem).moment("newest")
+    times = [newest.get(release) for release in asked]
     known = [time for time in times if time is not None]
     time = min(known) if known and len(known) == len(times) else None
     return Database("osv", found.digest("digest"), time)

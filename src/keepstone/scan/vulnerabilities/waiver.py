@@ -27,7 +27,9 @@ from keepstone.evidence.dsse import Envelope, sign_envelope, verify_envelope
 from keepstone.evidence.fields import Fields
 from keepstone.evidence.standing import MAX_SKEW_MS
 from keepstone.identity.signing import Signatory, VerifyingKey
+from keepstone.scan.packages.folding import cve_of
 from keepstone.scan.packages.names import normal_pypi
+from keepstone.scan.packages.vulnerability import MALICIOUS
 from keepstone.scan.rules import printable
 
 PAYLOAD_TYPE = "application/vnd.keepstone.waiver+json"
@@ -57,17 +59,27 @@ class Waiver:
     expires: int
 
     def covers(self, ecosystem: str, package: str, version: str, ids: Iterable[str]) -> bool:
-        """Whether it is about this package, at this version, and names one of the advisory's ids.
+        """Whether it is about this package, at this version, and names what the finding is.
 
-        An advisory's own id and its aliases are the same vulnerability. All else is compared as it
-        is written, but for names that the ecosystem itself holds to be one.
+        An advisory's own id and its aliases are the same vulnerability: one of `ids` is enough. But
+        aliases chain weaknesses together, so of several CVEs each must be named; and what is itself
+        the attack is accepted by that name alone. All else is compared as it is written, but for
+        names that the ecosystem itself holds to be one.
         """
         return (
             ecosystem == self.ecosystem
             and known_as(ecosystem, package) == known_as(ecosystem, self.package)
             and self.version in (None, version)
-            and not set(self.advisories).isdisjoint(ids)
+            and self._names(frozenset(ids))
         )
+
+    def _names(self, ids: frozenset[str]) -> bool:
+        attacks = {one for one in ids if one.startswith(MALICIOUS)}
+        weaknesses = {cve for one in ids if (cve := cve_of(one))}
+        if not attacks and len(weaknesses) < 2:
+            return not ids.isdisjoint(self.advisories)
+        named = {cve_of(one) or one for one in self.advisories}
+        return attacks <= named and (len(weaknesses) < 2 or weaknesses <= named)
 
     def to_dict(self) -> dict[str, Any]:
         return {

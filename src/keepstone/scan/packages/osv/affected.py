@@ -24,7 +24,7 @@ def is_affected(version: str, entry: Affected, order: Order) -> bool:
     versions, ranges = entry.versions or (), entry.ranges or ()
     if any(_same(version, listed, order) for listed in versions):
         return True
-    undecided = ""
+    undecided = _unorderable(version, order) if versions else ""
     ordered = [one for one in ranges if one.type != "GIT"]
     for one in ordered:
         try:
@@ -67,6 +67,15 @@ def _order_of(one: Range, order: Order) -> Order:
     if one.type == "ECOSYSTEM":
         return order
     raise UnorderableError(f"The advisory has a range of an unknown type: {one.type[:40]!r}.")
+
+
+def _unorderable(version: str, order: Order) -> str:
+    """Why no list of versions can be asked: another spelling of this one may stand there."""
+    try:
+        order(version, version)
+    except UnorderableError as error:
+        return str(error)
+    return ""
 
 
 def _same(version: str, listed: str, order: Order) -> bool:

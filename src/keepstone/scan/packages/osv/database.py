@@ -14,6 +14,12 @@ from pathlib import Path
 
 from keepstone.core.digest import Digest
 from keepstone.scan.packages.names import base_of, normal_ecosystem, normal_name
+from keepstone.scan.packages.osv.coverage import (
+    MAX_AHEAD_MS,
+    Coverage,
+    part_of,
+    recorded_digest,
+)
 from keepstone.scan.packages.osv.files import MAX_RECORDS, MAX_TOTAL, records_of
 from keepstone.scan.packages.osv.record import (
     BadRecordError,
@@ -25,8 +31,6 @@ from keepstone.scan.packages.osv.record import (
 from keepstone.scan.packages.package import Package
 from keepstone.scan.rules import printable
 
-# Clocks differ by so much; a record from later than that says nothing about the folder's age.
-_SKEW_MS = 86_400_000
 # So many broken records are named, the rest are counted.
 _NAMED = 20
 Key = tuple[str, str]
@@ -34,12 +38,11 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """What was read. `covered` counts the records per ecosystem and release.
-
-    `newest` is the time of each ecosystem's newest record (ms), whatever the release: one export
-    brings them all. `advisories` and `suspect` are about the wanted packages, by ecosystem and
-    normal name; `suspect` are reasons why records about a package cannot be trusted. `broken` are
-    records of which nobody knows whom they are about.
+    """What was read. `covered` counts the records per ecosystem and release (`Debian:12`), and
+    `newest` is the time of the newest of them (ms): of what is there *for* that release, not of
+    what others say about it (`Coverage`). `advisories` and `suspect` are about the wanted packages,
+    by ecosystem and normal name; `suspect` are reasons why records about a package cannot be
+    trusted. `broken` are records of which nobody knows whom they are about.
     """
 
     path: str
@@ -75,8 +78,8 @@ def read_database(path: Path, packages: Iterable[Package], now_ms: int) -> Datab
 class _Reading:
     wanted: set[Key]
     now_ms: int
-    covered: dict[str, int] = field(default_factory=dict)
-    newest: dict[str, int] = field(default_factory=dict)
+    own: Coverage = field(default_factory=Coverage)
+    by_part: Coverage = field(default_factory=Coverage)
     advisories: dict[Key, list[Record]] = field(default_factory=dict)
     suspect: dict[Key, list[str]] = field(default_factory=dict)
     broken: list[str] = field(default_factory=list)
@@ -103,14 +106,17 @@ class _Reading:
             except BadRecordError as error:
                 self._break(held.name, str(error))
         lines.sort()
+        digest = Digest(hashlib.sha256(b"".join(lines)).hexdigest())
+        # What is no longer as it was fetched says nothing about where its records came from.
+        coverage = self.by_part if recorded_digest(path) == digest else self.own
         if self.broken_count > len(self.broken):
             self.broken.append(f"and {self.broken_count - len(self.broken)} more")
         return Database(
             str(path),
-            Digest(hashlib.sha256(b"".join(lines)).hexdigest()),
+            digest,
             records,
-            self.covered,
-            self.newest,
+            coverage.covered,
+            coverage.newest,
             {key: tuple(found) for key, found in self.advisories.items()},
             {key: tuple(found) for key, found in self.suspect.items()},
             tuple(self.broken),
@@ -118,7 +124,7 @@ class _Reading:
 
     def _take(self, name: str, data: bytes) -> None:
         head = read_head(data)
-        keys = self._count(head)
+        keys = self._count(name, head)
         if keys.isdisjoint(self.wanted):
             return
         try:
@@ -130,8 +136,9 @@ class _Reading:
         for key in keys & self.wanted:
             self.advisories.setdefault(key, []).append(record)
 
-    def _count(self, head: Head) -> set[Key]:
-        at = int(head.modified.timestamp() * 1000)
+    def _count(self, name: str, head: Head) -> set[Key]:
+        modified = int(head.modified.timestamp() * 1000)
+        at = modified if modified <= self.now_ms + MAX_AHEAD_MS else None
         keys: set[Key] = set()
         ecosystems = set()
         for entry in head.affected or ():
@@ -139,11 +146,13 @@ class _Reading:
                 ecosystem = entry.package.ecosystem
                 ecosystems.add(ecosystem)
                 keys.add((base_of(ecosystem), normal_name(ecosystem, entry.package.name)))
-        for ecosystem in {normal_ecosystem(one) for one in ecosystems}:
-            self.covered[ecosystem] = self.covered.get(ecosystem, 0) + 1
-            base = base_of(ecosystem)
-            if self.newest.get(base, -1) < at <= self.now_ms + _SKEW_MS:
-                self.newest[base] = at
+        releases = {normal_ecosystem(one) for one in ecosystems}
+        if len(releases) == 1:
+            self.own.add(next(iter(releases)), at)
+        part = part_of(name)
+        for release in releases:
+            if part in (release, base_of(release)):
+                self.by_part.add(release, at)
         return keys
 
     def _break(self, name: str, reason: str) -> None:

@@ -8,14 +8,26 @@ from keepstone.scan.packages.readers.apk import read_apk
 from keepstone.scan.packages.readers.conda import read_conda_meta, read_environment
 from keepstone.scan.packages.readers.dpkg import read_dpkg
 from keepstone.scan.packages.readers.installed import read_metadata, read_record
-from keepstone.scan.packages.readers.npm import read_npm
+from keepstone.scan.packages.readers.npm import read_global, read_npm
 from keepstone.scan.packages.readers.pipfile import read_pipfile
 from keepstone.scan.packages.readers.pyproject import read_pyproject
-from keepstone.scan.packages.readers.requirements import read_constraints, read_requirements
+from keepstone.scan.packages.readers.requirements import (
+    read_constraints,
+    read_requirements,
+    read_sources,
+)
 from keepstone.scan.packages.readers.source import BrokenListError, Reader, Source
 from keepstone.scan.packages.readers.tomllocks import read_pdm, read_poetry, read_pylock, read_uv
-from keepstone.scan.packages.readers.unread import UNREAD_INSTALLED, UNREAD_LOCKS, read_nothing
+from keepstone.scan.packages.readers.unread import (
+    UNREAD_INSTALLED,
+    UNREAD_LOCKS,
+    read_nothing,
+    read_pipenv,
+    read_setuptools,
+)
 
+# A package's folder, in its scope where it has one.
+_NPM = r"(?:@[^/]+/)?[^/@][^/]*"
 _INSTALLED: tuple[tuple[str, Reader], ...] = (
     (r"var/lib/dpkg/status", read_dpkg),
     (r"var/lib/dpkg/status\.d/[^/]+(?<!\.md5sums)", read_dpkg),
@@ -26,11 +38,14 @@ _INSTALLED: tuple[tuple[str, Reader], ...] = (
     (r"EGG-INFO/PKG-INFO", read_metadata),
     (r"conda-meta/[^/]+\.json", read_conda_meta),
     (r"node_modules/\.package-lock\.json", read_npm),
+    (rf"lib/node_modules/(?:{_NPM}/node_modules/)*{_NPM}/package\.json", read_global),
     *((pattern, read_nothing) for pattern in UNREAD_INSTALLED),
 )
 _LOCKS: tuple[tuple[str, Reader], ...] = (
     (r"[^/]*requirements[^/]*\.txt", read_requirements),
     (r"requirements/[^/]+\.txt", read_requirements),
+    (r"[^/]*requirements[^/]*\.in", read_sources),
+    (r"requirements/[^/]+\.in", read_sources),
     (r"[^/]*constraints[^/]*\.txt", read_constraints),
     (r"poetry\.lock", read_poetry),
     (r"uv\.lock", read_uv),
@@ -38,12 +53,15 @@ _LOCKS: tuple[tuple[str, Reader], ...] = (
     (r"pylock(?:\.[^./]+)?\.toml", read_pylock),
     (r"pyproject\.toml", read_pyproject),
     (r"Pipfile\.lock", read_pipfile),
-    (r"environment\.ya?ml", read_environment),
+    (r"Pipfile", read_pipenv),
+    (r"setup\.(?:py|cfg)", read_setuptools),
+    # MLflow's name for it is the other.
+    (r"(?:environment|conda)\.ya?ml", read_environment),
     (r"(?:package-lock|npm-shrinkwrap)\.json", read_npm),
     *((pattern, read_nothing) for pattern in UNREAD_LOCKS),
 )
 # They say what is missing and name no package.
-CHECKS = frozenset((read_nothing, read_record))
+CHECKS = frozenset((read_nothing, read_pipenv, read_record, read_setuptools))
 # Lock files of what is installed there say how somebody else developed it.
 _OF_OTHERS = re.compile(r"(?:^|/)(?:site-packages|dist-packages|node_modules)/")
 

@@ -29,6 +29,12 @@ def read_npm(source: Source) -> Iterator[Package | NotJudged]:
             yield from _package(source, place, entry)
 
 
+def read_global(source: Source) -> Iterator[Package | NotJudged]:
+    """The package.json of what is installed for the whole system, which no list names."""
+    document = read_object(source)
+    yield source.package(NPM, document.get("name"), document.get("version"))
+
+
 def _package(source: Source, place: str, entry: dict[str, Any]) -> Iterator[Package | NotJudged]:
     # An alias is installed under another name than the registry's.
     name = entry.get("name", place.rpartition(_FOLDER)[2])

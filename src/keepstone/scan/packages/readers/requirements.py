@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import posixpath
 import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -32,6 +33,9 @@ _OPTION = re.compile(
     r"|require-hashes|pre|trusted-host|use-feature|no-build-isolation|config-settings?))(?:[\s=]|\Z)"
 )
 _COMMENT = re.compile(r"(?:^|\s)#.*$")
+# A line among the first two says in which encoding pip reads the file.
+_COOKIE = re.compile(rb"coding[:=]\s*([-\w.]+)")
+_PLAIN = frozenset(("utf-8", "utf-8-sig", "ascii"))
 _OPTIONS = re.compile(
     r"\s--(?:hash|config-settings?|global-option|install-option|build-option)\b.*$"
 )
@@ -40,16 +44,24 @@ _EGG = re.compile(r"[#&]egg=([A-Za-z0-9._-]+)")
 _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 # An address may hold a user's name and token.
 _CREDENTIALS = re.compile(r"//[^/\s]*@")
+# The files that were read, each as a constraint or not.
+_Seen = set[tuple[str, bool]]
 
 
 def read_requirements(source: Source) -> Iterator[Package | NotJudged]:
     """The pins of the file and of the files that it includes from the tree."""
-    yield from _read(source, False, {source.path})
+    yield from _read(source, False, {(source.path, False)})
+
+
+def read_sources(source: Source) -> Iterator[Package | NotJudged]:
+    """requirements.in: beside the list that was compiled from it, only its pins count."""
+    compiled = source.beside(source.path.rpartition("/")[2].removesuffix(".in") + ".txt")
+    yield from _read(source, compiled, {(source.path, compiled)})
 
 
 def read_constraints(source: Source) -> Iterator[Package | NotJudged]:
     """The pins alone: a constraint without one installs nothing by itself."""
-    yield from _read(source, True, {source.path})
+    yield from _read(source, True, {(source.path, True)})
 
 
 def requirement(
@@ -80,7 +92,7 @@ def requirement(
         yield source.open(f"No exact version is fixed ({printable(said, 80)}).", wanted.name)
 
 
-def _read(source: Source, constraint: bool, seen: set[str]) -> Iterator[Package | NotJudged]:
+def _read(source: Source, constraint: bool, seen: _Seen) -> Iterator[Package | NotJudged]:
     for count, line in enumerate(_lines(_text(source))):
         if count == _MAX_LINES:
             yield source.open(f"It has more than {_MAX_LINES} lines.")
@@ -99,25 +111,25 @@ def _read(source: Source, constraint: bool, seen: set[str]) -> Iterator[Package 
                 f"It is installed from a folder or an address: {where}", egg[1] if egg else ""
             )
         elif line.startswith("-"):
-            if not _OPTION.match(line):
+            if not _chooses_where_from(line):
                 yield source.open(f"The line is no option of pip's: {_shown(line)}")
         else:
             yield from requirement(source, _OPTIONS.sub("", line).strip(), constraint=constraint)
 
 
 def _included(
-    source: Source, name: str, constraint: bool, seen: set[str]
+    source: Source, name: str, constraint: bool, seen: _Seen
 ) -> Iterator[Package | NotJudged]:
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source.path), name))
     if "://" in name or name.startswith(("/", "~")) or path.startswith("../"):
         yield source.open(f"It includes a file from elsewhere: {_shown(name)}")
         return
-    if path in seen:
+    if (path, constraint) in seen:
         return
     if len(seen) >= _MAX_INCLUDED:
         yield source.open(f"It includes more than {_MAX_INCLUDED} files.")
         return
-    seen.add(path)
+    seen.add((path, constraint))
     try:
         data = source.tree.read(path, _LIMIT)
         yield from _read(replace(source, path=path, data=data), constraint, seen)
@@ -131,23 +143,66 @@ def _text(source: Source) -> str:
     if len(source.data) > _LIMIT:
         raise BrokenListError(f"It is larger than {_LIMIT} bytes.")
     if not source.data.startswith(_UTF16):
+        _check_cookie(source.data)
         return source.text()
     try:
-        return source.data.decode("utf-16")
+        text = source.data.decode("utf-16")
     except UnicodeDecodeError:
         raise BrokenListError("It is not in the encoding that it begins with.") from None
+    if "\0" in text:
+        raise BrokenListError("It holds a NUL byte.")
+    return text
+
+
+def _check_cookie(data: bytes) -> None:
+    """In another encoding than ours pip may read requirements in what is a comment to us."""
+    for line in data.removeprefix(codecs.BOM_UTF8).split(b"\n", 2)[:2]:
+        cookie = _COOKIE.search(line) if line.startswith(b"#") else None
+        if cookie is None:
+            continue
+        said = cookie[1].decode("ascii", "replace")
+        try:
+            plain = codecs.lookup(said).name in _PLAIN
+        except (LookupError, ValueError):
+            plain = False
+        if not plain:
+            raise BrokenListError(f"It says that it is in {printable(said, 40)}, not in UTF-8.")
 
 
 def _shown(text: str, limit: int = 80) -> str:
-    return printable(_CREDENTIALS.sub("//...@", text), limit)
+    # Behind `?` and `#` an address may hold a signature or a token too.
+    bare = text.partition("?")[0].partition("#")[0]
+    return printable(_CREDENTIALS.sub("//...@", bare), limit)
 
 
 def _lines(text: str) -> Iterator[str]:
-    joined = re.sub(r"\\\r?\n", " ", text)
-    for line in joined.splitlines():
+    for line in _joined(text):
         bare = _COMMENT.sub("", line).strip()
         if bare:
             yield bare
+
+
+def _joined(text: str) -> Iterator[str]:
+    """Lines as pip joins them: one that is a comment ends what went before, and never goes on."""
+    begun: list[str] = []
+    for line in text.splitlines():
+        comment = line.lstrip().startswith("#")
+        if line.endswith("\\") and not comment:
+            begun.append(line.strip("\\"))
+            continue
+        yield "".join((*begun, f" {line}" if comment else line))
+        begun = []
+    if begun:
+        yield "".join(begun)
+
+
+def _chooses_where_from(line: str) -> bool:
+    """Whether every option of the line does; pip takes several, an include among them too."""
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        return False
+    return all(_OPTION.match(word) for word in words if word.startswith("-"))
 
 
 def _is_place(line: str) -> bool:

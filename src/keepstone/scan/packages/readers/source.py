@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from keepstone.errors import InputError
 from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.packages.package import Package
 from keepstone.scan.packages.tree import FileTree
@@ -55,6 +56,15 @@ class Source:
             if count == _MAX_LINES:
                 raise BrokenListError(f"It has more than {_MAX_LINES} lines.")
             yield line.decode("utf-8", "replace").rstrip("\r\n")
+
+    def beside(self, name: str) -> bool:
+        """Whether a file of this name can be read in the same folder."""
+        folder = self.path[: self.path.rfind("/") + 1]
+        try:
+            self.tree.read(folder + name, 64 << 20)
+        except InputError:
+            return False
+        return True
 
     def open(self, reason: str, name: str = "") -> NotJudged:
         return NotJudged(self.shown, reason, printable(name, _LONGEST))
