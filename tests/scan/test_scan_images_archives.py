@@ -165,6 +165,20 @@ def test_a_member_that_comes_twice_is_ambiguous(tmp_path: Path, made: Made) -> N
     assert "image.ambiguous" in rules(report)
 
 
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("name", ["layers", "LAYERS", "config", "repoTags"])
+def test_a_name_in_another_case_is_ambiguous_in_a_list(
+    tmp_path: Path, made: Made, name: str, both: bool
+) -> None:
+    members = docker_members(made)
+    listed = json.loads(members[-1][1])
+    listed[0][name] = []
+    members[-1] = file("manifest.json", dumped(listed))
+    before = oci_members(made, tmp_path / "l") if both else []
+    report = scanned(written(tmp_path / "d.tar", [*before, *members]))
+    assert "image.ambiguous" in rules(report)
+
+
 def test_an_archive_that_breaks_off_is_not_evaluated(tmp_path: Path, made: Made) -> None:
     path = written(tmp_path / "d.tar", docker_members(made))
     whole = path.read_bytes()
