@@ -257,6 +257,15 @@ def test_names_that_an_image_chose_differ_by_case(tmp_path: Path) -> None:
     labels = {"maintainer": "a", "Maintainer": "b", "User": "c", "user": "d"}
     config = {"User": "1000", "Labels": labels, "Volumes": {"/a": {}, "/A": {}}}
     made = Made(config=config, manifest={"annotations": labels | {"Layers": "e"}})
+    # What Docker writes beside it.
+    made.document = {
+        "container": "0123",
+        "container_config": {"Hostname": "0123", "Image": "sha256:0123", **config},
+        "docker_version": "24.0",
+        "history": [{"created_by": "/bin/sh", "empty_layer": True, "comment": "buildkit"}],
+        "os.version": "1",
+        "variant": "v8",
+    }
     assert findings(scanned(made.write(tmp_path))) == []
 
 

@@ -198,11 +198,13 @@ class Wire:
         if service := challenge.parameters.get("service"):
             asked["service"] = service
         url = realm.copy_merge_params(httpx.QueryParams(asked))
-        login = login_for(self._logins, origin.host) if _is_same(origin, realm) else None
+        same = _is_same(origin, realm)
+        login = login_for(self._logins, origin.host) if same else None
         response = self._send(Ask("GET", str(url), ""), url, login.basic if login else None)
         try:
             if response.status_code != 200:
-                raise _denied(origin, f"no token is given for it ({response.status_code})")
+                why = "" if same else "; another host gives them, which gets no login"
+                raise _denied(origin, f"no token is given for it ({response.status_code}){why}")
             document = self.document(response, _TOKEN_ANSWER)
         finally:
             response.close()
@@ -331,7 +333,7 @@ class Wire:
 def _is_same(origin: Origin, realm: httpx.URL) -> bool:
     """Whether the tokens of a registry are given by the registry itself."""
     there = Origin.of(realm)
-    return there == origin or is_docker_hub(origin.host) and is_docker_hub(there.host)
+    return there == origin or (is_docker_hub(origin.host) and is_docker_hub(there.host))
 
 
 def _header(response: httpx.Response, name: str) -> str:
