@@ -17,6 +17,7 @@ from tests.scan.imaging import (
     INDEX,
     Made,
     Member,
+    diff_id,
     dumped,
     file,
     findings,
@@ -165,6 +166,20 @@ def test_a_member_that_comes_twice_is_ambiguous(tmp_path: Path, made: Made) -> N
     assert "image.ambiguous" in rules(report)
 
 
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("name", ["layers", "LAYERS", "config", "repoTags"])
+def test_a_name_in_another_case_is_ambiguous_in_a_list(
+    tmp_path: Path, made: Made, name: str, both: bool
+) -> None:
+    members = docker_members(made)
+    listed = json.loads(members[-1][1])
+    listed[0][name] = []
+    members[-1] = file("manifest.json", dumped(listed))
+    before = oci_members(made, tmp_path / "l") if both else []
+    report = scanned(written(tmp_path / "d.tar", [*before, *members]))
+    assert "image.ambiguous" in rules(report)
+
+
 def test_an_archive_that_breaks_off_is_not_evaluated(tmp_path: Path, made: Made) -> None:
     path = written(tmp_path / "d.tar", docker_members(made))
     whole = path.read_bytes()
@@ -228,10 +243,73 @@ def test_an_artifact_that_is_no_image_is_not_evaluated(tmp_path: Path) -> None:
     assert "artifact" in reasons(report)
 
 
+NOWHERE = {"os": "unknown", "architecture": "unknown"}
+LINUX = {"os": "linux", "architecture": "amd64"}
+
+
+def statements(document: dict[str, Any], layer: bytes = b"{}") -> Made:
+    return Made(layers=[layer], media_types=["application/vnd.in-toto+json"], document=document)
+
+
+@pytest.mark.parametrize("rootfs", [None, {}, {"type": "layers"}, {"diff_ids": []}])
+@pytest.mark.parametrize("platform", [None, NOWHERE])
+def test_statements_without_layers_to_a_runtime_are_no_image(
+    tmp_path: Path, rootfs: Any, platform: dict[str, str] | None
+) -> None:
+    statement, made = statements({"rootfs": rootfs}), Made()
+    told = statement.described(**({"platform": platform} if platform else {}))
+    made.blobs |= statement.blobs
+    report = scanned(made.write(tmp_path, made.described(), told))
+    assert [digest for digest, _ in report.skipped] == [told["digest"]]
+    assert report.outcome is Outcome.CLEAN
+
+
+@pytest.mark.parametrize(
+    ("platform", "document"),
+    [
+        (LINUX, {}),
+        (LINUX, NOWHERE),
+        (LINUX, {"rootfs": {"diff_ids": []}}),
+        (NOWHERE, LINUX),
+        (None, NOWHERE),
+        (None, LINUX),
+        (NOWHERE, NOWHERE | {"rootfs": {"diff_ids": [diff_id(b"other")]}}),
+        (NOWHERE, NOWHERE | {"rootfs": [1]}),
+    ],
+)
+def test_an_image_that_calls_its_layers_statements_is_not_passed_over(
+    tmp_path: Path, platform: dict[str, str] | None, document: dict[str, Any]
+) -> None:
+    liar = statements(document, tar(file("a", mode=0o4755)))
+    told = liar.described(**({"platform": platform} if platform else {}))
+    made = Made()
+    made.blobs |= liar.blobs
+    report = scanned(made.write(tmp_path, made.described(), told))
+    assert report.skipped == ()
+    assert report.outcome is Outcome.NOT_EVALUATED
+
+
+def test_statements_with_layers_by_another_name_are_ambiguous(tmp_path: Path) -> None:
+    liar, made = statements(NOWHERE), Made()
+    liar.manifest = {"Layers": []}
+    told = liar.described(platform=NOWHERE)
+    made.blobs |= liar.blobs
+    report = scanned(made.write(tmp_path, made.described(), told))
+    assert rules(report) == {"image.ambiguous"}
+
+
+def test_statements_whose_configuration_is_missing_are_not_evaluated(tmp_path: Path) -> None:
+    statement, made = statements(NOWHERE), Made()
+    told = statement.described(platform=NOWHERE)
+    made.blobs |= {told["digest"]: statement.blobs[told["digest"]]}
+    report = scanned(made.write(tmp_path, made.described(), told))
+    assert report.outcome is Outcome.NOT_EVALUATED
+
+
 def test_statements_beside_an_image_are_named_and_no_images(tmp_path: Path) -> None:
     made = Made()
-    statement = Made(layers=[b"{}"], media_types=["application/vnd.in-toto+json"])
-    told = statement.described()
+    statement = statements(NOWHERE)
+    told = statement.described(platform=NOWHERE)
     made.blobs |= statement.blobs
     report = scanned(made.write(tmp_path, made.described(), told))
     assert len(report.images) == 1

@@ -206,6 +206,69 @@ def test_a_key_that_a_document_says_twice_is_ambiguous(tmp_path: Path) -> None:
     assert "image.ambiguous" in rules(scanned(made.write(tmp_path, made.blob(raw, MANIFEST))))
 
 
+@pytest.mark.parametrize(
+    "more",
+    [
+        b'"Layers": []',
+        b'"LAYERS": []',
+        '"layer\u017f": []'.encode(),
+        b'"Config": {}',
+        b'"Manifests": []',
+        b'"mediatype": "x"',
+        b'"fslayers": []',
+        b'"some": 1, "Some": 2',
+        b'"subject": {"digest": "a", "Digest": "b"}',
+    ],
+)
+def test_a_name_in_another_case_is_ambiguous(tmp_path: Path, more: bytes) -> None:
+    """Runtimes in Go take both for one, and of two the last."""
+    made = image()
+    raw = made.blobs[made.described()["digest"]][:-1] + b", " + more + b"}"
+    assert rules(scanned(made.write(tmp_path, made.blob(raw, MANIFEST)))) == {"image.ambiguous"}
+
+
+def test_a_name_in_another_case_in_an_index_is_ambiguous(tmp_path: Path) -> None:
+    assert rules(scanned(image().write(tmp_path, Manifests=[]))) == {"image.ambiguous"}
+    made = image()
+    told = made.described() | {"Digest": f"sha256:{64 * '0'}"}
+    assert rules(scanned(made.write(tmp_path / "b", told))) == {"image.ambiguous"}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"Config": {"User": "0"}},
+        {"config": {"User": "1000", "user": "0"}},
+        {"config": {"User": "1000", "ENV": ["A=b"]}},
+        {"rootfs": {"diff_ids": [diff_id(BASE)], "Diff_Ids": []}},
+        {"RootFS": {"diff_ids": []}},
+        {"OS": "windows"},
+    ],
+)
+def test_a_name_in_another_case_in_a_configuration_is_ambiguous(
+    tmp_path: Path, document: dict[str, Any]
+) -> None:
+    report = scanned(Made(document=document).write(tmp_path))
+    assert rules(report) == {"image.ambiguous"}
+
+
+def test_names_that_an_image_chose_differ_by_case(tmp_path: Path) -> None:
+    """Labels and annotations are no fields: every reader tells them apart, and honest ones do."""
+    labels = {"maintainer": "a", "Maintainer": "b", "User": "c", "user": "d"}
+    config = {"User": "1000", "Labels": labels, "Volumes": {"/a": {}, "/A": {}}}
+    made = Made(config=config, manifest={"annotations": labels | {"Layers": "e"}})
+    # What Docker writes beside it.
+    made.document = {
+        "container": "0123",
+        "container_config": {"Hostname": "0123", "Image": "sha256:0123", **config},
+        "docker_version": "24.0",
+        "history": [{"created_by": "/bin/sh", "empty_layer": True, "comment": "buildkit"}],
+        "os.version": "1",
+        "variant": "v8",
+    }
+    assert findings(scanned(made.write(tmp_path))) == []
+
+
 def test_an_index_that_leads_to_itself_ends(tmp_path: Path) -> None:
     """A digest keeps an index from naming itself; one whose digest is not verified could."""
     made = image()

@@ -260,6 +260,35 @@ def test_a_name_of_digits_counts_before_the_number(tmp_path: Path) -> None:
     assert rules(scanned(image(named, config={"User": "1234"}).write(tmp_path))) == {"image.root"}
 
 
+@pytest.mark.parametrize(
+    ("user", "passwd"),
+    [
+        ("app", b"app:x:0\napp:x:1000:1000::/:/bin/sh\n"),
+        ("app", b"app\n"),
+        ("app", b"app:x\n"),
+        ("app", b"app:x::1000::/:/bin/sh\n"),
+        ("app", b"app:x:none:1000::/:/bin/sh\napp:x:1000:1000::/:/bin/sh\n"),
+        ("app", b"app:x:1000:1000::/:/bin/sh\napp:x:0:0::/:/bin/sh\n"),
+        ("app", b"app:x:0\r\napp:x:1000:1000::/:/bin/sh\r\n"),
+        ("1234", b"1234:x\n"),
+        ("1234", b"1234:x:4294967296:0::/:/bin/sh\n"),
+    ],
+)
+def test_a_row_of_which_a_part_is_missing_is_root(tmp_path: Path, user: str, passwd: bytes) -> None:
+    """Runtimes take the first row of a name, and 0 for what is missing in it."""
+    made = image(tar(file("etc/passwd", passwd)), config={"User": user})
+    assert rules(scanned(made.write(tmp_path))) == {"image.root"}
+
+
+@pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
+def test_rows_of_users_end_with_a_newline_alone(tmp_path: Path, end: str) -> None:
+    """Else a runtime sees one user where another is judged."""
+    passwd = f"other:x:1:1::/:/bin/sh{end}app:x:1000:1000::/:/bin/sh\n".encode()
+    report = scanned(image(tar(file("etc/passwd", passwd))).write(tmp_path))
+    assert rules(report) == {"image.not_evaluated"}
+    assert "does not say who" in reasons(report)
+
+
 def test_a_user_that_a_later_layer_makes_root_is_root(tmp_path: Path) -> None:
     later = tar(file("usr/passwd", b"app:x:0:0::/:/bin/sh\n"), symlink("etc/passwd", "/usr/passwd"))
     assert rules(scanned(image(later).write(tmp_path))) == {"image.root"}

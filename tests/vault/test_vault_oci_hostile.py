@@ -349,10 +349,11 @@ def token_server(start: Start, token: Any = "granted") -> Faulty:
     return server
 
 
-def test_a_token_is_fetched_with_the_login_of_its_own_place(start: Start) -> None:
-    """The place that gives tokens is another host: it gets its own login, or none."""
+def test_a_token_from_another_place_is_fetched_without_a_login(start: Start) -> None:
+    """Nor for what the registry says: it would get a token of ours for another repository."""
     tokens = token_server(start)
-    header = f'Bearer realm="http://{tokens.host}/token",service="s",scope="repository:a:pull"'
+    stolen = "repository:victim/private:pull,push,delete"
+    header = f'Bearer realm="http://{tokens.host}/token",service="s",scope="{stolen}"'
 
     def answer(asked: Asked) -> Reply:
         return challenge(asked, header, manifest())
@@ -360,7 +361,7 @@ def test_a_token_is_fetched_with_the_login_of_its_own_place(start: Start) -> Non
     server, reference, client = start(answer)
     client.manifest(reference)
     assert authorizations(tokens) == []
-    assert tokens.asked[0].path == "/token?scope=repository%3Aa%3Apull&service=s"
+    assert tokens.asked[0].path == "/token?scope=repository%3Ateam%2Fthing%3Apull&service=s"
     assert authorizations(server) == ["Bearer granted"]
     # What is known is used again; nobody is asked for another.
     client.manifest(reference)
@@ -368,20 +369,43 @@ def test_a_token_is_fetched_with_the_login_of_its_own_place(start: Start) -> Non
     theirs = Login("ci", "another-secret")
     with Registry({server.host: LOGIN, tokens.host: theirs}, QUICK) as both:
         both.manifest(reference)
-    assert authorizations(tokens) == [theirs.basic]
+    assert [asked.path for asked in tokens.asked] == [tokens.asked[0].path] * 2
+    assert authorizations(tokens) == []
 
 
 def test_the_registry_that_gives_its_own_tokens_gets_its_login(start: Start) -> None:
     def answer(asked: Asked) -> Reply:
         if asked.path.startswith("/token"):
             return Reply(body=b'{"access_token":"granted"}')
-        header = f'Bearer realm="http://{asked.headers["host"]}/token"'
+        header = f'Bearer realm="http://{asked.headers["host"]}/token",scope="repository:b:push"'
         return challenge(asked, header, manifest())
 
     server, reference, client = start(answer)
     client.manifest(reference)
     assert authorizations(server) == [LOGIN.basic, "Bearer granted"]
-    assert "scope=repository%3Ateam%2Fthing%3Apull" in server.asked[1].path
+    assert server.asked[1].path == "/token?scope=repository%3Ateam%2Fthing%3Apull"
+
+
+@pytest.mark.parametrize(
+    ("registry", "realm", "same"),
+    [
+        ("registry-1.docker.io", "https://auth.docker.io/token", True),
+        ("registry-1.docker.io", "https://auth.docker.io:444/token", False),
+        ("registry.example.org", "https://auth.docker.io/token", False),
+        ("registry-1.docker.io", "https://registry.example.org/token", False),
+        ("registry.example.org", "https://registry.example.org/token", True),
+        ("registry.example.org", "https://registry.example.org:444/token", False),
+        ("registry.example.org", "https://registry.example.org.example.com/token", False),
+    ],
+)
+def test_which_place_for_tokens_is_the_registry_itself(
+    registry: str, realm: str, same: bool
+) -> None:
+    import httpx
+
+    from keepstone.vault.stores.oci.wire import Origin, _is_same
+
+    assert _is_same(Origin("https", registry), httpx.URL(realm)) is same
 
 
 @pytest.mark.parametrize("token", [None, 1, "", "a\r\nX-Evil: 1", "é", ["x"]])
@@ -627,7 +651,9 @@ def test_a_place_that_gives_no_token(start: Start) -> None:
     tokens, _, _ = start(lambda asked: Reply(403))
     header = f'Bearer realm="http://{tokens.host}/"'
     _, reference, client = start(lambda asked: challenge(asked, header, manifest()))
-    assert code_of(client.manifest, reference) == "oci.denied"
+    with pytest.raises(KeepstoneError, match="another host gives them") as caught:
+        client.manifest(reference)
+    assert caught.value.code == "oci.denied"
 
 
 def test_what_is_not_permitted_is_said(start: Start) -> None:

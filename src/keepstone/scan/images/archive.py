@@ -29,7 +29,8 @@ from keepstone.scan.images.descriptor import OCI_INDEX, Descriptor
 from keepstone.scan.images.disk import opened, read_from
 from keepstone.scan.images.layout import INDEX, MARK, check_mark, missing
 from keepstone.scan.images.limits import Limits
-from keepstone.scan.images.manifest import Manifest, Problem, read_document
+from keepstone.scan.images.manifest import Manifest, Problem, case_problems, read_document
+from keepstone.scan.images.naming import CONFIG_NAMES, DOCKER_NAMES
 from keepstone.scan.images.select import Choice, NotJudged, Selection, rule_of
 from keepstone.scan.strictjson import read_json
 
@@ -107,6 +108,8 @@ class Archive:
             raise InputError("image.malformed", cause) from None
         if not isinstance(read.value, list) or read.repeated:
             raise InputError("image.malformed", "manifest.json is no list with one meaning.")
+        for problem in case_problems(read.value, DOCKER_NAMES):
+            yield NotJudged(DOCKER, problem.reason, problem.rule)
         if len(read.value) > limits.manifests:
             yield NotJudged(DOCKER, "It has more images than the limit.", "image.not_evaluated")
         for item in read.value[: limits.manifests]:
@@ -128,7 +131,7 @@ class Archive:
         config = self._descriptor(name, f"sha256:{digest[1]}" if digest else "")
         # A layer's digest is what its bytes unpack to: the configuration has it.
         raw = read_verified(self, config, limits.document)
-        document, problems = read_document(raw)
+        document, problems = read_document(raw, CONFIG_NAMES)
         rootfs = document.get("rootfs")
         told = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
         if not isinstance(told, list) or len(told) != len(layers):
@@ -145,11 +148,12 @@ class Archive:
         )
 
     def _same(self, configs: set[str], choice: Choice, limits: Limits) -> Iterator[NotJudged]:
-        told = {
-            item.config.digest
-            for item in self._docker(replace(choice, name=""), limits)
-            if isinstance(item, Manifest)
-        }
+        told = set()
+        for item in self._docker(replace(choice, name=""), limits):
+            if isinstance(item, Manifest):
+                told.add(item.config.digest)
+            elif item.rule == "image.ambiguous":
+                yield item
         # With a choice the layout's side is only a part.
         same = told >= configs if choice.name or choice.platform else told == configs
         if not same:

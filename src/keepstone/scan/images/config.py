@@ -15,6 +15,7 @@ from keepstone.errors import InputError
 from keepstone.scan.images.descriptor import check_digest, platform_name, texts
 from keepstone.scan.images.limits import Limits
 from keepstone.scan.images.manifest import Problem, read_document
+from keepstone.scan.images.naming import CONFIG_NAMES
 from keepstone.scan.rules import printable
 from keepstone.scan.secrets.look import find_in_environment, find_secrets
 
@@ -41,7 +42,7 @@ class Config:
 
 def parse_config(raw: bytes, limits: Limits) -> Config:
     """Read a configuration, whose bytes were verified. Raises InputError `image.malformed`."""
-    document, problems = read_document(raw)
+    document, problems = read_document(raw, CONFIG_NAMES)
     rootfs = document.get("rootfs")
     listed = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
     if not isinstance(listed, list):
@@ -101,15 +102,17 @@ def user_problem(user: str, passwd: bytes | None) -> Problem | None:
     """Why a container of this user would run as root, or why nobody can say; else None.
 
     `passwd` is the image's `/etc/passwd`, None where there is none. A name that it has counts
-    before a number, and either reading that is root is.
+    before a number, and any reading that is root is: of two rows of a name too.
     """
     name = user.partition(":")[0]
     shown = printable(name, 60)
     if not name:
         return Problem("image.root", "The image names no user: it runs as root.")
-    ids = [_number(row[2]) for row in _rows(passwd) if row[0] == name]
+    ids = [_number(row[2]) or 0 for row in _rows(passwd) if row[0] == name]
     if 0 in ids:
         return Problem("image.root", f"The user {shown} has the number 0: the image runs as root.")
+    if not all(0 < one <= _MAX_ID for one in ids):
+        return Problem("image.root", f"The user {shown} has a number that runtimes do not know.")
     number = _number(name)
     if number == 0:
         return Problem("image.root", f"The user {shown} is root.")
@@ -122,8 +125,6 @@ def user_problem(user: str, passwd: bytes | None) -> Problem | None:
         return Problem("image.root", "The image runs as root.")
     if not ids:
         return Problem("image.not_evaluated", f"The image does not say who the user {shown} is.")
-    if not all(one is not None and 0 < one <= _MAX_ID for one in ids):
-        return Problem("image.root", f"The user {shown} has a number that runtimes do not know.")
     return None
 
 
@@ -136,10 +137,10 @@ def _number(text: str) -> int | None:
 
 
 def _rows(passwd: bytes | None) -> Iterator[list[str]]:
-    for line in (passwd or b"").decode("utf-8", "replace").splitlines():
+    """The rows as runtimes take them: what is missing in one, or is no number, is 0."""
+    for line in (passwd or b"").decode("utf-8", "replace").split("\n"):
         fields = [field.strip() for field in line.split(":")]
-        if len(fields) >= 4:
-            yield fields
+        yield fields + ["0"] * (4 - len(fields))
 
 
 def base_problem(annotations: Mapping[str, str], labels: Mapping[str, str]) -> Problem | None:

@@ -37,6 +37,7 @@ LAYERS: Mapping[str, str | None] = {
 }
 # What buildx puts into an index beside its images. No runtime makes a container of it.
 ATTESTATION = "application/vnd.in-toto+json"
+NO_PLATFORM = "unknown/unknown"
 
 _DIGEST = re.compile(r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z")
 _MAX_SIZE = 1 << 50

@@ -231,6 +231,10 @@ class _Image:
     def _packages(self, tree: LayerTree) -> None:
         self.packages = self.asked.packages.judge(tree)
         self._bounded(map(partial(self._of_package, tree), self.packages.findings))
+        self._bounded(
+            of_image("image.not_evaluated", item.reason, item.path or MANIFEST)
+            for item in tree.left_out
+        )
 
     def _of_package(self, tree: LayerTree, item: Finding) -> ImageFinding:
         entry = tree.merged.find(item.location.path)

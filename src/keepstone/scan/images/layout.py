@@ -49,7 +49,7 @@ class LayoutFolder:
 
 def check_mark(raw: bytes) -> None:
     """Raises InputError `image.unsupported` for another version of the layout than 1.0.0."""
-    version = read_document(raw)[0].get("imageLayoutVersion")
+    version = read_document(raw, frozenset())[0].get("imageLayoutVersion")
     if version != VERSION:
         raise InputError("image.unsupported", f"The layout is not of the version {VERSION}.")
 

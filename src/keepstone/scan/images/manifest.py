@@ -1,12 +1,12 @@
 """Manifests and indexes of images, read so that every runtime would read the same.
 
 A document that is an image to one reader and an index to another (CVE-2021-41190), or that says a
-key twice, is ambiguous: what was judged would not be what runs.
+key twice, be it in another case, is ambiguous: what was judged would not be what runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from keepstone.scan.images.descriptor import (
     parse_descriptor,
     texts,
 )
+from keepstone.scan.images.naming import MANIFEST_NAMES, differing_names
 from keepstone.scan.rules import printable
 from keepstone.scan.strictjson import read_json
 
@@ -60,7 +61,7 @@ def parse_manifest(raw: bytes, said: Descriptor) -> Manifest | Index:
 
     Raises InputError `image.malformed`, and `image.unsupported` for what is no image.
     """
-    document, problems = read_document(raw)
+    document, problems = read_document(raw, MANIFEST_NAMES)
     if document.get("schemaVersion") == 1 or "fsLayers" in document:
         raise InputError("image.unsupported", "The manifest has the old schema 1, without digests.")
     own = document.get("mediaType")
@@ -90,8 +91,11 @@ def parse_manifest(raw: bytes, said: Descriptor) -> Manifest | Index:
     )
 
 
-def read_document(raw: bytes) -> tuple[dict[str, Any], list[Problem]]:
-    """A JSON object, and what readers differ in. Raises InputError `image.malformed`."""
+def read_document(raw: bytes, known: frozenset[str]) -> tuple[dict[str, Any], list[Problem]]:
+    """A JSON object, and what readers differ in. Raises InputError `image.malformed`.
+
+    `known` are the names that are looked up in it: in another case they are said.
+    """
     try:
         read = read_json(raw)
     except ValueError as error:
@@ -103,7 +107,14 @@ def read_document(raw: bytes) -> tuple[dict[str, Any], list[Problem]]:
         Problem("image.ambiguous", f"A document of the image says {printable(key, 60)!r} twice.")
         for key in read.repeated
     ]
-    return read.value, problems
+    return read.value, [*problems, *case_problems(read.value, known)]
+
+
+def case_problems(document: Any, known: frozenset[str]) -> Iterator[Problem]:
+    """What readers differ in that do, or do not, tell names apart by their case."""
+    for name in differing_names(document, known):
+        reason = f"To some runtimes the name {printable(name, 60)!r} is another, by its case."
+        yield Problem("image.ambiguous", reason)
 
 
 def _descriptors(value: Any) -> tuple[Descriptor, ...]:

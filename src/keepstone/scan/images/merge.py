@@ -79,6 +79,10 @@ class Merged:
         found = self._resolve(parts_of(path), follow=True)
         return found if isinstance(found, Entry) else None
 
+    def leads(self, path: str) -> Folder | Entry | None:
+        """What lies under `path`, links followed. Raises OperationalError `image.limit`."""
+        return self._resolve(parts_of(path), follow=True)
+
     def _walk(self) -> Iterator[tuple[str, Folder | Entry]]:
         pending: list[tuple[str, Folder | Entry]] = [("", self.root)]
         while pending:

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Any
 
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.scan.images.blobs import Blobs, read_verified
-from keepstone.scan.images.descriptor import ATTESTATION, Descriptor, is_platform
+from keepstone.scan.images.descriptor import (
+    ATTESTATION,
+    NO_PLATFORM,
+    Descriptor,
+    is_platform,
+    platform_name,
+)
 from keepstone.scan.images.limits import Limits
-from keepstone.scan.images.manifest import Index, Manifest, parse_manifest
+from keepstone.scan.images.manifest import Index, Manifest, parse_manifest, read_document
+from keepstone.scan.images.naming import CONFIG_NAMES
 
 # How tools write the name that an image has in a layout.
 NAMES = ("org.opencontainers.image.ref.name", "io.containerd.image.name")
@@ -64,9 +72,28 @@ class Selection:
             for one in self._chosen(found, depth):
                 yield from self._manifest(one, depth + 1, above | {said.digest})
         elif found.layers and all(layer.media_type == ATTESTATION for layer in found.layers):
-            yield NotJudged(said.shown, "It holds statements about an image, and no files.")
+            yield from self._statements(found, said)
         else:
             yield replace(found, tags=self._names(said))
+
+    def _statements(self, found: Manifest, said: Descriptor) -> Iterator[NotJudged]:
+        """What is said of a manifest whose layers call themselves statements.
+
+        No runtime takes it for an image where it is of no platform and has no layers to a runtime.
+        """
+        try:
+            raw = read_verified(self.blobs, found.config, self.limits.document)
+            document, problems = read_document(raw, CONFIG_NAMES)
+        except KeepstoneError as error:
+            yield _not_judged(said, error)
+            return
+        for problem in (*found.problems, *problems):
+            yield NotJudged(said.shown, problem.reason, problem.rule)
+        if _runs_nowhere(found, document):
+            yield NotJudged(said.shown, "It holds statements about an image, and no files.")
+        else:
+            reason = "Its layers are said to be statements, and a runtime may take it for an image."
+            yield NotJudged(said.shown, reason, "image.not_evaluated")
 
     def _chosen(self, index: Index, depth: int) -> Iterator[Descriptor]:
         wanted = self.choice
@@ -104,6 +131,20 @@ class Selection:
     @staticmethod
     def _names(said: Descriptor) -> tuple[str, ...]:
         return tuple(said.annotations[key] for key in NAMES if key in said.annotations)
+
+
+def _runs_nowhere(found: Manifest, config: dict[str, Any]) -> bool:
+    """True where the index gives no platform and the configuration no layers.
+
+    BuildKit names its statements as layers, but then in both places as those of no platform.
+    """
+    rootfs = config.get("rootfs") or {}
+    listed = rootfs.get("diff_ids") if isinstance(rootfs, dict) else rootfs
+    if not listed:
+        return found.platform in ("", NO_PLATFORM)
+    own = platform_name(config.get("os"), config.get("architecture"), config.get("variant"))
+    as_built = listed == [layer.digest for layer in found.layers]
+    return found.platform == own == NO_PLATFORM and as_built
 
 
 def rule_of(error: KeepstoneError) -> str:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.scan.images.blobs import Blobs, verified_chunks
 from keepstone.scan.images.descriptor import Descriptor
 from keepstone.scan.images.entry import Entry
 from keepstone.scan.images.limits import Limits
+from keepstone.scan.images.links import LinkedLists
 from keepstone.scan.images.merge import Merged
 from keepstone.scan.images.unpack import LayerStream
+from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.rules import printable
 
 
@@ -22,7 +24,7 @@ class LayerTree:
 
     What was kept while the layers were read is at hand. Anything else is read out of its layer
     once more, which costs as much as the layer up to there; it is believed only with the digest
-    that it had the first time.
+    that it had the first time. `left_out` is what the last walk could not look into.
     """
 
     merged: Merged
@@ -30,10 +32,15 @@ class LayerTree:
     blobs: Blobs
     layers: Sequence[Descriptor]
     limits: Limits
+    left_out: list[NotJudged] = field(default_factory=list)
 
     def paths(self) -> Iterator[str]:
-        """Every regular file of the view, in order."""
-        return (path for path, entry in self.merged.files() if entry.is_file)
+        """Every regular file of the view, in order, then the lists of packages behind links."""
+        yield from (path for path, entry in self.merged.files() if entry.is_file)
+        links = LinkedLists(self.merged)
+        linked = links.paths()
+        self.left_out[:] = links.left_out
+        yield from linked
 
     def read(self, path: str, limit: int) -> bytes:
         """As `FileTree.read`; links are followed inside of the image."""

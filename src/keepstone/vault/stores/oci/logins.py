@@ -35,9 +35,13 @@ class Login:
 
 def login_for(logins: Mapping[str, Login], host: str) -> Login | None:
     """The login made for `host` (with its port, as references write it)."""
-    if host in _DOCKER_HUB:
+    if is_docker_hub(host):
         return next((logins[name] for name in _DOCKER_HUB if name in logins), None)
     return logins.get(host)
+
+
+def is_docker_hub(host: str) -> bool:
+    return host in _DOCKER_HUB
 
 
 def find_logins(environment: Mapping[str, str]) -> dict[str, Login]:

@@ -18,7 +18,7 @@ from keepstone import __version__
 from keepstone.core.canonical import parse_json
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.vault.stores.oci.challenge import Challenge, parse_challenges
-from keepstone.vault.stores.oci.logins import Login, login_for
+from keepstone.vault.stores.oci.logins import Login, is_docker_hub, login_for
 from keepstone.vault.stores.oci.manifest import malformed
 from keepstone.vault.stores.oci.reference import is_host, is_loopback
 from keepstone.vault.stores.oci.request import Ask, Limits, Origin
@@ -183,21 +183,28 @@ class Wire:
         return None
 
     def _token(self, origin: Origin, challenge: Challenge, scope: str) -> str:
-        """Fetch a token from the place the registry names; that place gets its own login only."""
+        """Fetch a token for `scope` from the place the registry names.
+
+        That place gets the login only where it is the registry itself: a registry that could send
+        us to another one with that one's login, and say for what, would be given a token there.
+        """
         import httpx
 
         realm = self._url(challenge.parameters["realm"])
         if is_loopback(Origin.of(realm).host) and not is_loopback(origin.host):
             raise _elsewhere(origin, "to this machine itself")
-        asked = {"scope": challenge.parameters.get("scope", scope)}
+        # What the challenge wants it for does not count.
+        asked = {"scope": scope}
         if service := challenge.parameters.get("service"):
             asked["service"] = service
         url = realm.copy_merge_params(httpx.QueryParams(asked))
-        login = login_for(self._logins, Origin.of(realm).host)
+        same = _is_same(origin, realm)
+        login = login_for(self._logins, origin.host) if same else None
         response = self._send(Ask("GET", str(url), ""), url, login.basic if login else None)
         try:
             if response.status_code != 200:
-                raise _denied(origin, f"no token is given for it ({response.status_code})")
+                why = "" if same else "; another host gives them, which gets no login"
+                raise _denied(origin, f"no token is given for it ({response.status_code}){why}")
             document = self.document(response, _TOKEN_ANSWER)
         finally:
             response.close()
@@ -321,6 +328,12 @@ class Wire:
         ]
         plain = [code for code in codes[:3] if code.isascii() and code.replace("_", "").isalpha()]
         return f" ({', '.join(code[:40] for code in plain)})" if plain else ""
+
+
+def _is_same(origin: Origin, realm: httpx.URL) -> bool:
+    """Whether the tokens of a registry are given by the registry itself."""
+    there = Origin.of(realm)
+    return there == origin or (is_docker_hub(origin.host) and is_docker_hub(there.host))
 
 
 def _header(response: httpx.Response, name: str) -> str:
