@@ -38,7 +38,8 @@ RINGS: tuple[tuple[str, ...], ...] = (
     ("gateway", "governance", "deploy"),
     ("workspace",),
     ("console", "integrations", "__init__"),
-    ("cli", "__main__"),
+    ("cli",),
+    ("__main__",),
 )
 RING_OF = {room: index for index, rooms in enumerate(RINGS) for room in rooms}
 
