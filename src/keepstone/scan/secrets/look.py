@@ -62,6 +62,8 @@ _READERS: dict[str, Reader] = {
 }
 # What their content is compressed in is not opened here.
 _CLOSED = ("parquet", "pdf")
+# What nothing here opens: everything in it is compressed or encrypted.
+_SEALED = ((b"Rar!", "RAR"), (b"\x03\xd9\xa2\x9a", "KeePass"))
 _TEXTS = ("text", "json", "notebook", "xml", "script", "html")
 # What a container's scanner says where a member could not be had.
 _UNREAD = frozenset({"scan.not_evaluated", "zip.encrypted", "archive.bomb", "sevenzip.bomb"})
@@ -142,7 +144,10 @@ class _Look:
         if len(view.data) <= MAX_TEXT:
             text = _decoded(view.data)
         if text is not None:
-            self._text(view, text, values)
+            yield from self._text(view, text, values)
+        for mark, name in _SEALED:
+            if bytes(view.data[: len(mark)]) == mark:
+                yield view.unseen(f"What is inside of the format {name} is not opened.")
         if kind in _CONTAINERS:
             yield from _CONTAINERS[kind](view)
         elif kind == "pickle":
@@ -177,7 +182,8 @@ class _Look:
         if found.why:
             yield view.unseen(found.why)
 
-    def _text(self, view: View, text: str, values: set[str]) -> None:
+    def _text(self, view: View, text: str, values: set[str]) -> Iterator[Finding]:
+        """Look at a text, and at what it says as JSON; told is JSON that could not be read."""
         start = text.lstrip("\ufeff \t\r\n")[:1]
         value: Any = None
         repeated = False
@@ -185,6 +191,8 @@ class _Look:
             parsed = parse_json(text)
             if parsed is not None:
                 value, repeated = parsed.value, bool(parsed.repeated)
+                if parsed.problem:
+                    yield view.unseen(parsed.problem)
         if is_notebook(value):
             self.take(view, notebook_seen(view, value), values)
             # Of what stands there twice, one is in no cell.
@@ -219,6 +227,7 @@ class _Look:
         shown = mask(hit.value)
         where = "" if spot is None else f" at line {spot[0]}, column {spot[1]}"
         given = f", given to {printable(hit.name, 80)!r}" if hit.name else ""
+        given = ", given to a user" if hit.of_user else given
         note = f" {hit.note}" if hit.note else ""
         message = f"{hit.kind[:1].upper()}{hit.kind[1:]}{where}: {shown}{given}.{note}"
         return SecretFinding(
