@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from base64 import b64encode
 from dataclasses import asdict
 
@@ -13,15 +14,16 @@ from keepstone.scan.secrets.found import SecretFinding
 from keepstone.scan.secrets.look import find_secrets
 
 # Made up, in the form of what services took before their tokens had a prefix.
-TOKEN = "9c1f" + "07b2e64d8a35" * 3
+TOKEN = random.Random(9).randbytes(20).hex()
+BESIDE = "x-oauth-basic"
 PLACE = "token in a user's place"
 WORD = "Vel" + "vet_Harbor83!"
 LINES = {
-    "address": f"git clone https://{TOKEN}:x-oauth-basic@github.com/o/r",
-    "curl": f"curl -u {TOKEN}:api_token9 https://api.example.org",
+    "address": f"git clone https://{TOKEN}:{BESIDE}@github.com/o/r",
+    "curl": f"curl -u {TOKEN}:{BESIDE}9 https://api.example.org",
     "curl without a password": f"curl -u {TOKEN}: https://api.example.org",
     "address without a password": f"https://{TOKEN}:@git.example.org/o/r",
-    "netrc": f"machine github.com login {TOKEN} password x-oauth-basic",
+    "netrc": f"machine github.com login {TOKEN} password {BESIDE}",
 }
 
 
@@ -73,7 +75,7 @@ def test_a_token_before_a_plain_word_in_a_basic_header() -> None:
 
 def test_what_is_put_there_later_is_left_alone() -> None:
     for line in (
-        "https://${GIT_USER_TOKEN_OF_CI_2}:x-y@github.com",
+        f"https://${{GIT_USER_TOKEN_OF_CI_2}}:{BESIDE}@github.com",
         "curl -u $GITHUB_TOKEN_V2_FOR_CI: x",
     ):
         assert not [item for item in found(line) if item.kind == PLACE]

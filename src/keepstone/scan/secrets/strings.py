@@ -61,7 +61,7 @@ class Strings:
                 if name:
                     self.pair(name, text, spot)
             elif isinstance(value, Mapping):
-                todo += [(str(key), item, True) for key, item in reversed(value.items())]
+                todo += [(str(key), item, True) for key, item in reversed([*value.items()])]
             elif isinstance(value, list) and _is_lines(value):
                 self.add(ESCAPES.sub("", "".join(value)), spot)
             elif isinstance(value, list):
