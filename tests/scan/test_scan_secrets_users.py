@@ -23,6 +23,7 @@ LINES = {
     "curl": f"curl -u {TOKEN}:{BESIDE}9 https://api.example.org",
     "curl without a password": f"curl -u {TOKEN}: https://api.example.org",
     "address without a password": f"https://{TOKEN}:@git.example.org/o/r",
+    "address of a user alone": f"git clone https://{TOKEN}@git.example.org/o/r",
     "netrc": f"machine github.com login {TOKEN} password {BESIDE}",
 }
 
@@ -79,3 +80,17 @@ def test_what_is_put_there_later_is_left_alone() -> None:
         "curl -u $GITHUB_TOKEN_V2_FOR_CI: x",
     ):
         assert not [item for item in found(line) if item.kind == PLACE]
+
+
+def test_the_public_key_of_an_address_for_errors_is_none() -> None:
+    key = random.Random(10).randbytes(16).hex()
+    assert not found(f"https://{key}@errors.example.org/42")
+    assert found(f"https://{key}@errors.example.org/o/r")
+
+
+@pytest.mark.parametrize("name", [f"{TOKEN}_password", f"x.{TOKEN}.password"])
+def test_a_name_that_holds_a_token_is_not_told(name: str) -> None:
+    for text in (json.dumps({name: WORD}), f"{name} = '{WORD}'"):
+        (item,) = found(text)
+        assert item.finding.message.endswith(", given to a name that looks like a secret.")
+        assert TOKEN[:8] not in f"{item!r}"

@@ -19,7 +19,9 @@ from keepstone.scan.text.words import words
 
 RULE = "secret.credential"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,24}\Z")
-_USER = re.compile(r"([^\s:@/\"'<>\\?#]{0,200}):([^\s@/\"'<>\\]{0,256})@(\[?[A-Za-z0-9_.-])")
+_USER = re.compile(r"([^\s:@/\"'<>\\?#]{0,200})(?::([^\s@/\"'<>\\]{0,256}))?@\[?[\w.-]")
+# An address that errors are sent to, by Sentry's form: the key in it is public.
+_DSN = re.compile(r"[0-9a-f]{32}(?::[0-9a-f]{32})?@[\w.:-]{1,200}/[0-9]{1,20}(?![\w/])")
 _BASIC = re.compile(r"[Bb]asic[ :]{1,3}([A-Za-z0-9+/_-]{6,400}={0,2})")
 _BEARER = re.compile(r"[Bb]earer[ :]{1,3}([A-Za-z0-9._~+/-]{20,1000}={0,2})")
 _MACHINE = re.compile(
@@ -97,9 +99,9 @@ def _addresses(text: str, count: Callable[[int], None]) -> Iterator[Hit]:
         if _SCHEME.search(text[max(0, at - 25) : at].split(" ")[-1][-25:]) is not None:
             found = _USER.match(text, at + 3, at + 480)
             count(480 if found is not None else 200)
-            if found is not None and _is_token(found[1]):
+            if found is not None and _is_token(found[1]) and not _DSN.match(text, at + 3):
                 yield _login(found)
-            if found is not None and not _is_plain(found[2]) and not _is_format(found[1]):
+            if found is not None and not _is_plain(found[2] or "") and not _is_format(found[1]):
                 yield _of_user(found, "password in an address")
         at = text.find("://", at + 3)
 

@@ -12,6 +12,7 @@ Git's history is not looked into, and no service is asked whether a token still 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -28,6 +29,7 @@ from keepstone.scan.formats import ZIPS, identify
 from keepstone.scan.pickle.constants import constants
 from keepstone.scan.rules import MAX_FINDINGS, finding, printable
 from keepstone.scan.secrets.found import Hit, SecretFinding, fingerprint, mask
+from keepstone.scan.secrets.names import NameOf
 from keepstone.scan.secrets.readers import (
     Place,
     Reader,
@@ -43,6 +45,7 @@ from keepstone.scan.secrets.readers import (
     text_seen,
 )
 from keepstone.scan.secrets.strings import Spot, Strings
+from keepstone.scan.secrets.values import is_secret
 from keepstone.scan.text.decode import MAX_TEXT, decode
 from keepstone.scan.text.notebook import is_notebook
 from keepstone.scan.text.parsed import parse_json
@@ -64,6 +67,7 @@ _READERS: dict[str, Reader] = {
 _CLOSED = ("parquet", "pdf")
 # What nothing here opens: everything in it is compressed or encrypted.
 _SEALED = ((b"Rar!", "RAR"), (b"\x03\xd9\xa2\x9a", "KeePass"))
+_LONG_WORD = re.compile(r"[A-Za-z0-9]{20,300}")
 _TEXTS = ("text", "json", "notebook", "xml", "script", "html")
 # What a container's scanner says where a member could not be had.
 _UNREAD = frozenset({"scan.not_evaluated", "zip.encrypted", "archive.bomb", "sevenzip.bomb"})
@@ -226,8 +230,7 @@ class _Look:
         self._numbers[key] += 1
         shown = mask(hit.value)
         where = "" if spot is None else f" at line {spot[0]}, column {spot[1]}"
-        given = f", given to {printable(hit.name, 80)!r}" if hit.name else ""
-        given = ", given to a user" if hit.of_user else given
+        given = _given(hit)
         note = f" {hit.note}" if hit.note else ""
         message = f"{hit.kind[:1].upper()}{hit.kind[1:]}{where}: {shown}{given}.{note}"
         return SecretFinding(
@@ -239,6 +242,15 @@ class _Look:
             fingerprint(hit, self.path, member, self._numbers[key]),
             None if allowed is None else printable(allowed, 200),
         )
+
+
+def _given(hit: Hit) -> str:
+    """What it was given to. Who logs in is not told, nor a name that may hold a secret itself."""
+    if hit.of_user:
+        return ", given to a user"
+    if any(is_secret(word, NameOf.KEY, True) for word in _LONG_WORD.findall(hit.name)):
+        return ", given to a name that looks like a secret"
+    return f", given to {printable(hit.name, 80)!r}" if hit.name else ""
 
 
 def _is_wide(data: memoryview) -> bool:
