@@ -133,7 +133,7 @@ def test_a_waiver_is_shown_used_and_ends(
     asked: Callable[[str], Place], osv: Path, locks: dict[str, Path]
 ) -> None:
     place = asked("observer")
-    key, public = keyed(place, "ann")
+    key, public = place.signer("ann", "waiver"), place.root / "ann.pub.pem"
     stranger, _ = keyed(place, "eve")
     file = waive(place, key)
     waive(place, stranger)
@@ -175,6 +175,24 @@ def test_a_waiver_is_shown_used_and_ends(
         "revoke", digest, "--kind", "statement", "--as", "carol.pem", "--reason", "reachable"
     )
     assert not explained(place)
+
+
+def test_a_key_made_on_the_spot_waives_nothing_that_the_observer_says(
+    asked: Callable[[str], Place], osv: Path, locks: dict[str, Path]
+) -> None:
+    place = asked("observer")
+    place.signer("bob", "approver")
+    for name in ("eve", "bob"):
+        key = place.root / "bob.pem" if name == "bob" else keyed(place, name)[0]
+        file = waive(place, key)
+        terms = ("--waivers", file, "--waiver-key", place.root / f"{name}.pub.pem")
+        done = place.run("attest", "vulnerabilities", "scale", "--scan", locks["bad"], "--osv", osv,
+                         *terms, "--format", "json")  # fmt: skip
+        said = json.loads(done.stdout)
+        assert (done.returncode, said["outcome"], said["waived"]) == (1, "flagged", 0)
+        assert "the right `state.waiver`" in done.stderr
+        assert "signature.unknown_key" in done.stderr
+        assert not explained(place)
 
 
 def test_somebody_vouches_for_a_report(

@@ -31,6 +31,7 @@ max_database_age = "10d"
 @pytest.fixture
 def world(local: World) -> World:
     local.policy += REQUIRE.encode()
+    local.edit('name = "bob"\nroles = ["approver"]', 'name = "bob"\nroles = ["approver", "waiver"]')
     local.scan()
     return local
 
@@ -129,6 +130,26 @@ def test_it_ends_when_it_expires_and_with_it_the_admission(world: World) -> None
     assert "has expired" in why(world, world.now + 1000)
 
 
+@pytest.mark.parametrize("who", ["stranger", "frank", "alice", "observer"])
+def test_the_observer_does_not_overlook_what_nobody_may_waive(world: World, who: str) -> None:
+    may = WaiverUsed(Digest("fa" * 32), world.keys["bob"].key_id, world.now + 1000)
+    may_not = WaiverUsed(Digest("fb" * 32), world.keys[who].key_id, world.now + 1000)
+    world.packages(waivers=(may, may_not), expires=world.now + 1000)
+    assert "no right to waive" in why(world)
+    world.packages(waivers=(may,), expires=world.now + 1000)
+    assert world.judge().allowed
+    # The right that is taken back takes with it what was waived by it.
+    world.edit('grants = ["state.waiver"]', "grants = []")
+    assert "no right to waive" in why(world)
+
+
+def test_whose_waivers_count_in_a_report_is_its_signers_word(world: World) -> None:
+    by_security(world)
+    used = WaiverUsed(Digest("fa" * 32), world.keys["stranger"].key_id, world.now + 1000)
+    world.packages(by="bob", waivers=(used,), expires=world.now + 1000)
+    assert world.judge().allowed
+
+
 @pytest.mark.parametrize("what", ["waiver", "signer", "database"])
 def test_revoking_what_it_rests_on_ends_it(world: World, what: str) -> None:
     used = WaiverUsed(Digest("fa" * 32), world.keys["bob"].key_id, world.now + 1000)
@@ -188,10 +209,11 @@ def by_security(world: World) -> World:
         b'evidence = "vulnerabilities"\nrole = "observer"',
         b'evidence = "vulnerabilities"\nrole = "security"',
     )
-    for name in (b'name = "bob"', b'name = "frank"'):
-        world.policy = world.policy.replace(
-            name + b'\nroles = ["approver"]', name + b'\nroles = ["security"]'
-        )
+    for old in (
+        'name = "bob"\nroles = ["approver", "waiver"]',
+        'name = "frank"\nroles = ["approver"]',
+    ):
+        world.edit(old, old.split("[")[0] + '["security"]')
     return world
 
 

@@ -81,10 +81,71 @@ def test_a_notebook_is_read_by_cells() -> None:
     ]
 
 
+def notebook(**more: Any) -> bytes:
+    cell = {"cell_type": "code", "source": "x = 1", "metadata": {}, "outputs": []} | more
+    return json.dumps({"nbformat": 4, "cells": [cell], "metadata": {}}).encode()
+
+
 def test_pictures_of_a_notebook_are_no_text() -> None:
-    image = {"image/png": f"iVBOR {TOKEN}"}
-    cell = {"cell_type": "code", "source": "x", "outputs": [{"data": image}]}
-    assert not found(json.dumps({"nbformat": 4, "cells": [cell]}).encode())
+    # Nobody's key, but what base64 may spell; behind a slash it is a word of its own.
+    key = next(one for one in FAMILIES if one.kind == "aws id").make(random.Random(8))
+    pixels = f"iVBORw0KGgoAAAA/{key}/AAA"
+    for picture in (pixels, [pixels[:20] + "\n", pixels[20:]]):
+        data = {"image/png": picture, "text/plain": "<Figure>"}
+        assert not found(notebook(outputs=[{"output_type": "display_data", "data": data}]))
+        assert not found(notebook(attachments={"a.png": {"image/png": picture}}))
+    assert found(notebook(outputs=[{"data": {"text/plain": pixels}}]))
+    # What is said to be a picture, and is a text.
+    assert found(notebook(outputs=[{"data": {"image/png": f"iVBOR {TOKEN}"}}]))
+
+
+def deep(value: Any, levels: int) -> Any:
+    for level in range(levels):
+        value = {"k": value} if level % 2 else [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"outputs": [f"token {TOKEN}"]},
+        {"outputs": {"x": f"tok {TOKEN}"}},
+        {"outputs": f"tok {TOKEN}"},
+        {"outputs": [{"data": f"tok {TOKEN}"}]},
+        {"outputs": [{"data": [f"tok {TOKEN}"]}]},
+        {"outputs": [[{"text": f"\x1b[31m{TOKEN}\x1b[0m"}]]},
+        {"metadata": {"png": f"tok {TOKEN}"}},
+        {"metadata": {"image/png": TOKEN}},
+        {"metadata": {f"tok {TOKEN}": 1}},
+        {"metadata": deep(TOKEN, 105)},
+        {"metadata": deep(TOKEN, 180)},
+        {"source": {"x": [f"tok = '{TOKEN}'"]}},
+        {"outputs": ["x", {"y": f"password: {WORD}\n"}, f"password: {WORD}\n"]},
+    ],
+)
+def test_what_lies_in_no_place_of_a_notebook_is_found(more: dict[str, Any]) -> None:
+    (item,) = found(notebook(**more), "a.ipynb")
+    assert item.counts
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"worksheets": [f"tok {TOKEN}"]},
+        {"worksheets": {"cells": [{"source": f"x = '{TOKEN}'"}]}},
+        {"worksheets": [{"metadata": {"x": TOKEN}}]},
+        {"cells": [f"tok {TOKEN}"]},
+    ],
+)
+def test_what_lies_beside_the_cells_of_a_notebook_is_found(more: dict[str, Any]) -> None:
+    value = json.loads(notebook()) | more
+    assert [kind for kind, _ in places(json.dumps(value).encode(), "a.ipynb")] == ["GitHub token"]
+
+
+def test_json_that_is_too_deep_to_be_read_is_not_clean() -> None:
+    inner = '"' + TOKEN.replace("gh", "\\u0067h") + '"'
+    text = '{"cells": [], "nbformat": 4, "x": ' + "[" * 200_000 + inner + "]" * 200_000 + "}"
+    assert found(text.encode(), "a.ipynb")
 
 
 @pytest.mark.parametrize("protocol", range(6))
@@ -218,6 +279,13 @@ def test_escapes_and_text_within_text_of_json() -> None:
 
 def test_closed_formats_are_not_clean() -> None:
     assert [item.is_secret for item in found(b"PAR1" + bytes(50) + b"PAR1")] == [False]
+
+
+@pytest.mark.parametrize("mark", [b"Rar!\x1a\x07\x01\x00", b"Rar!", b"\x03\xd9\xa2\x9ag\xfbK\xb5"])
+def test_what_is_packed_or_encrypted_whole_is_not_clean(mark: bytes) -> None:
+    data = mark + random.Random(3).randbytes(3000)
+    assert [item.is_secret for item in found(data)] == [False]
+    assert [item.is_secret for item in found(zipped(inner=data))] == [False]
 
 
 def test_variables_of_an_environment() -> None:

@@ -83,7 +83,8 @@ def vulnerabilities(
     """State which vulnerabilities are known in what goes with MODEL (a name, or its digest).
 
     Every vulnerability counts but those that a signed waiver covers. What saw no package, or had
-    no database, is not evaluated and never clean.
+    no database, is not evaluated and never clean. With --scan only waivers by signers count whose
+    role in the policy has the right `state.waiver`.
 
     Exit status: 0 stated as clean; 1 stated as flagged; 3 stated as not evaluated.
     """

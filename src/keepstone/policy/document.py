@@ -41,6 +41,8 @@ RIGHTS = frozenset(
         "state.bom",
         "state.revocation",
         "state.reinstatement",
+        # No statement of its own: their waivers count where the observer looks at packages.
+        "state.waiver",
     }
 )
 PRODUCTION_EVIDENCE = ("scan", "training", "signature", "approval")

@@ -13,6 +13,7 @@ from keepstone.core.digest import Digest
 from keepstone.core.finding import Outcome
 from keepstone.evidence.predicates import (
     Approval,
+    Predicate,
     Scan,
     Signature,
     Training,
@@ -20,7 +21,7 @@ from keepstone.evidence.predicates import (
 )
 from keepstone.evidence.verified import VerifiedStatement, Why
 from keepstone.evidence.verify import Evidence
-from keepstone.policy.document import PUBLISHER, Requirement
+from keepstone.policy.document import OBSERVER, PUBLISHER, Requirement
 from keepstone.policy.trust import Trust
 
 # What counted once, and has ended.
@@ -68,7 +69,7 @@ def meet(requirement: Requirement, evidence: Evidence, trust: Trust, endpoint: s
     candidates = list(_candidates(requirement, evidence, trust))
     misses: list[str] = []
     for vote in candidates:
-        miss = _miss(requirement, evidence, endpoint, vote, barred)
+        miss = _miss(requirement, evidence, trust, endpoint, vote, barred)
         if miss is not None:
             misses.append(miss)
         elif vote.person not in best or _lasts(best[vote.person]) <= _lasts(vote):
@@ -174,6 +175,7 @@ def _lasts(vote: Vote) -> float:
 def _miss(
     requirement: Requirement,
     evidence: Evidence,
+    trust: Trust,
     endpoint: str,
     vote: Vote,
     barred: dict[str, str],
@@ -188,6 +190,8 @@ def _miss(
             return f"{what} says {predicate.outcome.value.replace('_', ' ')}"
     if isinstance(predicate, Vulnerabilities) and _was_replaced(vote, evidence):
         return f"{what} was superseded by a later scan, which has ended since"
+    if trust.has_role(vote.key_id, OBSERVER) and _is_waived_by_nobody(predicate, trust):
+        return f"{what} rests on a waiver by somebody who has no right to waive"
     if requirement.max_database_age_ms is not None and _database_time(vote.statement) is None:
         return f"{what} does not say how old its database was"
     if isinstance(predicate, Approval) and predicate.endpoint not in (None, endpoint):
@@ -197,6 +201,16 @@ def _miss(
     if vote.until is not None and evidence.now >= vote.until:
         return f"{what} by {vote.person} is older than the policy allows"
     return None
+
+
+def _is_waived_by_nobody(predicate: Predicate, trust: Trust) -> bool:
+    """Whether what was seen was waived by a key that the policy gives no such right.
+
+    The observer vouches for what it saw; that it may be overlooked is not the observer's to say.
+    """
+    return isinstance(predicate, Vulnerabilities) and not all(
+        trust.may_waive(one.key_id) for one in predicate.waivers
+    )
 
 
 def _was_replaced(vote: Vote, evidence: Evidence) -> bool:

@@ -71,6 +71,10 @@ class Trust:
     def has_role(self, key_id: str, role: str) -> bool:
         return role in self.roles.get(key_id, _NOBODY)
 
+    def may_waive(self, key_id: str) -> bool:
+        """Whether the waivers of this key count in what the observer says."""
+        return "state.waiver" in self.rights.get(key_id, _NOBODY)
+
     def person(self, key_id: str) -> str:
         """The name behind a known id: two keys of one name are one person."""
         return self.names[key_id]

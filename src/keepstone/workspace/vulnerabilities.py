@@ -1,14 +1,15 @@
 """What is known of the packages that go with a model, as evidence about it.
 
 Two roads: somebody signs what a report says, with a key of their own; or the workspace scans and
-its observer says what it saw. The observer never signs a report.
+its observer says what it saw. The observer never signs a report, and overlooks nothing at a
+caller's word: there a waiver counts only by a signer to whom the policy gives the right to waive.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from keepstone.errors import InputError
 from keepstone.evidence.statement import make_statement
 from keepstone.evidence.vulnerabilities import REPORTED, SCANNED, Vulnerabilities
 from keepstone.identity.signing import Signatory, VerifyingKey, parse_public_pem
+from keepstone.policy.trust import Trust
 from keepstone.scan.packages.inventory import Inventory
 from keepstone.scan.packages.judging import judge_packages
 from keepstone.scan.packages.osv.database import read_database
@@ -41,6 +43,16 @@ class Terms:
 
     def held(self, now: int) -> Waivers:
         return read_waivers(self.waivers, {key.key_id: key for key in self.keys}, now)
+
+    def entitled(self, trust: Trust) -> tuple[Terms, tuple[str, ...]]:
+        """These terms with the keys whose holders may waive, and a sentence on each other key."""
+        keys = tuple(key for key in self.keys if trust.may_waive(key.key_id))
+        others = tuple(
+            f"for the key {key.key_id} is of no signer with the right `state.waiver`"
+            for key in self.keys
+            if key not in keys
+        )
+        return replace(self, keys=keys), others
 
     def to_dict(self) -> dict[str, Any]:
         """As it travels to the owner."""
@@ -105,7 +117,7 @@ def observe_packages(workspace: Workspace, arguments: Mapping[str, Any]) -> dict
     found = sum((look(path) for path in paths), Inventory())
     database = read_database(Path(str(arguments["osv"])), found.packages, now)
     report = judge_packages(found, database, now, max_age_ms=int(arguments["max_age_ms"]))
-    terms = Terms.read(arguments["terms"])
+    terms, refused = Terms.read(arguments["terms"]).entitled(workspace.trust)
     held = terms.held(now)
     said = conclude(
         examined(report, TOOL, ", ".join(map(str, paths))),
@@ -121,5 +133,5 @@ def observe_packages(workspace: Workspace, arguments: Mapping[str, Any]) -> dict
         "entry": str(entry),
         "subject": str(subject),
         "said": said.to_dict(),
-        "refused": [str(one) for one in held.refused],
+        "refused": [*refused, *map(str, held.refused)],
     }

@@ -1,7 +1,8 @@
 """Credentials in forms that a program reads as such: addresses, headers, netrc, Docker, Kubernetes.
 
 What a form holds is a secret by its place, so it need not look like one; placeholders and
-references are left alone all the same.
+references are left alone all the same. Who logs in is no secret and is never kept, for services
+take a token there too; where it looks like one it is a secret of its own.
 """
 
 from __future__ import annotations
@@ -12,16 +13,19 @@ from itertools import pairwise
 
 from keepstone.scan.secrets.checks import decode64, is_placeholder
 from keepstone.scan.secrets.found import Hit
-from keepstone.scan.secrets.values import entropy, left_alone
+from keepstone.scan.secrets.names import NameOf
+from keepstone.scan.secrets.values import entropy, is_secret, left_alone
 from keepstone.scan.text.words import words
 
 RULE = "secret.credential"
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]{0,24}\Z")
-_USER = re.compile(r"([^\s:@/\"'<>\\?#]{0,80}):([^\s@/\"'<>\\]{1,256})@(\[?[A-Za-z0-9_.-])")
+_USER = re.compile(r"([^\s:@/\"'<>\\?#]{0,200})(?::([^\s@/\"'<>\\]{0,256}))?@\[?[\w.-]")
+# An address that errors are sent to, by Sentry's form: the key in it is public.
+_DSN = re.compile(r"[0-9a-f]{32}(?::[0-9a-f]{32})?@[\w.:-]{1,200}/[0-9]{1,20}(?![\w/])")
 _BASIC = re.compile(r"[Bb]asic[ :]{1,3}([A-Za-z0-9+/_-]{6,400}={0,2})")
 _BEARER = re.compile(r"[Bb]earer[ :]{1,3}([A-Za-z0-9._~+/-]{20,1000}={0,2})")
 _MACHINE = re.compile(
-    r"machine[ \t]{1,8}\S{1,200}\s{1,20}login[ \t]{1,8}\S{1,200}\s{1,20}"
+    r"machine[ \t]{1,8}\S{1,200}\s{1,20}login[ \t]{1,8}(\S{1,200})\s{1,20}"
     r"password[ \t]{1,8}(\S{1,400})"
 )
 _PGPASS = re.compile(
@@ -36,7 +40,7 @@ _DATA = re.compile(r"(?:^|(?<=\n))([ \t]{0,40})(?:data|stringData):[ \t]{0,20}\r
 _DATA_JSON = re.compile(r"\"(?:data|stringData)\"\s{0,8}:\s{0,8}\{([^{}]{1,20000})\}")
 _ENTRY = re.compile(r"([ \t]{1,80})[\"']?([\w.-]{1,200})[\"']?:[ \t]{1,8}[\"']?([^\s\"'#]{1,4000})")
 _ENTRY_JSON = re.compile(r"\"([\w.-]{1,200})\"\s{0,8}:\s{0,8}\"([^\"\\]{1,4000})\"")
-_CURL = re.compile(r"(?:-u|--user)[ =]{1,4}[\"']?([^\s:\"']{1,80}):([^\s\"']{1,200})")
+_CURL = re.compile(r"(?:-u|--user)[ =]{1,4}[\"']?([^\s:\"']{1,200}):([^\s\"']{0,200})")
 _AWS_SECRET = re.compile(r"(?<![A-Za-z0-9/+=_.-])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=_-])")
 _NEAR = 400
 _FORMAT = re.compile(
@@ -71,8 +75,10 @@ def form_hits(text: str, name: str, count: Callable[[int], None] = lambda _: Non
     yield from _headers(text, count)
     if "machine" in text and "login" in text:
         for found in _MACHINE.finditer(text):
-            if not _is_plain(found[1]):
-                yield Hit(*found.span(1), RULE, "netrc password", found[1])
+            if _is_token(found[1]):
+                yield _login(found)
+            if not _is_plain(found[2]):
+                yield Hit(*found.span(2), RULE, "netrc password", found[2])
     if name.endswith(("pgpass", "pgpass.conf")):
         for found in _PGPASS.finditer(text):
             if not _is_plain(found[1]):
@@ -91,11 +97,12 @@ def _addresses(text: str, count: Callable[[int], None]) -> Iterator[Hit]:
     at = text.find("://")
     while at >= 0:
         if _SCHEME.search(text[max(0, at - 25) : at].split(" ")[-1][-25:]) is not None:
-            found = _USER.match(text, at + 3, at + 360)
-            count(360 if found is not None else 80)
-            if found is not None and not _is_plain(found[2]) and not _is_format(found[1]):
-                kind = "password in an address"
-                yield Hit(*found.span(2), RULE, kind, found[2], False, found[1][:40])
+            found = _USER.match(text, at + 3, at + 480)
+            count(480 if found is not None else 200)
+            if found is not None and _is_token(found[1]) and not _DSN.match(text, at + 3):
+                yield _login(found)
+            if found is not None and not _is_plain(found[2] or "") and not _is_format(found[1]):
+                yield _of_user(found, "password in an address")
         at = text.find("://", at + 3)
 
 
@@ -112,11 +119,26 @@ def _headers(text: str, count: Callable[[int], None]) -> Iterator[Hit]:
             at = text.find(word, at + 4)
     if "curl" in text:
         for found in _CURL.finditer(text):
-            if (
-                not _is_plain(found[2])
-                and "curl" in text[max(0, found.start() - 300) : found.start()]
-            ):
-                yield Hit(*found.span(2), RULE, "password for curl", found[2], False, found[1][:40])
+            if "curl" not in text[max(0, found.start() - 300) : found.start()]:
+                continue
+            if _is_token(found[1]):
+                yield _login(found)
+            if not _is_plain(found[2]):
+                yield _of_user(found, "password for curl")
+
+
+def _of_user(found: re.Match[str], kind: str) -> Hit:
+    return Hit(*found.span(2), RULE, kind, found[2], of_user=True)
+
+
+def _login(found: re.Match[str]) -> Hit:
+    """A token where a user's name stands. Somebody may have chosen it: no digest of it is made."""
+    return Hit(*found.span(1), RULE, "token in a user's place", found[1])
+
+
+def _is_token(user: str) -> bool:
+    """Long, and mixed as keys are and names are not."""
+    return len(user) >= 20 and is_secret(user, NameOf.KEY, True) and not _is_format(user)
 
 
 def _is_random(value: str) -> bool:
@@ -129,7 +151,9 @@ def _user_and_password(value: str) -> bool:
     if raw is None or not raw.isascii():
         return False
     user, colon, word = raw.decode("ascii").partition(":")
-    return bool(colon and user) and (user + word).isprintable() and not _is_plain(word)
+    if not colon or not user or not (user + word).isprintable():
+        return False
+    return _is_token(user) or not _is_plain(word)
 
 
 def _is_plain(value: str) -> bool:

@@ -21,7 +21,8 @@ class Hit:
     """A secret in a text: `text[start:end]`. It holds the value, and stays inside of this room.
 
     `random` is true where nobody can guess the value: only then is it part of a fingerprint.
-    `name` is what the value was given to, `note` a sentence more for people.
+    `name` is what the value was given to, `note` a sentence more for people. `of_user` is true
+    where it was given to a user, of whom nothing is kept: a token may stand in a user's place.
     """
 
     start: int
@@ -32,6 +33,7 @@ class Hit:
     random: bool = False
     name: str = ""
     note: str = ""
+    of_user: bool = False
 
     def __repr__(self) -> str:
         return f"Hit({self.kind!r} at {self.start})"

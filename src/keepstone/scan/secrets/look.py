@@ -12,6 +12,7 @@ Git's history is not looked into, and no service is asked whether a token still 
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
@@ -28,6 +29,7 @@ from keepstone.scan.formats import ZIPS, identify
 from keepstone.scan.pickle.constants import constants
 from keepstone.scan.rules import MAX_FINDINGS, finding, printable
 from keepstone.scan.secrets.found import Hit, SecretFinding, fingerprint, mask
+from keepstone.scan.secrets.names import NameOf
 from keepstone.scan.secrets.readers import (
     Place,
     Reader,
@@ -43,6 +45,7 @@ from keepstone.scan.secrets.readers import (
     text_seen,
 )
 from keepstone.scan.secrets.strings import Spot, Strings
+from keepstone.scan.secrets.values import is_secret
 from keepstone.scan.text.decode import MAX_TEXT, decode
 from keepstone.scan.text.notebook import is_notebook
 from keepstone.scan.text.parsed import parse_json
@@ -62,6 +65,9 @@ _READERS: dict[str, Reader] = {
 }
 # What their content is compressed in is not opened here.
 _CLOSED = ("parquet", "pdf")
+# What nothing here opens: everything in it is compressed or encrypted.
+_SEALED = ((b"Rar!", "RAR"), (b"\x03\xd9\xa2\x9a", "KeePass"))
+_LONG_WORD = re.compile(r"[A-Za-z0-9]{20,300}")
 _TEXTS = ("text", "json", "notebook", "xml", "script", "html")
 # What a container's scanner says where a member could not be had.
 _UNREAD = frozenset({"scan.not_evaluated", "zip.encrypted", "archive.bomb", "sevenzip.bomb"})
@@ -142,7 +148,10 @@ class _Look:
         if len(view.data) <= MAX_TEXT:
             text = _decoded(view.data)
         if text is not None:
-            self._text(view, text, values)
+            yield from self._text(view, text, values)
+        for mark, name in _SEALED:
+            if bytes(view.data[: len(mark)]) == mark:
+                yield view.unseen(f"What is inside of the format {name} is not opened.")
         if kind in _CONTAINERS:
             yield from _CONTAINERS[kind](view)
         elif kind == "pickle":
@@ -177,7 +186,8 @@ class _Look:
         if found.why:
             yield view.unseen(found.why)
 
-    def _text(self, view: View, text: str, values: set[str]) -> None:
+    def _text(self, view: View, text: str, values: set[str]) -> Iterator[Finding]:
+        """Look at a text, and at what it says as JSON; told is JSON that could not be read."""
         start = text.lstrip("\ufeff \t\r\n")[:1]
         value: Any = None
         repeated = False
@@ -185,6 +195,8 @@ class _Look:
             parsed = parse_json(text)
             if parsed is not None:
                 value, repeated = parsed.value, bool(parsed.repeated)
+                if parsed.problem:
+                    yield view.unseen(parsed.problem)
         if is_notebook(value):
             self.take(view, notebook_seen(view, value), values)
             # Of what stands there twice, one is in no cell.
@@ -218,7 +230,7 @@ class _Look:
         self._numbers[key] += 1
         shown = mask(hit.value)
         where = "" if spot is None else f" at line {spot[0]}, column {spot[1]}"
-        given = f", given to {printable(hit.name, 80)!r}" if hit.name else ""
+        given = _given(hit)
         note = f" {hit.note}" if hit.note else ""
         message = f"{hit.kind[:1].upper()}{hit.kind[1:]}{where}: {shown}{given}.{note}"
         return SecretFinding(
@@ -230,6 +242,15 @@ class _Look:
             fingerprint(hit, self.path, member, self._numbers[key]),
             None if allowed is None else printable(allowed, 200),
         )
+
+
+def _given(hit: Hit) -> str:
+    """What it was given to. Who logs in is not told, nor a name that may hold a secret itself."""
+    if hit.of_user:
+        return ", given to a user"
+    if any(is_secret(word, NameOf.KEY, True) for word in _LONG_WORD.findall(hit.name)):
+        return ", given to a name that looks like a secret"
+    return f", given to {printable(hit.name, 80)!r}" if hit.name else ""
 
 
 def _is_wide(data: memoryview) -> bool:

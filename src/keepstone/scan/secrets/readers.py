@@ -17,7 +17,7 @@ from keepstone.errors import InputError
 from keepstone.scan.pickle.constants import Constants
 from keepstone.scan.secrets.found import Hit
 from keepstone.scan.secrets.passage import Passage
-from keepstone.scan.secrets.strings import Spot, Strings
+from keepstone.scan.secrets.strings import ESCAPES, Spot, Strings
 from keepstone.scan.tensors.gguf import gguf_texts
 from keepstone.scan.tensors.safetensors import safetensors_texts
 from keepstone.scan.view import View
@@ -27,7 +27,10 @@ Place = tuple[str | None, tuple[int, int] | None, int | None]
 Seen = tuple[Hit, Place, str | None]
 Reader = Callable[[View], Iterator[Seen]]
 
-_ESCAPES = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
+# The base64 of what PNG, JPEG, GIF, WebP, BMP, TIFF and ICO begin with, and nothing but base64.
+_PICTURE = re.compile(
+    r"\s*(?:iVBORw0KGgo|/9j/|R0lGOD|UklGR|Qk[0-3]|SUkqA|TU0AK|AAABAA)[A-Za-z0-9+/\s]*={0,2}\s*\Z"
+)
 _PROSE = ("markdown", "raw", "heading")
 # Runs of printable bytes are looked for so much at once.
 _STEP = 4 << 20
@@ -51,7 +54,8 @@ def strings_seen(view: View, strings: Strings) -> Iterator[Seen]:
 
 
 def notebook_seen(view: View, value: Mapping[str, Any]) -> Iterator[Seen]:
-    """Every cell's source and attachments, every output, and the metadata."""
+    """Every cell's source and attachments, every output, and the metadata; then every text that
+    is left, for not all that Jupyter opens has the shape that nbformat gives it."""
     for number, cell in enumerate(_cells(value), 1):
         if not isinstance(cell, Mapping):
             continue
@@ -65,13 +69,29 @@ def notebook_seen(view: View, value: Mapping[str, Any]) -> Iterator[Seen]:
         strings = Strings()
         for key, item in cell.items():
             if key not in ("source", "input", "outputs"):
-                strings.walk(_without_images(item), Spot(f"cell {number} {key}"), key)
+                strings.walk(item, Spot(f"cell {number} {key}"), key, _is_picture)
         yield from strings_seen(view, strings)
     strings = Strings()
     for key, item in value.items():
         if key not in ("cells", "worksheets"):
-            strings.walk(item, Spot("metadata"), key)
+            strings.walk(item, Spot("metadata"), key, _is_picture)
     yield from strings_seen(view, strings)
+    yield from _wherever(view, value)
+
+
+def _wherever(view: View, value: Mapping[str, Any]) -> Iterator[Seen]:
+    """Every text, wherever it lies. What was seen in its place already says nothing new."""
+    code, shown = Strings(), Strings(code=False)
+
+    def is_aside(name: str, item: Any) -> bool:
+        if name in ("source", "input"):
+            code.walk(item, Spot(), name, _is_picture)
+            return True
+        return _is_picture(name, item)
+
+    shown.walk(value, Spot(), "", is_aside)
+    yield from strings_seen(view, code)
+    yield from strings_seen(view, shown)
 
 
 def _cells(value: Mapping[str, Any]) -> Iterator[Any]:
@@ -94,28 +114,25 @@ def _output(view: View, output: Any, part: str) -> Iterator[Seen]:
         return
     shown = {key: item for key, item in output.items() if key != "data"}
     data = output.get("data")
-    bundle = _without_images(data) if isinstance(data, Mapping) else {}
-    for key, item in [*_without_images(shown).items(), *bundle.items()]:
+    bundle = data if isinstance(data, Mapping) else {}
+    for key, item in [*shown.items(), *bundle.items()]:
+        if _is_picture(key, item):
+            continue
         if isinstance(item, str) or (
             isinstance(item, list) and all(isinstance(x, str) for x in item)
         ):
             lines = "\n".join(item) if key == "traceback" else _text(item)
-            yield from text_seen(view, _ESCAPES.sub("", lines), "", part, code=False)
+            yield from text_seen(view, ESCAPES.sub("", lines), "", part, code=False)
         else:
             strings = Strings()
-            strings.walk(item, Spot(part), str(key))
+            strings.walk(item, Spot(part), str(key), _is_picture)
             yield from strings_seen(view, strings)
 
 
-def _without_images(value: Any) -> Any:
-    if not isinstance(value, Mapping):
-        return value
-    return {
-        key: _without_images(item)
-        for key, item in value.items()
-        if not (str(key).startswith("image/") and "svg" not in str(key))
-        and key not in ("png", "jpeg")
-    }
+def _is_picture(name: str, value: Any) -> bool:
+    """The bytes of a picture, by name and by form: a text in a picture's place is a text."""
+    named = name in ("png", "jpeg") or name.startswith("image/")
+    return named and isinstance(value, str | list) and _PICTURE.match(_text(value)) is not None
 
 
 def constants_seen(view: View, found: Constants) -> Iterator[Seen]:

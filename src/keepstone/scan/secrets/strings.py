@@ -6,8 +6,9 @@ token that says itself what it is.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,10 @@ from keepstone.scan.secrets.assigned import pair_hit
 from keepstone.scan.secrets.found import Hit
 from keepstone.scan.secrets.passage import Busy, Passage
 
-# Deeper values are no file of anybody's.
-_MAX_NESTING = 100
+# A terminal's colours, which would make one word of a token and what stands before it.
+ESCAPES = re.compile(r"\x1b\[[0-9;]{0,20}[A-Za-z]")
+# Whether a value, under the name it is given to, is left out.
+Skip = Callable[[str, Any], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +46,26 @@ class Strings:
         if (hit := pair_hit(name, value)) is not None:
             self.pairs.append((spot, hit))
 
-    def walk(self, value: Any, spot: Spot, name: str = "", depth: int = 0) -> None:
-        """Every text of a value of JSON; one that has a name is a pair as well."""
-        if isinstance(value, str):
-            self.add(value, spot)
-            if name:
-                self.pair(name, value, spot)
-        elif depth > _MAX_NESTING:
-            return
-        elif isinstance(value, Mapping):
-            for key, item in value.items():
-                self.add(str(key), spot)
-                self.walk(item, spot, str(key), depth + 1)
-        elif isinstance(value, list):
-            for item in value:
-                self.walk(item, spot, "", depth + 1)
+    def walk(self, value: Any, spot: Spot, name: str = "", skip: Skip | None = None) -> None:
+        """Every text of a value of JSON, however deep; one that has a name is a pair as well."""
+        todo = [(name, value, False)]
+        while todo:
+            name, value, is_member = todo.pop()
+            if is_member:
+                self.add(name, spot)
+            if skip is not None and skip(name, value):
+                continue
+            if isinstance(value, str):
+                text = ESCAPES.sub("", value)
+                self.add(text, spot)
+                if name:
+                    self.pair(name, text, spot)
+            elif isinstance(value, Mapping):
+                todo += [(str(key), item, True) for key, item in reversed([*value.items()])]
+            elif isinstance(value, list) and _is_lines(value):
+                self.add(ESCAPES.sub("", "".join(value)), spot)
+            elif isinstance(value, list):
+                todo += [("", item, False) for item in reversed(value)]
 
     def hits(self, busy: Busy | None = None) -> Iterator[tuple[Spot, Hit]]:
         """Every secret and the place of the text that it is in."""
@@ -72,3 +80,8 @@ class Strings:
             taken.add(text)
             yield self.spots[index], hit
         yield from ((spot, hit) for spot, hit in self.pairs if hit.value not in taken)
+
+
+def _is_lines(value: list[Any]) -> bool:
+    """One text, line by line, as notebooks keep theirs."""
+    return all(isinstance(x, str) for x in value) and any(x.endswith("\n") for x in value)
