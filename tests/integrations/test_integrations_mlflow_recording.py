@@ -107,7 +107,7 @@ def test_reads_that_were_served_while_a_write_failed_are_kept_too(
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 30
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.02)

@@ -269,6 +269,7 @@ def _always(answer: Answer) -> Callable[[Array], list[Answer]]:
         # Two of the owner's five labels: what it cannot answer tells nothing.
         (LABELS, lambda rows: ["1" if row[0] > 0 else "0" for row in rows]),
         (NUMBERS, lambda rows: ["1" if row[0] > 0 else "0" for row in rows]),
+        (NUMBERS, OWNER.labels),
         (NUMBERS, lambda rows: [0.5] * len(rows)),
         (NUMBERS, lambda rows: [0.5 if row[0] > 0 else 0.0 for row in rows]),
     ],
