@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from keepstone.identity.signing import SigningKey, write_secret_file
+
 
 def test_a_bill_is_written_signed_and_checked(place: Any) -> None:
     place.must("init")
@@ -49,3 +51,14 @@ def test_options_that_contradict_each_other_are_usage(place: Any, error_code: An
         assert place.run(*arguments).returncode == 2
     done = place.run("bom", "scale")
     assert (done.returncode, error_code(done)) == (2, "model.unknown")
+
+
+def test_a_document_that_cannot_be_signed_is_not_left_unsigned(place: Any, error_code: Any) -> None:
+    place.must("init")
+    place.up(model=place.model)
+    place.stop()
+    write_secret_file(place.root / "stranger.pem", SigningKey.generate().to_pem())
+    done = place.run("bom", "scale", "--output", "bom.json", "--as", "stranger.pem")
+    assert (done.returncode, error_code(done)) == (1, "signature.unknown_key")
+    assert "urn:uuid" not in done.stderr
+    assert not list(place.root.glob("bom.json*"))

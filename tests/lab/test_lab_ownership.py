@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from keepstone.contract.schema import DType, ModelContract, TensorSpec
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError, KeepstoneError, VerificationError
-from keepstone.lab.ownership.asking import ask_all
+from keepstone.lab.ownership.asking import answers_to, ask_all
+from keepstone.lab.ownership.calibration import matches_of
 from keepstone.lab.ownership.commitment import (
     Opening,
     commitments,
@@ -25,11 +26,14 @@ from keepstone.lab.ownership.commitment import (
 from keepstone.lab.ownership.crossings import Answer, Crossing, Kind, find_crossings
 from keepstone.lab.ownership.judge import (
     ALPHA,
+    POWER,
     Null,
     Outcome,
     at_least,
     calibrate,
     judge,
+    power_of,
+    require_enough,
     threshold,
     wilson,
 )
@@ -244,6 +248,52 @@ def test_a_throttled_suspect_is_insufficient_however_it_answered() -> None:
     )
 
 
+def test_answers_of_another_kind_are_no_answers() -> None:
+    """Neither a proof that there was no theft, nor a way to make the check fail."""
+    for crossings, answer in ((LABELS, 0.5), (NUMBERS, "cat"), (NUMBERS, "0.5")):
+        found = ask_all(_always(answer), crossings, SECRET, 1, 64)
+        assert found == [None] * len(crossings)
+        assert judge(found, Null(0.25, 0)).outcome is Outcome.INSUFFICIENT
+
+
+def _always(answer: Answer) -> Callable[[Array], list[Answer]]:
+    return lambda rows: [answer] * len(rows)
+
+
+@pytest.mark.parametrize(
+    ("crossings", "ask"),
+    [
+        (LABELS, lambda rows: ["dog" if row[0] > 0 else "cat" for row in rows]),
+        (LABELS, lambda rows: [float(row[0]) for row in rows]),
+        (LABELS, lambda rows: ["1"] * len(rows)),
+        # Two of the owner's five labels: what it cannot answer tells nothing.
+        (LABELS, lambda rows: ["1" if row[0] > 0 else "0" for row in rows]),
+        (NUMBERS, lambda rows: ["1" if row[0] > 0 else "0" for row in rows]),
+        (NUMBERS, OWNER.labels),
+        (NUMBERS, lambda rows: [0.5] * len(rows)),
+        (NUMBERS, lambda rows: [0.5 if row[0] > 0 else 0.0 for row in rows]),
+    ],
+)
+def test_a_null_is_not_measured_on_a_model_that_cannot_match(crossings: Any, ask: Any) -> None:
+    """Else it would be next to nothing, and honest models would be accused."""
+    given = answers_to(ask, crossings, SECRET, 0, 64)
+    with pytest.raises(InputError) as caught:
+        matches_of("theirs.onnx", crossings, given)
+    assert caught.value.code == "fingerprint.other_answers"
+
+
+def test_a_null_is_measured_over_what_the_model_could_show() -> None:
+    for crossings, read in ((LABELS, Net.labels), (NUMBERS, Net.numbers)):
+        given = answers_to(_ask(Net(7), read), crossings, SECRET, 0, 64)
+        shown = sum(one.matches(each) is True for one, each in zip(crossings, given, strict=True))
+        assert matches_of("theirs.onnx", crossings, given) == (shown, len(crossings))
+    given = answers_to(lambda rows: ["3" if a == "4" else a for a in OWNER.labels(rows)],
+                       LABELS, SECRET, 0, 64)  # fmt: skip
+    without = sum("4" not in one.answers for one in LABELS)
+    assert 50 <= without < 100
+    assert matches_of("theirs.onnx", LABELS, given) == (without, without)
+
+
 # Statistics
 
 
@@ -300,6 +350,25 @@ def test_the_null_is_the_worst_of_the_independent_models_or_assumed() -> None:
         calibrate([(5, 150), (149, 150)], Kind.NUMBER)
     assert caught.value.code == "fingerprint.weak"
     assert wilson(0, 0) == (0, 1)
+
+
+@pytest.mark.parametrize(("rate", "least"), [(0.5, 14), (0.65, 22), (0.25, 7)])
+def test_fewer_crossings_than_could_ever_match_are_refused(rate: float, least: int) -> None:
+    null = Null(rate, 0)
+    require_enough(least, null)
+    assert judge([True] * least, null).outcome is Outcome.MATCH
+    with pytest.raises(InputError) as caught:
+        require_enough(least - 1, null)
+    assert caught.value.code == "fingerprint.too_few"
+    assert f"it takes {least}." in str(caught.value)
+
+
+def test_the_power_that_is_said_is_the_one_that_a_verdict_needs() -> None:
+    for count in (20, 40):
+        found = judge([False] * count, Null(0.25, 0))
+        assert found.power == power_of(count, Null(0.25, 0))
+        assert (found.power >= POWER) == (found.outcome is Outcome.NO_MATCH)
+    assert power_of(20, Null(0.25, 0)) < POWER
 
 
 # Commitments

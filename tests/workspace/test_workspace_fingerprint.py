@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,8 @@ import pytest
 
 from keepstone.core.canonical import canonical
 from keepstone.errors import VerificationError
-from keepstone.lab.ownership.judge import Outcome
+from keepstone.lab.ownership.crossings import Kind
+from keepstone.lab.ownership.judge import ASSUMED_RATE, Outcome
 from keepstone.workspace.fingerprint import Check, Wanted, check_file, check_target, create
 from keepstone.workspace.fingerprint_opening import open_fingerprint, verify_opening
 from keepstone.workspace.fingerprint_record import find, fingerprints, secret_questions
@@ -96,6 +98,38 @@ def test_a_copy_that_is_called_independent_is_not_believed(
     copied = save(marked.root / "copied.onnx", 1)
     wanted = Wanted("net", 60, independent=(copied,))
     assert code(create, marked.site, wanted) == "fingerprint.weak/2"
+    assert len(fingerprints(marked.site)) == 1
+
+
+def test_the_output_that_is_meant_is_asked_of_independent_models_too(
+    marked: Any, code: Callable[..., str]
+) -> None:
+    apart = (save(marked.root / "apart.onnx", 20),)
+    for given in ({"independent_output": "no"}, {"output": "scores", "independent_output": "no"}):
+        wanted = Wanted("net", 60, independent=apart, **given)
+        assert code(create, marked.site, wanted) == "fingerprint.no_output/2"
+    named = save(marked.root / "named.onnx", 20, label="class", scores="own")
+    wanted = Wanted("net", 60, output="scores", independent=(named,))
+    assert code(create, marked.site, wanted) == "fingerprint.no_output/2"
+    found = create(marked.site, replace(wanted, independent_output="own"))
+    assert found.null.models == 1
+
+
+def test_an_independent_model_with_other_labels_measures_nothing(
+    marked: Any, code: Callable[..., str]
+) -> None:
+    other = save(marked.root / "other.onnx", 20, offset=100)
+    wanted = Wanted("net", 60, independent=(other,))
+    assert code(create, marked.site, wanted) == "fingerprint.other_answers/2"
+
+
+def test_a_fingerprint_that_nothing_could_match_is_not_made_nor_opened(
+    marked: Any, code: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert code(open_fingerprint, marked.site, marked.name, 6) == "fingerprint.too_few/2"
+    assert marked.events("fingerprint.opened") == []
+    monkeypatch.setitem(ASSUMED_RATE, Kind.LABEL, 0.5)
+    assert code(create, marked.site, Wanted("net", 13)) == "fingerprint.too_few/2"
     assert len(fingerprints(marked.site)) == 1
 
 
@@ -241,7 +275,7 @@ def test_an_auditor_verifies_with_the_ledgers_key_alone(marked: Any) -> None:
 
 
 def test_a_forged_opening_is_refused(marked: Any, code: Callable[..., str]) -> None:
-    data = open_fingerprint(marked.site, marked.name, 3)
+    data = open_fingerprint(marked.site, marked.name, 7)
     vkey = vkey_of(marked.site)
     value = json.loads(data)
 

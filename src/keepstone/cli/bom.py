@@ -89,12 +89,13 @@ def command(
     if output is None:
         click.echo(data.decode(), nl=False)
         return None
-    write_atomic(output, data, mode=0o644)
-    say(f"{document['serialNumber']}: {output}", mark="ok")
     if key is not None:
+        # Signed and recorded first: a document that was to be signed is never left without.
         entry, envelope = sign_bom(site, document, data, signing_key(key))
         write_atomic(output.with_name(f"{output.name}.intoto.json"), envelope, mode=0o644)
         say(f"signed as entry {entry}", mark="ok")
+    write_atomic(output, data, mode=0o644)
+    say(f"{document['serialNumber']}: {output}", mark="ok")
     return None
 
 

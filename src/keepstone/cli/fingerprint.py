@@ -12,7 +12,7 @@ from keepstone.cli.options import format_option, read_option_file, site_at, work
 from keepstone.cli.output import emit_json, say, table
 
 if TYPE_CHECKING:
-    from keepstone.lab.ownership.judge import Judgement
+    from keepstone.lab.ownership.judge import Judgement, Null
     from keepstone.lab.targets.endpoint import EndpointTarget
 
 F = TypeVar("F", bound=Callable[..., object])
@@ -40,6 +40,9 @@ def command() -> None:
     help="A model for the same task that was trained apart; may be given again. The chance of a"
     " false match is measured on them, and else assumed.",
 )
+@click.option(
+    "--independent-output", help="Their output that is their answer.  [default: as --output]"
+)
 @click.option("--low", type=float, help="The least value of an input whose contract declares none.")
 @click.option("--high", type=float, help="The greatest value.")
 @workspace_option
@@ -50,6 +53,7 @@ def create(
     output: str | None,
     architecture: str | None,
     independent: tuple[Path, ...],
+    independent_output: str | None,
     low: float | None,
     high: float | None,
     root: Path,
@@ -62,9 +66,8 @@ def create(
     """
     from keepstone.workspace.fingerprint import Wanted, create
 
-    found = create(
-        site_at(root), Wanted(model, count, output, architecture, independent, low, high)
-    )
+    wanted = Wanted(model, count, output, architecture, independent, independent_output, low, high)
+    found = create(site_at(root), wanted)
     if style == "json":
         emit_json({"schema": "keepstone.fingerprint/v1", **found.to_dict()})
     else:
@@ -74,6 +77,7 @@ def create(
         f"An independent model shows at most {found.null.rate:.0%} of them ({found.null.how}).",
         mark="ok" if found.null.models else "warn",
     )
+    _say_power(count, found.null)
 
 
 @command.command("list")
@@ -168,9 +172,13 @@ def open_command(fingerprint: str, out: Path, count: int | None, root: Path) -> 
     """
     from keepstone.files import write_atomic
     from keepstone.workspace.fingerprint_opening import open_fingerprint
+    from keepstone.workspace.fingerprint_record import find
 
-    write_atomic(out, open_fingerprint(site_at(root), fingerprint, count))
+    site = site_at(root)
+    write_atomic(out, open_fingerprint(site, fingerprint, count))
     say(f"{out}: verify it with keepstone fingerprint verify", mark="ok")
+    found = find(site, fingerprint)
+    _say_power(count or len(found.committed), found.null)
 
 
 @command.command("verify")
@@ -219,6 +227,19 @@ def verify(
         if judgement is not None:
             _show(judgement)
     return 0 if judgement is None else _status(judgement)
+
+
+def _say_power(count: int, null: Null) -> None:
+    """Warn where so many crossings give no suspect a `no match`."""
+    from keepstone.lab.ownership.judge import POWER, power_of
+
+    power = power_of(count, null)
+    if power < POWER:
+        say(
+            f"{count} crossings find a copy with the chance {power:.2f}, and `no match` takes"
+            f" {POWER}: what does not match will be insufficient. Take more (--count).",
+            mark="warn",
+        )
 
 
 def _one_suspect(suspect: Path | None, endpoint: str | None, model: str | None) -> None:

@@ -16,10 +16,11 @@ from typing import Any
 from keepstone.contract.validate import Array
 from keepstone.core.ports import Randomness, SystemRandomness
 from keepstone.errors import InputError
-from keepstone.lab.ownership.asking import ask_all
+from keepstone.lab.ownership.asking import answers_to, ask_all
+from keepstone.lab.ownership.calibration import matches_of
 from keepstone.lab.ownership.commitment import MAX_CROSSINGS, Opening, commitments
 from keepstone.lab.ownership.crossings import Answer, Ask, Crossing, Kind, find_crossings
-from keepstone.lab.ownership.judge import Judgement, calibrate, judge
+from keepstone.lab.ownership.judge import Judgement, calibrate, judge, require_enough
 from keepstone.lab.ownership.secret import SIZE, Secret
 from keepstone.lab.ownership.space import Space
 from keepstone.lab.targets.reading import Reading
@@ -42,13 +43,18 @@ BATCH = 64
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What a fingerprint is to be made of. `low` and `high` stand in for undeclared ranges."""
+    """What a fingerprint is to be made of. `low` and `high` stand in for undeclared ranges.
+
+    `independent_output` is the output of the independent models that is their answer: without
+    it, the one that is called `output`.
+    """
 
     model: str
     count: int = COUNT
     output: str | None = None
     architecture: str | None = None
     independent: tuple[Path, ...] = ()
+    independent_output: str | None = None
     low: float | None = None
     high: float | None = None
 
@@ -57,9 +63,9 @@ def create(site: Site, wanted: Wanted, randomness: Randomness | None = None) -> 
     """Make a fingerprint of an admitted model and commit to it.
 
     (1) The gate says yes to loading the model, and that is recorded. (2) Crossings are found by
-    asking it. (3) Each model that is said to be independent is asked them all. (4) The questions
-    are encrypted and written, then the secret is wrapped and the commitments recorded: only now
-    does it exist.
+    asking it. (3) Each model that is said to be independent is asked them all, and a match has to
+    be possible. (4) The questions are encrypted and written, then the secret is wrapped and the
+    commitments recorded: only now does it exist.
 
     Raises InputError `fingerprint.*`, `model.never_admitted`; DeniedError `gate.*`,
     `target.flagged`; and what loading raises.
@@ -78,8 +84,10 @@ def create(site: Site, wanted: Wanted, randomness: Randomness | None = None) -> 
     crossings = find_crossings(ask, space, secret, wanted.count, MARGIN)
     # (3)
     kind = Kind.LABEL if crossings[0].answers else Kind.NUMBER
-    rates = [_rate(path, secret, crossings) for path in wanted.independent]
+    output = wanted.independent_output or wanted.output
+    rates = [_rate(path, output, secret, crossings) for path in wanted.independent]
     null = calibrate(rates, kind)
+    require_enough(len(crossings), null)
     # (4)
     name = f"fp-{secret.digest.hex[:12]}"
     openings = [Opening(at, one, secret.salt(at)) for at, one in enumerate(crossings)]
@@ -116,17 +124,12 @@ def _asker(model: Model, reading: Reading) -> Ask:
     return ask
 
 
-def _rate(path: Path, secret: Secret, crossings: Sequence[Crossing]) -> tuple[int, int]:
-    with open_suspect(path) as suspect:
-        found = ask_all(suspect.target.ask, crossings, secret, 0, BATCH)
-    answered = [one for one in found if one is not None]
-    if len(answered) < len(found):
-        raise InputError(
-            "fingerprint.no_answer",
-            f"{path} does not answer every question, so nothing is measured on it.",
-            "Leave it out of --independent.",
-        )
-    return sum(answered), len(answered)
+def _rate(
+    path: Path, output: str | None, secret: Secret, crossings: Sequence[Crossing]
+) -> tuple[int, int]:
+    with open_suspect(path, output) as suspect:
+        given = answers_to(suspect.target.ask, crossings, secret, 0, BATCH)
+    return matches_of(str(path), crossings, given)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from keepstone.lab.ownership.commitment import (
     require_committed,
 )
 from keepstone.lab.ownership.crossings import Ask
-from keepstone.lab.ownership.judge import Judgement, judge
+from keepstone.lab.ownership.judge import Judgement, judge, require_enough
 from keepstone.lab.ownership.secret import SIZE, Secret
 from keepstone.workspace.fingerprint import BATCH
 from keepstone.workspace.fingerprint_record import (
@@ -37,13 +37,15 @@ def open_fingerprint(site: Site, name: str, count: int | None = None) -> bytes:
     """A document that opens the first `count` crossings to whoever reads it, with the proof that
     they were committed when the ledger says. What is opened is secret no more.
 
-    Raises as `secret_questions`, `prove_entry`; InputError `fingerprint.bad_count`.
+    Raises as `secret_questions`, `prove_entry`; InputError `fingerprint.bad_count`, and
+    `fingerprint.too_few` where no suspect could match what it opens.
     """
     found = find(site, name)
     _, openings = secret_questions(site, found)
     if count is not None and not 0 < count <= len(openings):
         raise InputError("fingerprint.bad_count", f"{name} has {len(openings)} crossings.")
     shown = openings[:count]
+    require_enough(len(shown), found.null)
     fields = {"id": name, "count": len(shown)}
     perform(site, "fingerprint.record", {"event": "fingerprint.opened", "fields": fields})
     # A checkpoint from now covers the commitment, however old the last one is.

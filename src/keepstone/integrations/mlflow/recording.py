@@ -50,7 +50,7 @@ class LedgerRecorder:
         self._waiting: list[Mapping[str, Any]] = []
         self._change = threading.Condition()
         self._writing = threading.Lock()
-        self._failure: KeepstoneError | None = None
+        self._failure: BaseException | None = None
         threading.Thread(target=self._run, name="keepstone-recorder", daemon=True).start()
         atexit.register(self._last)
 
@@ -70,42 +70,44 @@ class LedgerRecorder:
             self._waiting.append(call)
         try:
             self.flush()
-        except KeepstoneError:
+        except BaseException:
             # It will not happen, so it must not be told later as if it had.
             with self._change:
                 self._waiting = [one for one in self._waiting if one is not call]
             raise
 
     def flush(self) -> None:
-        """Write what waits; durable on return. What cannot be written waits on, and this raises
-        what recording raises.
+        """Write what waits; durable on return. What cannot be written waits on, whatever went
+        wrong, and this raises what recording raises.
         """
         # One at a time, in order: whoever comes second finds written what came before.
         with self._writing:
             with self._change:
                 calls, self._waiting = self._waiting, []
-            done = 0
+            done, failure = 0, None
             try:
                 while done < len(calls):
                     batch = [dict(one) for one in calls[done : done + _BATCH]]
                     perform(self._site, "registered.calls", {"calls": batch})
                     done += len(batch)
-            except KeepstoneError as error:
-                with self._change:
-                    self._failure = error
-                    self._waiting = [*calls[done:], *self._waiting][:_MOST]
-                    self._change.notify()
+            except BaseException as error:
+                failure = error
                 raise
-            with self._change:
-                self._failure = None
+            finally:
+                with self._change:
+                    self._failure = failure
+                    # None is dropped: while there is a failure no more reads come.
+                    self._waiting = [*calls[done:], *self._waiting]
+                    self._change.notify()
 
     def _run(self) -> None:
         while True:
             with self._change:
                 self._change.wait_for(lambda: bool(self._waiting))
             time.sleep(_EVERY_S)
-            # What fails here `read` says to who asks; the next turn tries again.
-            with suppress(KeepstoneError):
+            # The thread's edge: what fails here `read` says to who asks, and the next turn tries
+            # again. A thread that ended would leave every later read unwritten.
+            with suppress(Exception):
                 self.flush()
 
     def _last(self) -> None:

@@ -50,6 +50,8 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
         return self._shown(self.inner.get_registered_model(name))
 
     def get_latest_versions(self, name: str, stages: list[str] | None = None) -> Any:
+        # Only a grant on the whole model passes here, never one that is narrowed to versions: who
+        # gets on may see each of them.
         self._see("get_latest_versions", name, None, _no_model)
         return self.inner.get_latest_versions(name, stages)
 
@@ -112,16 +114,18 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
 
     def create_registered_model(self, name: str, *given: Any, **named: Any) -> Any:
         self._change(PUSH, "create_registered_model", name)
+        # A new model has no versions and no aliases that could be too much.
         return self.inner.create_registered_model(name, *given, **named)
 
     def update_registered_model(self, name: str, *given: Any, **named: Any) -> Any:
         self._change(PUSH, "update_registered_model", name)
-        return self.inner.update_registered_model(name, *given, **named)
+        # Who may push to the whole model may have been given only some versions to see.
+        return self._shown(self.inner.update_registered_model(name, *given, **named))
 
     def rename_registered_model(self, name: str, new_name: str) -> Any:
         self._change(PUSH, "rename_registered_model", new_name)
         self._change(DEPRECATE, "rename_registered_model", name)
-        return self.inner.rename_registered_model(name, new_name)
+        return self._shown(self.inner.rename_registered_model(name, new_name))
 
     def delete_registered_model(self, name: str) -> Any:
         self._change(DEPRECATE, "delete_registered_model", name)
@@ -280,14 +284,23 @@ class GuardedRegistry(AbstractStore):  # type: ignore[misc]
         return _caller().principal is None
 
     def _shown(self, model: Any) -> Any:
-        """A registered model, without those of its versions that the caller may not see."""
+        """A registered model, without those of its versions that the caller may not see, and
+        without the aliases that name them.
+        """
         principal = _caller().principal
-        if principal is not None and model.latest_versions:
+        if principal is not None:
             with _as_mlflow():
                 reach = self._guard.reach(principal, READ)
                 model._latest_version = [
-                    one for one in model.latest_versions if reach.covers(one.name, int(one.version))
+                    one
+                    for one in model.latest_versions or ()
+                    if reach.covers(model.name, int(one.version))
                 ]
+                model._aliases = {
+                    alias: version
+                    for alias, version in model.aliases.items()
+                    if reach.covers(model.name, int(version))
+                }
         return model
 
     def _search(

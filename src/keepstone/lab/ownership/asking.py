@@ -15,6 +15,17 @@ def ask_all(
 ) -> list[bool | None]:
     """Whether each crossing shows, None where the suspect left one of its rows unanswered.
 
+    Asks as `answers_to` does.
+    """
+    given = answers_to(ask, crossings, secret, turn, batch)
+    return [one.matches(each) for one, each in zip(crossings, given, strict=True)]
+
+
+def answers_to(
+    ask: Ask, crossings: Sequence[Crossing], secret: Secret, turn: int, batch: int
+) -> list[list[Answer]]:
+    """What the suspect answers to the rows of each crossing.
+
     Rows that belong together are far apart in the drawn order: `turn` makes it another one each
     time. A suspect that stops answering is asked nothing more.
     """
@@ -30,6 +41,6 @@ def ask_all(
             break
     found, at = [], 0
     for one in crossings:
-        found.append(one.matches(answers[at : at + len(one.rows)]))
+        found.append(answers[at : at + len(one.rows)])
         at += len(one.rows)
     return found

@@ -50,12 +50,18 @@ class Crossing:
     answers: tuple[str, ...] = ()
 
     def matches(self, given: Sequence[Answer]) -> bool | None:
-        """Whether these answers to its rows show the same change; None where one is missing."""
-        if any(answer is None for answer in given):
-            return None
+        """Whether these answers to its rows show the same change.
+
+        None where one is missing or of the other kind: a number is no label that differs, and
+        the suspect chooses what it answers.
+        """
         if self.answers:
-            return tuple(given) == self.answers
-        below, middle, above = (float(answer) for answer in given if answer is not None)
+            texts = tuple(answer for answer in given if isinstance(answer, str))
+            return texts == self.answers if len(texts) == len(given) else None
+        numbers = [answer for answer in given if isinstance(answer, float)]
+        if len(numbers) != len(given):
+            return None
+        below, middle, above = numbers
         return below < middle < above
 
 

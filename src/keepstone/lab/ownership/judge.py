@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from math import exp, lgamma, log, log1p, sqrt
+from math import ceil, exp, lgamma, log, log1p, sqrt
 
 from keepstone.errors import InputError
 from keepstone.lab.ownership.crossings import Kind
@@ -24,7 +24,8 @@ ALPHA = 1e-4
 ASSUMED_RATE = {Kind.LABEL: 0.25, Kind.NUMBER: 0.5}
 # A copy that was meddled with is reckoned to show so many of the crossings.
 COPY_RATE = 0.8
-_POWER = 0.95
+# How surely such a copy is found, where finding none means anything.
+POWER = 0.95
 _MISSING = 0.1
 # One-sided 99 %.
 _Z = 2.326
@@ -96,14 +97,31 @@ def judge(found: Sequence[bool | None], null: Null) -> Judgement:
     matches = sum(one is True for one in found)
     p_value = at_least(matches, answered, null.rate)
     needed = threshold(answered, null.rate)
-    power = at_least(needed, answered, COPY_RATE)
+    power = power_of(answered, null)
     if answered < (1 - _MISSING) * len(found) or not answered:
         outcome = Outcome.INSUFFICIENT
     elif p_value <= ALPHA:
         outcome = Outcome.MATCH
     else:
-        outcome = Outcome.NO_MATCH if power >= _POWER else Outcome.INSUFFICIENT
+        outcome = Outcome.NO_MATCH if power >= POWER else Outcome.INSUFFICIENT
     return Judgement(outcome, len(found), answered, matches, needed, p_value, power)
+
+
+def require_enough(count: int, null: Null) -> None:
+    """Return if `count` crossings can be a match. Raises InputError `fingerprint.too_few`."""
+    if threshold(count, null.rate) > count:
+        enough = ceil(log(ALPHA) / log(null.rate))
+        raise InputError(
+            "fingerprint.too_few",
+            f"Even a copy that shows all of {count} crossings would be no match: where an"
+            f" independent model shows up to {null.rate:.0%} of them, it takes {enough}.",
+            "Take more (--count).",
+        )
+
+
+def power_of(count: int, null: Null) -> float:
+    """The chance to find a copy by `count` answers; below POWER there is no `no match`."""
+    return at_least(threshold(count, null.rate), count, COPY_RATE)
 
 
 def threshold(count: int, rate: float) -> int:
