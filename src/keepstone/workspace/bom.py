@@ -45,7 +45,6 @@ from keepstone.workspace.kek import current_kek
 from keepstone.workspace.operations import perform
 from keepstone.workspace.reading import (
     WorkspaceView,
-    find_subject,
     load_policy,
     public_key,
     read_workspace,
@@ -182,7 +181,7 @@ def _signed(view: WorkspaceView, subject: Subject, document: Digest) -> list[tup
 def _facts(
     view: WorkspaceView, known: _Known, model: str, endpoint: str, packages: Seen | None
 ) -> BomFacts:
-    subject = find_subject(view.evidence, model)
+    subject = view.subject_of(model)
     evidence = view.evidence.about(subject.digest, subject.name, view.now)
     head = view.reader.head()
     named = [*evidence.live, *(denial.statement for denial in evidence.revocations)]
@@ -223,7 +222,7 @@ def _look(site: Site, model: str) -> _Known:
     """
     # (1)
     with read_workspace(site) as view:
-        subject = find_subject(view.evidence, model)
+        subject = view.subject_of(model)
         evidence = view.evidence.about(subject.digest, subject.name, view.now)
         if not gate(view.engine(), view.trust, evidence, LIBRARY).allowed:
             return None, None
