@@ -283,8 +283,8 @@ def test_a_row_of_which_a_part_is_missing_is_root(tmp_path: Path, user: str, pas
 @pytest.mark.parametrize("end", ["\x0b", "\x0c", "\x1c", "\x85", "\u2028", "\r"])
 def test_rows_of_users_end_with_a_newline_alone(tmp_path: Path, end: str) -> None:
     """Else a runtime sees one user where another is judged."""
-    passwd = f"other:x:1:1::/:/bin/sh{end}app:x:1000:1000::/:/bin/sh\n".encode()
-    report = scanned(image(tar(file("etc/passwd", passwd))).write(tmp_path))
+    accounts = f"other:x:1:1::/:/bin/sh{end}app:x:1000:1000::/:/bin/sh\n".encode()
+    report = scanned(image(tar(file("etc/passwd", accounts))).write(tmp_path))
     assert rules(report) == {"image.not_evaluated"}
     assert "does not say who" in reasons(report)
 

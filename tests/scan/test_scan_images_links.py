@@ -84,5 +84,10 @@ def test_links_that_lead_everywhere_end(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_no_list_of_packages_has_a_longer_name_than_links_are_followed_for() -> None:
-    patterns = [one.replace("[^/]", "").replace("var/lib|", "") for one, _ in _INSTALLED]
+    # Packages of npm lie in one another without end; of those the outermost are followed to.
+    patterns = [
+        one.replace("[^/]", "").replace("var/lib|", "")
+        for one, _ in _INSTALLED
+        if "node_modules/" not in one
+    ]
     assert max(one.count("/") for one in patterns) == _BELOW
