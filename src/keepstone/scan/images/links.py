@@ -18,9 +18,9 @@ from keepstone.scan.packages.found import NotJudged
 from keepstone.scan.packages.readers import Reader, reader_of
 from keepstone.scan.rules import printable
 
-# No name of a list has more parts below its first: var/lib/dpkg/status.d/NAME. A link further up
-# leads to a folder in which the list has its name already.
-_BELOW = 4
+# No name of a list has more parts below its first: var/lib/pacman/local/NAME/desc. A link further
+# up leads to a folder in which the list has its name already.
+_BELOW = 5
 _MAX_LOOKED = 1_000_000
 
 
