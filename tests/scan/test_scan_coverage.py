@@ -12,11 +12,11 @@ import pytest
 
 from keepstone.core.finding import Outcome
 from keepstone.errors import KeepstoneError
+from keepstone.evidence.made import TOOL
 from keepstone.scan.packages.osv.database import read_database
 from keepstone.scan.vulndb.record import FILE
 from keepstone.scan.vulndb.update import UpdateOptions, update
 from keepstone.scan.vulnerabilities.examined import examined
-from keepstone.scan.vulnerabilities.reading import TOOL
 from tests.scan.osv_records import (
     NOW,
     OTHER,

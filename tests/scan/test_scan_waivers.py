@@ -16,11 +16,11 @@ from keepstone.core.digest import Digest
 from keepstone.core.finding import Outcome
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.evidence.dsse import Envelope, sign_envelope
+from keepstone.evidence.made import TOOL
 from keepstone.evidence.vulnerabilities import SCANNED
 from keepstone.files import append_line
 from keepstone.identity.signing import SigningKey, write_secret_file
 from keepstone.scan.vulnerabilities.examined import conclude, examined
-from keepstone.scan.vulnerabilities.reading import TOOL
 from keepstone.scan.vulnerabilities.waiver import (
     MAX_LIFE_MS,
     PAYLOAD_TYPE,

@@ -10,15 +10,11 @@ import pytest
 
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, OperationalError
-from keepstone.vault.stores.oci import (
-    EMPTY_CONFIG,
-    IMAGE_MANIFEST,
-    Login,
-    Reference,
-    Registry,
-    open_registry,
-)
 from keepstone.vault.stores.oci import upload as upload_module
+from keepstone.vault.stores.oci.logins import Login
+from keepstone.vault.stores.oci.manifest import EMPTY_CONFIG, IMAGE_MANIFEST
+from keepstone.vault.stores.oci.reference import Reference
+from keepstone.vault.stores.oci.registry import Registry, open_registry
 from tests.registry import PASSWORD, USER, LocalRegistry, docker_registry
 
 pytestmark = pytest.mark.loopback

@@ -18,18 +18,17 @@ from hypothesis import strategies as st
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.identity.tls import create_ca, issue_leaf
-from keepstone.vault.stores.oci import (
+from keepstone.vault.stores.oci.challenge import parse_challenges
+from keepstone.vault.stores.oci.logins import Login, find_logins, login_for, parse_logins
+from keepstone.vault.stores.oci.manifest import (
     IMAGE_INDEX,
     IMAGE_MANIFEST,
-    Limits,
-    Login,
-    Reference,
-    Registry,
-    find_logins,
+    parse_descriptor,
+    parse_manifest,
 )
-from keepstone.vault.stores.oci.challenge import parse_challenges
-from keepstone.vault.stores.oci.logins import login_for, parse_logins
-from keepstone.vault.stores.oci.manifest import parse_descriptor, parse_manifest
+from keepstone.vault.stores.oci.reference import Reference
+from keepstone.vault.stores.oci.registry import Registry
+from keepstone.vault.stores.oci.request import Limits
 from tests.faulty import Asked, Faulty, Reply, faulty
 
 QUICK = Limits(

@@ -17,7 +17,10 @@ from keepstone.vault.rotate import rewrap
 from keepstone.vault.seal import check_sealed, seal
 from keepstone.vault.staging import Staged, stage
 from keepstone.vault.stores.address import OciAddress
-from keepstone.vault.stores.oci import IMAGE_MANIFEST, Login, Reference, Registry
+from keepstone.vault.stores.oci.logins import Login
+from keepstone.vault.stores.oci.manifest import IMAGE_MANIFEST
+from keepstone.vault.stores.oci.reference import Reference
+from keepstone.vault.stores.oci.registry import Registry
 from keepstone.vault.stores.oci.store import OciStore, parse_tag, tag_of
 from keepstone.vault.stores.port import Held
 from tests.conftest import _find

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from keepstone.cli.options import trust_key_option, workspace_option
+from keepstone.cli.options import (
+    as_principal,
+    read_key_file,
+    site_at,
+    trust_key_option,
+    workspace_option,
+)
 
 if TYPE_CHECKING:
     from keepstone.workspace.registry.remote import RemoteRegistry
 
 F = TypeVar("F", bound=Callable[..., Any])
 _FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
-_BEARER = "Authorization: Bearer "
+_BEARER = "Authorization: Bearer "  # as `keepstone up` leaves a key, ready for curl
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +45,9 @@ class Asking:
 
             return perform_remote(self.server(), operation, arguments)
         from keepstone.workspace.operations import perform
-        from keepstone.workspace.site import Site
 
-        who = {} if self.key_file is None else {"key": self._key()}
-        return perform(Site.at(self.root, os.environ), operation, arguments | who, wait_s=wait_s)
+        who = as_principal(self.key_file)
+        return perform(site_at(self.root), operation, arguments | who, wait_s=wait_s)
 
     def server(self) -> RemoteRegistry:
         """The registry that --registry names. Raises a usage error without a key for it."""
@@ -51,14 +55,8 @@ class Asking:
 
         if self.url is None or self.key_file is None:
             raise click.UsageError("--registry needs --key-file, the key to ask it with.")
-        return connect(self.url, key=self._key(), ca=self.ca, gate_key=self.trust_key)
-
-    def _key(self) -> str:
-        from keepstone.identity.signing import read_secret_file
-
-        assert self.key_file is not None
-        text = read_secret_file(self.key_file, limit=4096).decode("utf-8", "replace").strip()
-        return text.removeprefix(_BEARER)
+        key = read_key_file(self.key_file).removeprefix(_BEARER)
+        return connect(self.url, key=key, ca=self.ca, gate_key=self.trust_key)
 
 
 def registry_options(function: F) -> F:

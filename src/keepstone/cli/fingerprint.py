@@ -219,7 +219,8 @@ def verify(
             )
     if style == "json":
         document = {"schema": "keepstone.fingerprint-verify/v1", **found.fingerprint.to_dict()}
-        emit_json(document | {"opened": len(found.openings)} | _judged(judgement))
+        judged = {} if judgement is None else judgement.to_dict()
+        emit_json(document | {"opened": len(found.openings)} | judged)
     else:
         said = found.fingerprint.to_dict()
         click.echo(f"{said['id']} of {found.fingerprint.subject}, committed {said['time']}")
@@ -266,20 +267,6 @@ def _target(
     key = text(key_file)
     bare = None if key is None else key.rpartition(" ")[2]
     return EndpointTarget(Address.parse(str(endpoint), str(model), bare, text(ca)), output, input)
-
-
-def _judged(found: Judgement | None) -> dict[str, object]:
-    if found is None:
-        return {}
-    return {
-        "outcome": found.outcome.value,
-        "matches": found.matches,
-        "answered": found.answered,
-        "asked": found.asked,
-        "needed": found.needed,
-        "p_value": f"{found.p_value:.3g}",
-        "power": f"{found.power:.4f}",
-    }
 
 
 def _show(found: Judgement) -> None:

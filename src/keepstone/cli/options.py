@@ -75,6 +75,15 @@ def format_option(*formats: str) -> Callable[[F], F]:
     )
 
 
+def plain_http_option(function: F) -> F:
+    """`--unsafe-plain-http`, for whatever serves."""
+    return click.option(
+        "--unsafe-plain-http",
+        metavar="REASON",
+        help="Serve without TLS, on loopback only; REASON is recorded.",
+    )(function)
+
+
 def key_file_option(function: F) -> F:
     """`--key-file`: act as the holder of an API key, not as the user of this machine."""
     return click.option(
@@ -87,11 +96,14 @@ def key_file_option(function: F) -> F:
 
 def as_principal(key_file: Path | None) -> dict[str, Any]:
     """Who asks, as a member of a request to the registry."""
+    return {} if key_file is None else {"key": read_key_file(key_file)}
+
+
+def read_key_file(path: Path) -> str:
+    """What a key file holds, without the white space around it."""
     from keepstone.identity.signing import read_secret_file
 
-    if key_file is None:
-        return {}
-    return {"key": read_secret_file(key_file, limit=4096).decode("utf-8", "replace").strip()}
+    return read_secret_file(path, limit=4096).decode("utf-8", "replace").strip()
 
 
 def whole(path: Path | None) -> str | None:

@@ -6,11 +6,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from keepstone.errors import KeepstoneError
+from keepstone.errors import Exit, KeepstoneError
+
+if TYPE_CHECKING:
+    from keepstone.core.finding import Outcome
 
 
 def colours(stream: Any) -> bool:
@@ -39,6 +43,25 @@ def report_error(error: KeepstoneError) -> None:
     click.echo(f"{head} {error.cause}", err=True)
     if error.next_step:
         click.echo(f"  next: {error.next_step}", err=True)
+
+
+def status_of(outcome: Outcome) -> int:
+    """The exit status of a scan: clean, flagged, or what nobody could say."""
+    from keepstone.core.finding import Outcome
+
+    statuses = {
+        Outcome.CLEAN: Exit.OK,
+        Outcome.FLAGGED: Exit.NO,
+        Outcome.NOT_EVALUATED: Exit.UNDECIDED,
+    }
+    return int(statuses[outcome])
+
+
+def write_ready(path: Path, members: dict[str, Any]) -> None:
+    """Write what a script needs to know of something that serves now; mode 0600, in one step."""
+    from keepstone.files import write_atomic
+
+    write_atomic(path, json.dumps(members).encode())
 
 
 def emit_json(document: dict[str, Any]) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,10 +13,11 @@ from keepstone.cli.options import (
     as_principal,
     format_option,
     key_file_option,
+    plain_http_option,
     site_at,
     workspace_option,
 )
-from keepstone.cli.output import emit_json, say
+from keepstone.cli.output import emit_json, say, write_ready
 
 if TYPE_CHECKING:
     from keepstone.workspace.registry.serve import ServedAt
@@ -42,11 +42,7 @@ def command() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where url, ca, gate_key and pid are written as JSON (mode 0600) once it serves.",
 )
-@click.option(
-    "--unsafe-plain-http",
-    metavar="REASON",
-    help="Serve without TLS, on loopback only; REASON is recorded.",
-)
+@plain_http_option
 @workspace_option
 def serve(
     host: str, port: int, ready_file: Path | None, unsafe_plain_http: str | None, root: Path
@@ -64,22 +60,19 @@ def serve(
     def announce(served: ServedAt) -> None:
         _announce(served)
         if ready_file is not None:
-            _write_ready(ready_file, served)
+            write_ready(ready_file, _ready(served))
 
     serve_registry(site_at(root), options, announce)
     say("stopped; everything acknowledged is in the ledger", mark="ok")
 
 
-def _write_ready(path: Path, served: ServedAt) -> None:
-    from keepstone.files import write_atomic
-
-    ready = {
+def _ready(served: ServedAt) -> dict[str, Any]:
+    return {
         "url": served.url,
         "ca": None if served.ca is None else str(served.ca),
         "gate_key": served.gate_key,
         "pid": served.pid,
     }
-    write_atomic(path, json.dumps(ready).encode())
 
 
 def _announce(served: ServedAt) -> None:

@@ -12,6 +12,7 @@ import click
 
 from keepstone.cli.lazy import CommandOrGroup
 from keepstone.cli.options import format_option, site_at, workspace_option
+from keepstone.cli.output import status_of
 
 if TYPE_CHECKING:
     from keepstone.scan.pickle.allowlist import Added
@@ -69,8 +70,6 @@ def command(
     """
     import json
 
-    from keepstone.core.finding import Outcome
-    from keepstone.errors import Exit
     from keepstone.scan.report import to_json, to_sarif, to_text
 
     if not paths and vault is None:
@@ -83,12 +82,7 @@ def command(
     else:
         document = to_json(report) if style == "json" else to_sarif(report)
         click.echo(json.dumps(document, indent=2))
-    statuses = {
-        Outcome.CLEAN: Exit.OK,
-        Outcome.FLAGGED: Exit.NO,
-        Outcome.NOT_EVALUATED: Exit.UNDECIDED,
-    }
-    return int(statuses[report.outcome])
+    return status_of(report.outcome)
 
 
 def _scan(

@@ -9,6 +9,7 @@ import click
 
 from keepstone.cli.duration import DURATION
 from keepstone.cli.options import format_option
+from keepstone.cli.output import status_of
 from keepstone.cli.waivers import read_waiver_options, waiver_options
 
 if TYPE_CHECKING:
@@ -86,8 +87,6 @@ def command(
     """
     import json
 
-    from keepstone.core.finding import Outcome
-    from keepstone.errors import Exit
     from keepstone.scan.packages.report import deps_json, deps_sarif, deps_text
     from keepstone.scan.vulnerabilities.waiving import refused_text, waivers_json
 
@@ -102,12 +101,7 @@ def command(
         place = document if style == "json" else document["runs"][0]["properties"]
         place["waivers"] = waivers_json(report, waivers)
         click.echo(json.dumps(document, indent=2))
-    statuses = {
-        Outcome.CLEAN: Exit.OK,
-        Outcome.FLAGGED: Exit.NO,
-        Outcome.NOT_EVALUATED: Exit.UNDECIDED,
-    }
-    return int(statuses[report.outcome])
+    return status_of(report.outcome)
 
 
 def _look(paths: tuple[Path, ...], environment: str | None) -> Inventory:

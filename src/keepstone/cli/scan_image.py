@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from keepstone.cli.options import format_option
-from keepstone.cli.output import say
+from keepstone.cli.output import say, status_of
 from keepstone.cli.scan_deps import fail_on_option, max_age_option, severity_limit
 from keepstone.cli.waivers import read_waiver_options, waiver_options
 
@@ -63,9 +63,7 @@ def command(
     """
     import json
 
-    from keepstone.core.finding import Outcome
     from keepstone.core.ports import SystemClock
-    from keepstone.errors import Exit
     from keepstone.scan.images.judge import Asked, scan_images
     from keepstone.scan.images.open import open_images
     from keepstone.scan.images.packages import PackageCheck
@@ -86,12 +84,7 @@ def command(
         click.echo(to_text(report))
     else:
         click.echo(json.dumps(to_json(report) if style == "json" else to_sarif(report), indent=2))
-    statuses = {
-        Outcome.CLEAN: Exit.OK,
-        Outcome.FLAGGED: Exit.NO,
-        Outcome.NOT_EVALUATED: Exit.UNDECIDED,
-    }
-    return int(statuses[report.outcome])
+    return status_of(report.outcome)
 
 
 @contextmanager

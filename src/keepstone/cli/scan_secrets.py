@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from keepstone.cli.options import format_option, read_option_file
-from keepstone.cli.output import say
+from keepstone.cli.output import say, status_of
 
 
 @click.command("secrets")
@@ -49,8 +49,6 @@ def command(
     import json
 
     from keepstone.cli.scan import progress
-    from keepstone.core.finding import Outcome
-    from keepstone.errors import Exit
     from keepstone.files import write_atomic
     from keepstone.scan.secrets.baseline import LIMIT, parse_baseline, write_baseline
     from keepstone.scan.secrets.paths import scan_secrets
@@ -66,9 +64,4 @@ def command(
     if written is not None:
         write_atomic(written, write_baseline(report.found))
         say(f"{written} names what was found; read it before you keep it.", mark="ok")
-    statuses = {
-        Outcome.CLEAN: Exit.OK,
-        Outcome.FLAGGED: Exit.NO,
-        Outcome.NOT_EVALUATED: Exit.UNDECIDED,
-    }
-    return int(statuses[report.outcome])
+    return status_of(report.outcome)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from keepstone.cli.options import site_at, workspace_option
-from keepstone.cli.output import say
+from keepstone.cli.options import plain_http_option, site_at, workspace_option
+from keepstone.cli.output import say, write_ready
 from keepstone.cli.progress import Steps
 
 if TYPE_CHECKING:
@@ -80,11 +79,7 @@ _UNPROVEN = {
     type=click.Path(path_type=Path, dir_okay=False),
     help="Where url, ca, api_key, model and pid are written as JSON (mode 0600) once it serves.",
 )
-@click.option(
-    "--unsafe-plain-http",
-    metavar="REASON",
-    help="Serve without TLS, on loopback only; REASON is recorded.",
-)
+@plain_http_option
 @workspace_option
 def command(
     model: Path,
@@ -145,24 +140,21 @@ def command(
     def announce(served: Served) -> None:
         _announce(served, body)
         if ready_file is not None:
-            _write_ready(ready_file, served)
+            write_ready(ready_file, _ready(served))
 
     with Steps() as steps:
         up(site, submission, options, steps, announce)
     say("stopped; everything acknowledged is in the ledger", mark="ok")
 
 
-def _write_ready(path: Path, served: Served) -> None:
-    from keepstone.files import write_atomic
-
-    ready: dict[str, Any] = {
+def _ready(served: Served) -> dict[str, Any]:
+    return {
         "url": served.url,
         "ca": None if served.ca is None else str(served.ca),
         "api_key": served.api_key,
         "model": served.model,
         "pid": served.pid,
     }
-    write_atomic(path, json.dumps(ready).encode())
 
 
 def _announce(served: Served, sample: Path | None) -> None:

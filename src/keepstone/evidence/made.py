@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Self
 
+from keepstone import __version__
 from keepstone.core.digest import Digest
 from keepstone.core.ports import rfc3339
 from keepstone.evidence.fields import Fields
@@ -16,6 +17,10 @@ MAX_INPUTS = 256
 class Tool:
     name: str
     version: str
+
+
+# What states everything that this program states.
+TOOL = Tool("keepstone", __version__)
 
 
 @dataclass(frozen=True, slots=True)

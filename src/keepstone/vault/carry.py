@@ -28,6 +28,8 @@ from keepstone.vault.staging import Staged
 from keepstone.vault.unpack import Writer, give_name, remove_partial
 from keepstone.vault.walk import StagingLimits, too_large
 
+# The forms of the two heads; what is in them is the registry's business.
+PUSH, PULL = "keepstone.push/v1", "keepstone.pull/v1"
 MAX_HEAD = 64 << 10
 MAX_BLOCK = 64 << 20
 _LENGTH = 4

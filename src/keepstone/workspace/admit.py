@@ -18,13 +18,14 @@ from keepstone.core.finding import Outcome
 from keepstone.core.subject import Subject
 from keepstone.errors import OperationalError
 from keepstone.evidence.dsse import Envelope
+from keepstone.evidence.made import TOOL
 from keepstone.evidence.predicates import LedgerHead, Scan
 from keepstone.policy.admission import Admission, verify_admission
 from keepstone.policy.gate import Verdict, admit
 from keepstone.vault.load import LOADERS, Loaded, load_sealed, loader_for
 from keepstone.vault.load.identify import FOLDER
 from keepstone.vault.staging import stage
-from keepstone.workspace.intake import ENDPOINT, TOOL, Intake, Observer, Submission, name_of
+from keepstone.workspace.intake import ENDPOINT, Intake, Observer, Submission, name_of
 from keepstone.workspace.judging import judge
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.reference import LIBRARY, Reference, latest_admission

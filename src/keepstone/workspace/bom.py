@@ -12,13 +12,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from keepstone import __version__
 from keepstone.contract.schema import ModelContract
 from keepstone.core.digest import Digest, FileDigest
 from keepstone.core.subject import Subject
 from keepstone.errors import DeniedError, InputError, KeepstoneError, VerificationError
 from keepstone.evidence.documents import Bom
-from keepstone.evidence.made import Made, Tool
+from keepstone.evidence.made import TOOL, Made
 from keepstone.evidence.predicates import Admission, LedgerHead
 from keepstone.evidence.record import parse_statement_entry
 from keepstone.evidence.statement import make_statement
@@ -54,7 +53,6 @@ from keepstone.workspace.sealing import newest_sealing
 from keepstone.workspace.site import Site
 from keepstone.workspace.store import opened_store
 
-TOOL = Tool("keepstone", __version__)
 FORMAT = f"CycloneDX {SPEC_VERSION}"
 _NOT_THERE = frozenset({"blob.missing", "model.never_admitted", "gate.denied", "gate.revoked"})
 _Known = tuple[tuple[FileDigest, ...] | None, ModelContract | None]

@@ -142,18 +142,11 @@ class Check:
     entry: str
 
     def to_dict(self) -> dict[str, Any]:
-        found = self.judgement
         return {
             "schema": "keepstone.fingerprint-check/v1",
             **self.fingerprint.to_dict(),
             "suspect": self.suspect,
-            "outcome": found.outcome.value,
-            "matches": found.matches,
-            "answered": found.answered,
-            "asked": found.asked,
-            "needed": found.needed,
-            "p_value": f"{found.p_value:.3g}",
-            "power": f"{found.power:.4f}",
+            **self.judgement.to_dict(),
             "recorded": self.entry,
         }
 

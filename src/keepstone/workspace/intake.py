@@ -10,14 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from keepstone import __version__
 from keepstone.contract.schema import ModelContract
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Outcome
 from keepstone.core.subject import Subject, check_name
 from keepstone.errors import DeniedError, InputError, VerificationError
 from keepstone.evidence.dsse import Envelope
-from keepstone.evidence.made import Made, Tool
+from keepstone.evidence.made import TOOL, Made
 from keepstone.evidence.modelsign import verify_model_files
 from keepstone.evidence.predicates import Predicate, Scan, Signature
 from keepstone.evidence.statement import make_statement, open_payload
@@ -31,7 +30,6 @@ from keepstone.vault.staging import Staged
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.sealing import keep_sealed
 
-TOOL = Tool("keepstone", __version__)
 ENDPOINT = "local"
 _SIDE_FILE_LIMIT = 64 << 20
 # A signature that is not this signer's may be another's; any other fault is the model's.

@@ -12,12 +12,11 @@ from typing import Any
 
 from keepstone.core.subject import Subject, check_name
 from keepstone.errors import DeniedError, VerificationError
-from keepstone.evidence.made import Made
+from keepstone.evidence.made import TOOL, Made
 from keepstone.evidence.registered import Registered
 from keepstone.evidence.registrations import Registration, Registrations
 from keepstone.evidence.statement import make_statement
 from keepstone.workspace.admit import ENDPOINT, Submission, examine, judge, record_denial
-from keepstone.workspace.intake import TOOL
 from keepstone.workspace.opened import Workspace
 
 

@@ -6,18 +6,15 @@ the observer's, so a blob that was put back from before does not open, although 
 
 from __future__ import annotations
 
-from keepstone import __version__
 from keepstone.core.subject import Subject
 from keepstone.errors import InputError, VerificationError
-from keepstone.evidence.made import Made, Tool
+from keepstone.evidence.made import TOOL, Made
 from keepstone.evidence.predicates import Sealing
 from keepstone.evidence.statement import make_statement
 from keepstone.evidence.verify import EvidenceBase
 from keepstone.vault.seal import check_sealed, seal
 from keepstone.vault.staging import Staged
 from keepstone.workspace.opened import Workspace
-
-TOOL = Tool("keepstone", __version__)
 
 
 def newest_sealing(evidence: EvidenceBase, subject: Subject) -> int | None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from keepstone import __version__
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
 from keepstone.errors import InputError
+from keepstone.evidence.made import TOOL
 from keepstone.evidence.predicates import (
     Approval,
     Made,
@@ -19,7 +19,6 @@ from keepstone.evidence.predicates import (
     Reinstatement,
     Revocation,
     Target,
-    Tool,
 )
 from keepstone.evidence.statement import make_statement
 from keepstone.identity.signing import Signatory
@@ -27,8 +26,6 @@ from keepstone.ledger import EntryId
 from keepstone.workspace.operations import perform
 from keepstone.workspace.reading import WorkspaceView, as_digest, read_workspace
 from keepstone.workspace.site import Site
-
-TOOL = Tool("keepstone", __version__)
 
 
 @dataclass(frozen=True, slots=True)

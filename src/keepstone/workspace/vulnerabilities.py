@@ -16,6 +16,7 @@ from typing import Any
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
 from keepstone.errors import InputError
+from keepstone.evidence.made import TOOL
 from keepstone.evidence.statement import make_statement
 from keepstone.evidence.vulnerabilities import REPORTED, SCANNED, Vulnerabilities
 from keepstone.identity.signing import Signatory, VerifyingKey, parse_public_pem
@@ -26,7 +27,7 @@ from keepstone.scan.packages.osv.database import read_database
 from keepstone.scan.packages.places import look
 from keepstone.scan.packages.report import deps_json
 from keepstone.scan.vulnerabilities.examined import conclude, examined
-from keepstone.scan.vulnerabilities.reading import TOOL, Given, examine
+from keepstone.scan.vulnerabilities.reading import Given, examine
 from keepstone.scan.vulnerabilities.waiver import RefusedWaiver, Waivers, read_waivers
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.reading import find_subject, read_workspace

@@ -19,8 +19,6 @@ _TOLD = (
 _TOLD_CODES = frozenset({"policy.denied", "scan.flagged", "scan.not_evaluated"})
 _STATUS = {
     "registry.not_found": 404,
-    "registry.exists": 409,
-    "registry.moved": 409,
     "registry.inconsistent": 409,
     "registry.known_statement": 409,
 }

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import ceil, exp, lgamma, log, log1p, sqrt
+from typing import Any
 
 from keepstone.errors import InputError
 from keepstone.lab.ownership.crossings import Kind
@@ -65,6 +66,17 @@ class Judgement:
     needed: int
     p_value: float
     power: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "outcome": self.outcome.value,
+            "matches": self.matches,
+            "answered": self.answered,
+            "asked": self.asked,
+            "needed": self.needed,
+            "p_value": f"{self.p_value:.3g}",
+            "power": f"{self.power:.4f}",
+        }
 
 
 def calibrate(rates: Sequence[tuple[int, int]], kind: Kind) -> Null:

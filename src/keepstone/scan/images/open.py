@@ -12,7 +12,8 @@ from keepstone.scan.images.judge import Store
 from keepstone.scan.images.layout import LayoutFolder
 from keepstone.scan.images.registry import RegistryImages
 from keepstone.scan.rules import printable
-from keepstone.vault.stores.oci import Reference, open_registry
+from keepstone.vault.stores.oci.reference import Reference
+from keepstone.vault.stores.oci.registry import open_registry
 
 
 @contextmanager

@@ -11,7 +11,8 @@ from keepstone.scan.images.descriptor import INDEXES, MANIFESTS, Descriptor
 from keepstone.scan.images.limits import Limits
 from keepstone.scan.images.manifest import Manifest
 from keepstone.scan.images.select import Choice, NotJudged, Selection
-from keepstone.vault.stores.oci import Reference, Registry
+from keepstone.vault.stores.oci.reference import Reference
+from keepstone.vault.stores.oci.registry import Registry
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,22 +40,25 @@ RULES_VERSION = "2"
 MAX_FINDINGS = 1000
 
 _FAMILIES = (
-    *(
-        archive,
-        common,
-        deps,
-        folders,
-        image,
-        keras,
-        markup,
-        onnx,
-        pickle,
-        secret,
-        sevenzip,
-        skops,
-        tar,
-    ),
-    *(template, tensorflow, tensors, text, torch, trees),
+    archive,
+    common,
+    deps,
+    folders,
+    image,
+    keras,
+    markup,
+    onnx,
+    pickle,
+    secret,
+    sevenzip,
+    skops,
+    tar,
+    template,
+    tensorflow,
+    tensors,
+    text,
+    torch,
+    trees,
 )
 SMELLS = {smell.id: smell for smell in sorted(_smell.TABLE, key=lambda smell: smell.id)}
 _RULES = chain.from_iterable(family.TABLE for family in _FAMILIES)

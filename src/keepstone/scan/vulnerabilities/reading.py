@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from keepstone import __version__
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError
-from keepstone.evidence.made import Input, Tool
+from keepstone.evidence.made import TOOL, Input
 from keepstone.scan.packages.judging import MAX_AGE_MS, judge_packages
 from keepstone.scan.packages.osv.database import read_database
 from keepstone.scan.vulnerabilities.examined import Examined, examined
@@ -25,7 +24,6 @@ from keepstone.scan.vulnerabilities.outside import (
 from keepstone.scan.vulnerabilities.sbom import Bom, read_cyclonedx, read_syft
 from keepstone.scan.vulnerabilities.trivy import read_trivy
 
-TOOL = Tool("keepstone", __version__)
 _LISTS = (SYFT, CYCLONEDX)
 
 

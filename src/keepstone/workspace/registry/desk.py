@@ -57,6 +57,18 @@ def printable(text: str) -> str:
     return text[:_MAX_ASKED].encode("unicode_escape").decode("ascii")
 
 
+def rules_of(workspace: Workspace) -> RegistryRules:
+    """The policy's rules for a registry. Raises DeniedError `registry.not_in_policy`."""
+    rules = workspace.trust.policy.registry
+    if rules is None:
+        raise DeniedError(
+            "registry.not_in_policy",
+            "The policy of this workspace has no [registry] section, so it has no registry.",
+            "Add one to policy.toml: see `keepstone policy show --profile local`.",
+        )
+    return rules
+
+
 class Desk:
     """One request of `who`, under the policy that was in force when it began.
 
@@ -64,13 +76,7 @@ class Desk:
     """
 
     def __init__(self, workspace: Workspace, who: Principal) -> None:
-        rules = workspace.trust.policy.registry
-        if rules is None:
-            raise DeniedError(
-                "registry.not_in_policy",
-                "The policy of this workspace has no [registry] section, so it has no registry.",
-                "Add one to policy.toml: see `keepstone policy show --profile local`.",
-            )
+        rules = rules_of(workspace)
         self.workspace = workspace
         self.book = workspace.book
         self.who = who

@@ -32,7 +32,7 @@ from keepstone.core.subject import Subject
 from keepstone.errors import InputError, OperationalError, VerificationError
 from keepstone.evidence import predicates
 from keepstone.evidence.dsse import Envelope
-from keepstone.evidence.made import Made
+from keepstone.evidence.made import TOOL, Made
 from keepstone.evidence.predicates import Approval, Predicate, Revocation, Target
 from keepstone.evidence.statement import make_statement, open_payload
 from keepstone.identity.signing import Signatory, parse_public_pem
@@ -41,7 +41,6 @@ from keepstone.vault import carry
 from keepstone.vault.registry.reference import Reference
 from keepstone.vault.staging import Staged, stage
 from keepstone.vault.unpack import taken
-from keepstone.workspace.intake import TOOL, Submission
 from keepstone.workspace.reference import LIBRARY
 from keepstone.workspace.registry.answers import (
     PIECE,
@@ -52,12 +51,12 @@ from keepstone.workspace.registry.answers import (
     refused,
     shown,
 )
-from keepstone.workspace.registry.served import PULL_SCHEMA, PUSH_SCHEMA
 
 if TYPE_CHECKING:
     import httpx
 
     from keepstone.vault.load import Loaded
+    from keepstone.workspace.intake import Submission
 
 _CONNECT_S, _READ_S = 10.0, 120.0
 # A push is scanned and sealed before it is answered.
@@ -204,7 +203,7 @@ class RemoteRegistry:
             ]
             head = carry.head_bytes(
                 {
-                    "schema": PUSH_SCHEMA,
+                    "schema": carry.PUSH,
                     "digest": str(staged.digest),
                     "size": staged.size,
                     "attributes": dict(attributes),
@@ -414,7 +413,7 @@ def _pieces(blocks: list[bytes], staged: Staged) -> Iterator[bytes]:
 
 def _expected(head: Mapping[str, Any], wanted: Reference) -> tuple[int, Digest]:
     """The version that a pull's head speaks of, which is one that was asked for."""
-    if head.get("schema") == PULL_SCHEMA:
+    if head.get("schema") == carry.PULL:
         return _named(head.get("version"), wanted)
     raise _another()
 

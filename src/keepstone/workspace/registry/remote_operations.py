@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Any
 
 from keepstone.errors import InputError
-from keepstone.workspace.intake import Submission
 from keepstone.workspace.registry.remote import RemoteRegistry
 
 
@@ -36,6 +35,9 @@ def _push(registry: RemoteRegistry, given: Mapping[str, Any]) -> dict[str, Any]:
             "A registry imports no code of who pushes to it.",
             "Leave out --architecture.",
         )
+    # Imported here: it brings every scanner along, which no other command asked of a server needs.
+    from keepstone.workspace.intake import Submission
+
     paths = {
         name: None if given.get(name) is None else Path(str(given[name]))
         for name in ("signature", "statements", "contract")

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keepstone.errors import DeniedError
 from keepstone.gateway.guards import Credentials
 from keepstone.gateway.registry.app import RegistryGateway, RegistryOptions
 from keepstone.gateway.server import Server
@@ -23,6 +22,7 @@ from keepstone.workspace.listening import (
     rates,
 )
 from keepstone.workspace.opened import Workspace, open_workspace
+from keepstone.workspace.registry.desk import rules_of
 from keepstone.workspace.registry.served import ServedRegistry
 from keepstone.workspace.site import Site
 from keepstone.workspace.standing import Keeper
@@ -53,13 +53,7 @@ def serve_registry(
     `server.port_in_use`, `registry.unreadable`.
     """
     with open_workspace(site) as workspace, ExitStack() as stack:
-        rules = workspace.trust.policy.registry
-        if rules is None:
-            raise DeniedError(
-                "registry.not_in_policy",
-                "The policy of this workspace has no [registry] section, so it has no registry.",
-                "Add one to policy.toml: see `keepstone policy show --profile local`.",
-            )
+        rules = rules_of(workspace)
         listening = open_doors(workspace, options, stack)
         url = options.url(listening[0].getsockname()[1])
         certificates = None if options.unsafe_plain_http else Certificates(workspace, options.hosts)

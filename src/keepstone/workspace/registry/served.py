@@ -43,8 +43,6 @@ from keepstone.workspace.registry.operations import Listening, moved, named
 from keepstone.workspace.registry.registry import Registry
 from keepstone.workspace.registry.requests import Push
 
-PUSH_SCHEMA = "keepstone.push/v1"
-PULL_SCHEMA = "keepstone.pull/v1"
 _MAX_REMEMBERED = 4096
 # What pushes leave free on the disk that the ledger is on.
 _SPARE = 256 << 20
@@ -148,7 +146,7 @@ class ServedRegistry:
             admission = json.loads(self._admissions.of(pulled.release))
         head = carry.head_bytes(
             {
-                "schema": PULL_SCHEMA,
+                "schema": carry.PULL,
                 "version": named(pulled.version) | {"size": pulled.version.size},
                 "admission": admission,
                 "gate": self._workspace.keys.gate.verifying.pem.decode("ascii"),
@@ -232,8 +230,8 @@ class _Head:
     def read(cls, value: Given) -> _Head:
         """Raises InputError `carry.malformed`, and what reading a field raises."""
         fields = Fields(value, "push", "carry.malformed")
-        if fields.text("schema", 64) != PUSH_SCHEMA:
-            raise fields.fault("schema", f"is not {PUSH_SCHEMA}")
+        if fields.text("schema", 64) != carry.PUSH:
+            raise fields.fault("schema", f"is not {carry.PUSH}")
         found = cls(
             fields.digest("digest"),
             fields.integer("size"),
@@ -315,4 +313,3 @@ _OPERATIONS: Mapping[str, Callable[[ServedRegistry, Principal, Given], dict[str,
         }
     )
 )
-__all__ = ["PULL_SCHEMA", "PUSH_SCHEMA", "ServedRegistry"]
