@@ -119,6 +119,7 @@ def test_a_size_that_nobody_told_is_counted(start: Start) -> None:
 def _without_length(server: Faulty) -> Callable[..., None]:
     def say(connection: Any, asked: Asked, reply: Reply) -> None:
         head = "".join(f"{name}: {value}\r\n" for name, value in reply.headers.items())
+        head += "Connection: close\r\n"
         connection.sendall(f"HTTP/1.1 200 Said\r\n{head}\r\n".encode() + reply.body)
 
     return say
@@ -233,6 +234,29 @@ def test_a_busy_registry_is_asked_again_and_not_for_ever(start: Start) -> None:
     server, reference, client = start(lambda asked: Reply(503))
     assert code_of(client.manifest, reference) == "oci.busy"
     assert len(server.asked) == QUICK.attempts
+
+
+def test_a_registry_that_hangs_up_is_asked_again_and_not_for_ever(start: Start) -> None:
+    """As a kept connection does that is closed there while we use it."""
+    left = 1
+
+    def answer(asked: Asked) -> Reply:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            raise ConnectionError
+        return manifest()
+
+    server, reference, client = start(answer)
+    assert client.manifest(reference).layers == ()
+    assert len(server.asked) == 2
+    left = 100
+    assert code_of(client.manifest, reference) == "oci.truncated"
+    assert len(server.asked) == 2 + QUICK.attempts
+    server.asked.clear()
+    with pytest.raises(KeepstoneError, match=r"cut off"), client.upload(reference):
+        pass
+    assert [asked.method for asked in server.asked] == ["POST"]
 
 
 def test_a_registry_that_is_not_there(start: Start) -> None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 _TOKEN_ANSWER = 1 << 20
 _ERROR_ANSWER = 1 << 16
 _BUSY = frozenset({429, 502, 503, 504})
+_ASK_AGAIN = frozenset({"oci.unreachable", "oci.truncated"})
 _ELSEWHERE = frozenset({301, 302, 303, 307, 308})
 _LONGEST_PAUSE_S = 5.0
 
@@ -75,7 +76,8 @@ class Wire:
 
         (1) What is known from before is sent along; a challenge is answered once.
         (2) Another address is followed where `follow` says so, without login or token.
-        (3) A server that is busy is asked again, a few times.
+        (3) A server that is busy, or that hung up before it answered, is asked again, a few
+            times: a connection that was kept may be closed there while we use it.
 
         Raises OperationalError `oci.*`, VerificationError `oci.malformed`.
         """
@@ -92,7 +94,7 @@ class Wire:
             try:
                 response = self._authenticated(ask)
             except KeepstoneError as error:
-                if error.code != "oci.unreachable" or attempt == attempts:
+                if error.code not in _ASK_AGAIN or attempt == attempts:
                     raise
             else:
                 if response.status_code not in _BUSY or attempt == attempts:
