@@ -1,0 +1,161 @@
+"""Which inputs a model can be given: their shape, type and range, and what an attacker may change.
+
+Attacks work on flat rows. What a target is asked lies in its domain, always: a meter fits every
+row before it is asked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+from keepstone.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Constraints:
+    """What an attacker may do to the features of a row, for data that is no picture.
+
+    `immutable` features stay; `integer` ones stay whole; each group of `one_hot` has exactly one
+    1; `direction` is +1 where a feature may only grow, -1 where it may only shrink, else 0.
+    `cost` weighs each feature's change before a norm measures it.
+    """
+
+    immutable: Array
+    integer: Array
+    direction: Array
+    one_hot: tuple[tuple[int, ...], ...] = ()
+    cost: Array | None = None
+
+    @classmethod
+    def of(
+        cls,
+        width: int,
+        *,
+        immutable: Sequence[int] = (),
+        integer: Sequence[int] = (),
+        grows: Sequence[int] = (),
+        shrinks: Sequence[int] = (),
+        one_hot: Sequence[Sequence[int]] = (),
+        cost: Sequence[float] | None = None,
+    ) -> Constraints:
+        """Features by their places. Raises InputError `attack.bad_constraint`."""
+        groups = tuple(tuple(group) for group in one_hot)
+        named = [*immutable, *integer, *grows, *shrinks, *(at for group in groups for at in group)]
+        if any(not 0 <= at < width for at in named):
+            raise _bad("names a feature that the model does not have")
+        if set(grows) & set(shrinks):
+            raise _bad("lets a feature only grow and only shrink")
+        members = [at for group in groups for at in group]
+        if len(set(members)) != len(members) or any(len(group) < 2 for group in groups):
+            raise _bad("has a one-hot group of one feature, or a feature in two groups")
+        weights = None if cost is None else np.asarray(cost, np.float64)
+        if weights is not None and (weights.shape != (width,) or not (weights > 0).all()):
+            raise _bad("does not give every feature a cost above zero")
+        direction = np.zeros(width, np.int8)
+        direction[list(grows)], direction[list(shrinks)] = 1, -1
+        return cls(_mask(width, immutable), _mask(width, integer), direction, groups, weights)
+
+    def fit(self, rows: Array, origin: Array) -> Array:
+        """The rows nearby that an attacker can reach from `origin`."""
+        found = np.where(self.immutable, origin, rows)
+        found = np.where(self.direction > 0, np.maximum(found, origin), found)
+        found = np.where(self.direction < 0, np.minimum(found, origin), found)
+        # Away from the rounding that would undo what was held above: towards the origin.
+        nearest = np.rint(found)
+        back = np.where(found < origin, np.ceil(found), np.floor(found))
+        whole = np.where(self.direction == 0, nearest, back)
+        found = np.where(self.integer & ~self.immutable, whole, found)
+        for group in self.one_hot:
+            places = list(group)
+            # A group with a member that must stay stays as a whole.
+            if self.immutable[places].any():
+                found[:, places] = origin[:, places]
+                continue
+            best = found[:, places].argmax(axis=1)
+            found[:, places] = 0
+            found[np.arange(len(found)), np.asarray(places)[best]] = 1
+        return found.astype(rows.dtype, copy=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One input is `shape` elements of `dtype`, each between its `low` and `high` (flat)."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    low: Array
+    high: Array
+    constraints: Constraints | None = field(default=None, compare=False)
+
+    @classmethod
+    def of(
+        cls,
+        shape: Sequence[int],
+        low: Array | float,
+        high: Array | float,
+        dtype: str = "float32",
+        constraints: Constraints | None = None,
+    ) -> Domain:
+        """Raises InputError `attack.bad_domain` for a range that is empty or not finite."""
+        width = prod(shape)
+        ends = [_end(bound, width) for bound in (low, high)]
+        finite = np.isfinite(ends[0]).all() and np.isfinite(ends[1]).all()
+        if width < 1 or not finite or (ends[0] > ends[1]).any() or (ends[0] == ends[1]).all():
+            raise InputError(
+                "attack.bad_domain",
+                "The range of the model's inputs is empty or not finite.",
+                "Give --low and --high, or declare them in the model's contract.",
+            )
+        return cls(tuple(shape), np.dtype(dtype), ends[0], ends[1], constraints)
+
+    @property
+    def width(self) -> int:
+        return len(self.low)
+
+    @property
+    def work_dtype(self) -> np.dtype[np.generic]:
+        """What attacks compute in: the model's own floats, or 64-bit ones for whole numbers."""
+        floating = self.dtype.kind == "f" and self.dtype.itemsize >= 4
+        return self.dtype if floating else np.dtype(np.float64)
+
+    def fit(self, rows: Array, origin: Array) -> Array:
+        """Flat rows as the model will see them, as near to `rows` as its domain allows."""
+        work = self.work_dtype
+        kept = np.clip(rows.astype(work, copy=False), self.low.astype(work), self.high.astype(work))
+        if self.constraints is not None:
+            kept = self.constraints.fit(kept, origin.astype(work, copy=False))
+        if self.dtype.kind in "iu":
+            kept = np.rint(kept)
+        if self.dtype != work:
+            kept = kept.astype(self.dtype).astype(work)
+        return kept
+
+    def holds(self, rows: Array) -> Array:
+        """Which rows lie in the domain as they are."""
+        return np.asarray(((rows >= self.low) & (rows <= self.high)).all(axis=1))
+
+    def as_inputs(self, rows: Array) -> Array:
+        """Flat rows as the batch that the model takes."""
+        return np.ascontiguousarray(rows, self.dtype).reshape(-1, *self.shape)
+
+
+def _end(bound: Array | float, width: int) -> Array:
+    values = np.asarray(bound, np.float64).ravel()
+    if values.size == 0 or width % values.size:
+        raise InputError("attack.bad_domain", "A range does not have one end for every feature.")
+    return np.tile(values, width // values.size)
+
+
+def _mask(width: int, places: Sequence[int]) -> Array:
+    found = np.zeros(width, bool)
+    found[list(places)] = True
+    return found
+
+
+def _bad(why: str) -> InputError:
+    return InputError("attack.bad_constraint", f"A constraint {why}.")

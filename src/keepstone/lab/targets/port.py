@@ -1,0 +1,97 @@
+"""What an attack may ask of a model, by declaration: its label, its scores, their gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+from keepstone.lab.domain import Domain
+
+# The label of a row that the target did not answer.
+UNANSWERED = -1
+
+
+class Capability(StrEnum):
+    LABEL = "label"
+    SCORES = "scores"
+    GRADIENT = "gradient"
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What was served for `n` rows: the class of each, and the scores of `k` classes or None.
+
+    Scores are logits, or the logarithms of probabilities where those are served: greater is
+    likelier, and differences between classes mean the same in both.
+    """
+
+    labels: Array
+    scores: Array | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Linearization:
+    """The answers at `n` rows, and how they change there.
+
+    `vjp` takes a weight for each score `(n, k)` and gives the gradient `(n, d)` of the weighted
+    sum of scores. It can be called once.
+    """
+
+    labels: Array
+    scores: Array
+    vjp: Callable[[Array], Array]
+
+
+class Target(Protocol):
+    """A classifier. Rows are flat `(n, d)`, and lie in its domain."""
+
+    @property
+    def domain(self) -> Domain: ...
+
+    @property
+    def classes(self) -> int: ...
+
+    @property
+    def capabilities(self) -> frozenset[Capability]: ...
+
+    def predict(self, rows: Array) -> Answers:
+        """Raises OperationalError `target.*`, `runtime.*`."""
+        ...
+
+
+@runtime_checkable
+class GradientTarget(Target, Protocol):
+    """A classifier whose scores can be differentiated."""
+
+    def linearize(self, rows: Array) -> Linearization: ...
+
+
+def are_probabilities(outputs: Array) -> bool:
+    """Whether these outputs are probabilities of classes, to be told once from many rows.
+
+    One column in [0, 1] is the probability of the second of two classes.
+    """
+    found = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
+    if not found.size or not np.isfinite(found).all() or found.min() < 0 or found.max() > 1:
+        return False
+    return found.shape[1] == 1 or bool(np.abs(found.sum(axis=1) - 1).max() <= 1e-3)
+
+
+def as_scores(outputs: Array, *, probable: bool) -> Array:
+    """`outputs` of `n` rows as the scores `(n, k)` of `k` >= 2 classes.
+
+    Probabilities become their logarithms; zero, which has none, becomes that of the least
+    positive number.
+    """
+    found = np.asarray(outputs).reshape(len(outputs), -1)
+    if found.dtype.kind != "f" or found.dtype.itemsize < 4:
+        found = found.astype(np.float32)
+    if found.shape[1] == 1:
+        first = 1 - found if probable else np.zeros_like(found)
+        found = np.concatenate([first, found], axis=1)
+    return np.log(np.maximum(found, np.finfo(found.dtype).tiny)) if probable else found

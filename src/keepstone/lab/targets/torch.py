@@ -1,0 +1,111 @@
+"""A torch module in the caller's own process: labels, scores, and their gradient.
+
+Rows go to torch without a copy where their type allows it. The module is put into evaluation
+mode; its parameters get no gradients.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+from keepstone.errors import InputError, OperationalError
+from keepstone.lab.domain import Domain
+from keepstone.lab.targets.port import (
+    Answers,
+    Capability,
+    Linearization,
+    are_probabilities,
+    as_scores,
+)
+
+_PROBES = 16
+
+
+class TorchTarget:
+    """`module` takes a batch of the domain's inputs and gives scores `(n, k)`.
+
+    `batch` is how many rows it is given at once at most. Raises InputError `target.bad_object`;
+    OperationalError `runtime.missing`.
+    """
+
+    def __init__(self, module: Any, domain: Domain, *, batch: int = 256) -> None:
+        self._torch = _torch()
+        if not callable(getattr(module, "eval", None)):
+            raise InputError("target.bad_object", "The object is no torch module.")
+        self.module = module.eval()
+        self.module.requires_grad_(False)
+        self.domain = domain
+        self._batch = batch
+        drawn = np.random.default_rng(0).uniform(0, 1, (_PROBES, domain.width))
+        rows = domain.low + drawn * (domain.high - domain.low)
+        outputs = self._outputs(domain.fit(rows, rows))
+        if outputs.ndim != 2:
+            raise InputError(
+                "target.bad_object", "The module does not give one row of scores for each input."
+            )
+        self._probable = are_probabilities(outputs)
+        self.classes = max(2, outputs.shape[1])
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset(Capability)
+
+    def predict(self, rows: Array) -> Answers:
+        scores = as_scores(self._outputs(rows), probable=self._probable)
+        return Answers(scores.argmax(axis=1), scores)
+
+    def linearize(self, rows: Array) -> Linearization:
+        pieces = [self._forward(piece) for piece in self._pieces(rows)]
+        outputs = np.concatenate([found.detach().numpy() for _, found in pieces])
+
+        def vjp(weights: Array) -> Array:
+            done, at = [], 0
+            for given, found in pieces:
+                cotangent = self._torch.from_numpy(
+                    np.ascontiguousarray(weights[at : at + len(given)], outputs.dtype)
+                )
+                at += len(given)
+                (gradient,) = self._torch.autograd.grad(found, given, cotangent)
+                done.append(gradient.numpy().reshape(len(given), -1))
+            return np.concatenate(done).astype(rows.dtype, copy=False)
+
+        return Linearization(outputs.argmax(axis=1), outputs, vjp)
+
+    def _forward(self, rows: Array) -> tuple[Any, Any]:
+        """Inputs that remember, and their scores as attacks take them."""
+        torch = self._torch
+        given = torch.from_numpy(self.domain.as_inputs(rows)).requires_grad_()
+        found = self.module(given)
+        if found.shape[1] == 1:
+            first = 1 - found if self._probable else torch.zeros_like(found)
+            found = torch.cat([first, found], dim=1)
+        if self._probable:
+            found = torch.log(found.clamp_min(torch.finfo(found.dtype).tiny))
+        return given, found
+
+    def _outputs(self, rows: Array) -> Array:
+        torch = self._torch
+        with torch.inference_mode():
+            pieces = [
+                self.module(torch.from_numpy(self.domain.as_inputs(piece))).numpy()
+                for piece in self._pieces(rows)
+            ]
+        return np.concatenate(pieces)
+
+    def _pieces(self, rows: Array) -> list[Array]:
+        return [rows[at : at + self._batch] for at in range(0, len(rows), self._batch)] or [rows]
+
+
+def _torch() -> Any:
+    try:
+        import torch
+    except ImportError as error:
+        raise OperationalError(
+            "runtime.missing",
+            "torch is not installed, which this target needs.",
+            "pip install 'keepstone[torch]'",
+        ) from error
+    return torch
