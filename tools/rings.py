@@ -61,6 +61,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "lightgbm": ("vault/load", "lab"),
     "onnx": (),
     "pkcs11": ("identity/keystores", "vault/keks"),
+    "pyarrow": ("lab",),
     "boto3": ("identity/keystores", "vault/keks", "vault/stores"),
     "botocore": ("identity/keystores", "vault/keks", "vault/stores"),
     "sigstore": ("evidence",),

@@ -1,0 +1,66 @@
+"""What a run has done, kept on the disk, so that one that is cut off does not begin anew.
+
+A folder belongs to one question about one target and one set of samples: its digest is in it,
+and with another one nothing in it counts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+from keepstone.core.digest import Digest
+from keepstone.errors import InputError
+from keepstone.files import write_atomic
+from keepstone.lab.meter import Tally
+
+_FIELDS = ("rows", "distance", "queries", "gradients", "first", "unanswered")
+
+
+class Memory:
+    """Attacks that are done, by what they were. Each file is whole or not there.
+
+    Raises InputError `attack.other_run` for a folder of another run.
+    """
+
+    def __init__(self, folder: Path, run: Digest) -> None:
+        self._folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        mark = folder / "run"
+        if not mark.exists():
+            write_atomic(mark, str(run).encode())
+        elif mark.read_text() != str(run):
+            raise InputError(
+                "attack.other_run",
+                f"{folder} holds another run: of another target, other samples or settings.",
+                "Name another folder, or remove this one.",
+            )
+
+    def keep(self, key: str, tally: Tally, cpu_s: float) -> None:
+        buffer = io.BytesIO()
+        arrays = {name: getattr(tally, name) for name in _FIELDS}
+        np.savez(buffer, cpu_s=np.float64(cpu_s), **arrays)
+        write_atomic(self._place(key), buffer.getvalue())
+
+    def recall(self, key: str, count: int) -> tuple[Tally, float] | None:
+        """What was kept for `count` samples, or None: a broken file is as good as none."""
+        place = self._place(key)
+        if not place.exists():
+            return None
+        try:
+            with np.load(place, allow_pickle=False) as kept:
+                found: dict[str, Array] = {name: kept[name] for name in _FIELDS}
+                spent = float(kept["cpu_s"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        if any(len(array) != count for array in found.values()):
+            return None
+        return Tally(**found), spent
+
+    def _place(self, key: str) -> Path:
+        return self._folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}.npz"

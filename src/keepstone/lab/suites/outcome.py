@@ -1,0 +1,178 @@
+"""What a suite found: plain values, and the JSON that they are told as."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from keepstone.contract.validate import Array
+from keepstone.lab.metrics.wilson import Share
+from keepstone.lab.suites.problem import Problem, Verdict
+from keepstone.lab.suites.question import Question
+
+SCHEMA = "keepstone.attack/v1"
+_CURVE_POINTS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One attack as it went: on so many samples, how many it broke, what that cost.
+
+    `eps` is None for one that sought the smallest perturbation. `first` has for each broken
+    sample the queries up to its first success, ascending.
+    """
+
+    name: str
+    parameters: str
+    paper: str
+    atlas: str
+    eps: float | None
+    attacked: int
+    broken: int
+    queries_mean: float
+    queries_max: int
+    gradients: int
+    unanswered: int
+    budget: int
+    cpu_s: float
+    first: tuple[int, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        rate = self.broken / self.attacked if self.attacked else 0.0
+        return {
+            "name": self.name,
+            "success_rate": round(rate, 6),
+            "queries_mean": round(self.queries_mean, 3),
+            "queries_max": self.queries_max,
+            "budget": self.budget,
+            "cpu_s": round(self.cpu_s, 4),
+            "eps": self.eps,
+            "attacked": self.attacked,
+            "broken": self.broken,
+            "gradients": self.gradients,
+            "unanswered": self.unanswered,
+            "parameters": self.parameters,
+            "paper": self.paper,
+            "atlas": self.atlas,
+            "curve": self.curve(),
+        }
+
+    def curve(self) -> list[list[float]]:
+        """The share of the attacked samples that were broken within so many queries each."""
+        if not self.first:
+            return []
+        step = max(1, len(self.first) // _CURVE_POINTS)
+        places = [*range(step - 1, len(self.first), step), len(self.first) - 1]
+        return [
+            [self.first[at], round((at + 1) / self.attacked, 6)] for at in dict.fromkeys(places)
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class AtEps:
+    eps: float
+    robust: Share
+
+    def to_dict(self, norm: str) -> dict[str, Any]:
+        return {
+            "norm": norm,
+            "eps": self.eps,
+            "value": round(self.robust.value, 6),
+            "low": round(self.robust.low, 6),
+            "high": round(self.robust.high, 6),
+            "n": self.robust.n,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Sign:
+    """One look for gradient masking. `seen` None: not evaluated, and `message` says why.
+
+    `proves` where what is seen leaves no other reading.
+    """
+
+    name: str
+    seen: bool | None
+    proves: bool
+    message: str
+    value: float | None = None
+    limit: float | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "seen": self.seen,
+            "proves": self.proves,
+            "message": self.message,
+            "value": self.value,
+            "limit": self.limit,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Worst:
+    """For each of the `n` samples the nearest row that was served another label, and by whom.
+
+    `attack` is the place of it among those that ran, -1 where nothing was found; `label` is what
+    was served for the row.
+    """
+
+    x: Array
+    y: Array
+    clean: Array
+    rows: Array
+    distance: Array
+    attack: Array
+    label: Array
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything that a suite found. `names` are the labels of the target's classes."""
+
+    suite: str
+    question: Question
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    clean: Share
+    robust: tuple[AtEps, ...]
+    attacks: tuple[Ran, ...]
+    masking: tuple[Sign, ...]
+    not_evaluated: tuple[str, ...]
+    problems: tuple[Problem, ...]
+    queries: int
+    worst: Worst
+    shape: tuple[int, ...]
+    names: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        norm = self.question.norm.name
+        return {
+            "schema": SCHEMA,
+            "verdict": self.verdict.value,
+            "clean_accuracy": round(self.clean.value, 6),
+            "robust_accuracy": [one.to_dict(norm) for one in self.robust],
+            "attacks": [one.to_dict() for one in self.attacks],
+            "masking": [one.to_dict() for one in self.masking],
+            "not_evaluated": list(self.not_evaluated),
+            "reasons": list(self.reasons),
+            "problems": [one.to_dict() for one in self.problems],
+            "clean": {
+                "low": round(self.clean.low, 6),
+                "high": round(self.clean.high, 6),
+                "n": self.clean.n,
+            },
+            "distortion": self.distortion(),
+            "queries": self.queries,
+            "suite": self.suite,
+            "question": self.question.to_dict(),
+        }
+
+    def distortion(self) -> list[list[float]]:
+        """The robust accuracy against every perturbation up to so large, worst over attacks."""
+        n = len(self.worst.y)
+        found = sorted(float(one) for one in self.worst.distance if one < float("inf"))
+        right = int(self.worst.clean.sum())
+        step = max(1, len(found) // _CURVE_POINTS)
+        places = dict.fromkeys([*range(0, len(found), step), len(found) - 1]) if found else []
+        return [[round(found[at], 9), round((right - at - 1) / n, 6)] for at in places]

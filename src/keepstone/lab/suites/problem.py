@@ -1,0 +1,36 @@
+"""What keeps a measurement from counting, with a stable code."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+
+class Verdict(StrEnum):
+    """`invalid`: the numbers mean nothing. `insufficient`: there are too few of them."""
+
+    PASS = "pass"  # noqa: S105  # no password
+    FAIL = "fail"
+    INSUFFICIENT = "insufficient"
+    INVALID = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """`effect` is the verdict that it leads to: insufficient or invalid."""
+
+    code: str
+    effect: Verdict
+    message: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"code": self.code, "effect": self.effect.value, "message": self.message}
+
+
+def invalid(code: str, message: str) -> Problem:
+    return Problem(code, Verdict.INVALID, message)
+
+
+def insufficient(code: str, message: str) -> Problem:
+    return Problem(code, Verdict.INSUFFICIENT, message)

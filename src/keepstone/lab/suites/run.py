@@ -1,0 +1,231 @@
+"""Run a suite: the worst case over attacks, sample by sample."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+from keepstone.lab.attacks.port import run_attack
+from keepstone.lab.meter import Goal, Meter, Tally, reach
+from keepstone.lab.metrics.wilson import share
+from keepstone.lab.suites.clean import MAX_UNANSWERED, Clean, look_at_clean
+from keepstone.lab.suites.memory import Memory
+from keepstone.lab.suites.outcome import AtEps, Outcome, Ran, Sign, Worst
+from keepstone.lab.suites.plan import Step, Suite
+from keepstone.lab.suites.problem import Problem, insufficient
+from keepstone.lab.suites.question import Question
+from keepstone.lab.suites.verdict import decide
+from keepstone.lab.targets.port import Target
+
+# Looks for masking at a target, the samples that are served rightly, and which of them stand.
+Masking = Callable[[Target, Array, Array, Question], Sequence[Sign]]
+
+
+class Observer(Protocol):
+    """Told how far a run is; the default tells nobody."""
+
+    def begins(self, attack: str, eps: float | None, standing: int) -> None: ...
+
+    def ended(self, ran: Ran) -> None: ...
+
+
+class Nobody:
+    def begins(self, attack: str, eps: float | None, standing: int) -> None:
+        """Nothing."""
+
+    def ended(self, ran: Ran) -> None:
+        """Nothing."""
+
+
+@dataclass
+class _Standing:
+    """The nearest success on each sample so far, over every attack."""
+
+    x: Array
+    y: Array
+    clean: Array
+    rows: Array
+    distance: Array
+    attack: Array
+
+    @classmethod
+    def of(cls, x: Array, y: Array, clean: Array) -> _Standing:
+        nothing = np.full(len(x), -1, np.int64)
+        return cls(x, y, clean, x.copy(), np.full(len(x), np.inf), nothing)
+
+    def at(self, eps: float | None) -> Array:
+        """The samples still to be attacked: those served rightly and not broken within eps."""
+        unbroken = np.isinf(self.distance) if eps is None else self.distance > reach(eps)
+        return np.flatnonzero(self.clean & unbroken)
+
+    def take(self, places: Array, tally: Tally, attack: int) -> None:
+        nearer = tally.distance < self.distance[places]
+        at = places[nearer]
+        self.rows[at] = tally.rows[nearer]
+        self.distance[at] = tally.distance[nearer]
+        self.attack[at] = attack
+
+
+def run_suite(
+    target: Target,
+    x: Array,
+    y: Array,
+    suite: Suite,
+    question: Question,
+    *,
+    masking: Masking | None = None,
+    names: Sequence[str] = (),
+    memory: Memory | None = None,
+    observer: Observer | None = None,
+) -> Outcome:
+    """Attack `target` on samples `x` (n, d) of classes `y` (n,), given by their places.
+
+    (1) The samples are asked as they are. (2) Each attack of the suite goes for those that no
+    other has broken yet, at each epsilon from the smallest. (3) Signs of masking are looked for.
+    (4) What was found is asked once more, for the label that is told. (5) The verdict.
+
+    `memory` keeps what is done, so that a run that was cut off goes on. Raises what the target
+    raises.
+    """
+    watch = observer or Nobody()
+    x = target.domain.fit(x, x)
+    # (1)
+    clean = look_at_clean(target, x, y)
+    standing = _Standing.of(x, y, clean.correct)
+    # (2)
+    ran: list[Ran] = []
+    missed: list[str] = []
+    for step in suite.steps(target.domain, target.capabilities):
+        why = step.able(target, question.norm)
+        if why is not None:
+            missed.append(f"{step.attack.name}: {why}")
+            continue
+        for eps in (None,) if step.attack.minimizes else question.epsilons:
+            ran.append(_attack(target, standing, step, question, eps, len(ran), memory, watch))
+    # (3)
+    signs = () if masking is None else tuple(masking(target, x, clean.correct, question))
+    missed += [f"{sign.name}: {sign.message}" for sign in signs if sign.seen is None]
+    # (4)
+    worst = _worst(target, standing)
+    # (5)
+    robust = tuple(_robust(standing, eps) for eps in question.epsilons)
+    problems = (*clean.problems, *_gaps(ran, standing))
+    verdict, reasons = decide(robust, question.at_least, problems, signs)
+    return Outcome(
+        suite=suite.name,
+        question=question,
+        verdict=verdict,
+        reasons=reasons,
+        clean=share(int(clean.correct.sum()), len(x)),
+        robust=robust,
+        attacks=tuple(ran),
+        masking=signs,
+        not_evaluated=tuple(missed),
+        problems=problems,
+        queries=_queries(clean, ran, worst),
+        worst=worst,
+        shape=target.domain.shape,
+        names=tuple(names) or tuple(map(str, range(target.classes))),
+    )
+
+
+def _attack(
+    target: Target,
+    standing: _Standing,
+    step: Step,
+    question: Question,
+    eps: float | None,
+    number: int,
+    memory: Memory | None,
+    watch: Observer,
+) -> Ran:
+    places = standing.at(eps)
+    budget = step.budget if question.budget is None else min(step.budget, question.budget)
+    key = f"{number} {step.attack!r} {eps} {budget}"
+    known = None if memory is None else memory.recall(key, len(places))
+    if known is None:
+        watch.begins(step.attack.name, eps, len(places))
+        goal = Goal(question.norm, eps, budget)
+        meter = Meter(target, standing.x[places], standing.y[places], goal)
+        began = time.process_time()
+        if len(places):
+            run_attack(step.attack, meter, np.random.default_rng([question.seed, number]))
+        tally, spent = meter.tally(), time.process_time() - began
+        if memory is not None:
+            memory.keep(key, tally, spent)
+    else:
+        tally, spent = known
+    standing.take(places, tally, number)
+    found = _ran(step, eps, budget, tally, spent)
+    watch.ended(found)
+    return found
+
+
+def _ran(step: Step, eps: float | None, budget: int, tally: Tally, spent: float) -> Ran:
+    broken = np.isfinite(tally.distance) if eps is None else tally.within(eps)
+    first = np.sort(tally.first[broken & (tally.first > 0)])
+    attack = step.attack
+    return Ran(
+        name=attack.name,
+        parameters=repr(attack),
+        paper=attack.source.paper,
+        atlas=attack.source.atlas,
+        eps=eps,
+        attacked=len(broken),
+        broken=int(broken.sum()),
+        queries_mean=float(tally.queries.mean()) if len(broken) else 0.0,
+        queries_max=int(tally.queries.max(initial=0)),
+        gradients=int(tally.gradients.sum()),
+        unanswered=int(tally.unanswered.sum()),
+        budget=budget,
+        cpu_s=spent,
+        first=tuple(first.tolist()),
+    )
+
+
+def _robust(standing: _Standing, eps: float) -> AtEps:
+    return AtEps(eps, share(len(standing.at(eps)), len(standing.x)))
+
+
+def _worst(target: Target, standing: _Standing) -> Worst:
+    """Ask what was found once more: what was served for it is what is shown."""
+    label = standing.y.copy()
+    found = np.flatnonzero(np.isfinite(standing.distance))
+    if found.size:
+        label[found] = target.predict(standing.rows[found]).labels
+    return Worst(
+        standing.x,
+        standing.y,
+        standing.clean,
+        standing.rows,
+        standing.distance,
+        standing.attack,
+        label,
+    )
+
+
+def _gaps(ran: Sequence[Ran], standing: _Standing) -> list[Problem]:
+    """What an attack could not do that would have to be done for a pass."""
+    if not ran:
+        return [insufficient("attack.none_ran", "No attack of the suite could be run.")]
+    asked = sum(one.queries_mean * one.attacked for one in ran)
+    silent = sum(one.unanswered for one in ran)
+    if asked and silent / asked > MAX_UNANSWERED:
+        return [
+            insufficient(
+                "attack.unanswered",
+                f"{silent / asked:.0%} of the attacks' questions were not answered: a target"
+                " that is throttled is not known to be robust.",
+            )
+        ]
+    return []
+
+
+def _queries(clean: Clean, ran: Sequence[Ran], worst: Worst) -> int:
+    spent = sum(round(one.queries_mean * one.attacked) for one in ran)
+    return clean.queries + spent + int(np.isfinite(worst.distance).sum())
