@@ -20,9 +20,9 @@ _ASKINGS = 2
 
 @dataclass(frozen=True, slots=True)
 class Clean:
-    """The labels that were served for `n` samples, and which of them are right every time."""
+    """Which of `n` samples were answered, and which rightly, every time that they were asked."""
 
-    labels: Array
+    answered: Array
     correct: Array
     queries: int
     problems: tuple[Problem, ...]
@@ -35,6 +35,7 @@ def look_at_clean(target: Target, x: Array, y: Array) -> Clean:
     """
     asked = [target.predict(x) for _ in range(_ASKINGS)]
     labels = asked[0].labels
+    answered = np.logical_and.reduce([answers.labels != UNANSWERED for answers in asked])
     correct = np.logical_and.reduce([answers.labels == y for answers in asked])
     problems = [
         *_unanswered(asked),
@@ -42,15 +43,16 @@ def look_at_clean(target: Target, x: Array, y: Array) -> Clean:
         *_scores(asked[0]),
         *_labels(labels, y, target.classes),
     ]
-    if len(x) < MIN_SAMPLES:
+    count = int(answered.sum())
+    if count < MIN_SAMPLES:
         problems.append(
             insufficient(
                 "attack.too_few",
-                f"{len(x)} samples are too few: at least {MIN_SAMPLES} make an interval of"
+                f"{count} samples are too few: at least {MIN_SAMPLES} make an interval of"
                 " +-10 points.",
             )
         )
-    return Clean(labels, correct, _ASKINGS * len(x), tuple(problems))
+    return Clean(answered, correct, _ASKINGS * len(x), tuple(problems))
 
 
 def _unanswered(asked: list[Answers]) -> list[Problem]:

@@ -53,7 +53,7 @@ class Memory:
         if not place.exists():
             return None
         try:
-            with np.load(place, allow_pickle=False) as kept:
+            with np.load(io.BytesIO(place.read_bytes()), allow_pickle=False) as kept:
                 found: dict[str, Array] = {name: kept[name] for name in _FIELDS}
                 spent = float(kept["cpu_s"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -85,9 +85,10 @@ def run_suite(
 ) -> Outcome:
     """Attack `target` on samples `x` (n, d) of classes `y` (n,), given by their places.
 
-    (1) The samples are asked as they are. (2) Each attack of the suite goes for those that no
-    other has broken yet, at each epsilon from the smallest. (3) Signs of masking are looked for.
-    (4) What was found is asked once more, for the label that is told. (5) The verdict.
+    (1) The samples are asked as they are; those without an answer are left out. (2) Each attack
+    goes for those that no other has broken yet, at each epsilon from the smallest. (3) Signs of
+    masking are looked for. (4) What was found is asked once more, for the label that is told.
+    (5) The verdict.
 
     `memory` keeps what is done, so that a run that was cut off goes on. Raises what the target
     raises.
@@ -96,7 +97,8 @@ def run_suite(
     x = target.domain.fit(x, x)
     # (1)
     clean = look_at_clean(target, x, y)
-    standing = _Standing.of(x, y, clean.correct)
+    x, y, right = (given[clean.answered] for given in (x, y, clean.correct))
+    standing = _Standing.of(x, y, right)
     # (2)
     ran: list[Ran] = []
     missed: list[str] = []
@@ -108,7 +110,7 @@ def run_suite(
         for eps in (None,) if step.attack.minimizes else question.epsilons:
             ran.append(_attack(target, standing, step, question, eps, len(ran), memory, watch))
     # (3)
-    signs = () if masking is None else tuple(masking(target, x, clean.correct, question))
+    signs = () if masking is None else tuple(masking(target, x, right, question))
     missed += [f"{sign.name}: {sign.message}" for sign in signs if sign.seen is None]
     # (4)
     worst = _worst(target, standing)
@@ -121,7 +123,7 @@ def run_suite(
         question=question,
         verdict=verdict,
         reasons=reasons,
-        clean=share(int(clean.correct.sum()), len(x)),
+        clean=share(int(right.sum()), len(x)),
         robust=robust,
         attacks=tuple(ran),
         masking=signs,

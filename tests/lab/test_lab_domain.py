@@ -1,0 +1,123 @@
+"""Domains, constraints and norms: what attacks may rely on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from keepstone.errors import InputError
+from keepstone.lab.domain import Constraints, Domain
+from keepstone.lab.norms import L1, L2, LINF, NORMS, norm_called
+
+ROWS = arrays(np.float64, (4, 6), elements=st.floats(-3, 3, width=32))
+CONSTRAINTS = Constraints.of(
+    6, immutable=[0], integer=[1, 4], grows=[1], shrinks=[5], one_hot=[[2, 3]]
+)
+
+
+@given(ROWS, ROWS)
+def test_what_an_attacker_can_reach(rows: np.ndarray, drawn: np.ndarray) -> None:
+    domain = Domain.of((6,), -2.0, 2.0, "float64", CONSTRAINTS)
+    origin = np.clip(drawn, -2, 2)
+    origin[:, [1, 4]] = np.rint(origin[:, [1, 4]])
+    origin[:, 2], origin[:, 3] = 1, 0
+    found = domain.fit(rows, origin)
+    assert domain.holds(found).all()
+    assert (found[:, 0] == origin[:, 0]).all()
+    assert (found[:, [1, 4]] == np.rint(found[:, [1, 4]])).all()
+    assert (found[:, 1] >= origin[:, 1]).all()
+    assert (found[:, 5] <= origin[:, 5]).all()
+    assert (np.sort(found[:, 2:4], axis=1) == [0, 1]).all()
+    # What is reached is reached: fitting again changes nothing.
+    assert (domain.fit(found, origin) == found).all()
+
+
+def test_a_one_hot_group_with_a_member_that_stays_stays_whole() -> None:
+    constraints = Constraints.of(3, immutable=[0], one_hot=[[0, 1, 2]])
+    origin = np.array([[0.0, 1.0, 0.0]])
+    assert constraints.fit(np.array([[0.0, 0.0, 9.0]]), origin).tolist() == origin.tolist()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"immutable": [6]},
+        {"grows": [1], "shrinks": [1]},
+        {"one_hot": [[1]]},
+        {"one_hot": [[1, 2], [2, 3]]},
+        {"cost": [1.0]},
+        {"cost": [0, 1, 1, 1, 1, 1]},
+    ],
+)
+def test_constraints_that_cannot_be(given: dict[str, list[int]]) -> None:
+    with pytest.raises(InputError) as caught:
+        Constraints.of(6, **given)  # type: ignore[arg-type]
+    assert caught.value.code == "attack.bad_constraint"
+
+
+@pytest.mark.parametrize(("low", "high"), [(1, 0), (0, 0), (0, np.inf), (np.nan, 1)])
+def test_a_domain_without_room(low: float, high: float) -> None:
+    with pytest.raises(InputError) as caught:
+        Domain.of((2,), low, high)
+    assert caught.value.code == "attack.bad_domain"
+
+
+def test_ranges_of_single_features() -> None:
+    domain = Domain.of((2, 3), np.array([0, -1, 0]), np.array([1, 1, 5]))
+    assert domain.width == 6
+    assert domain.high.tolist() == [1, 1, 5, 1, 1, 5]
+    assert domain.as_inputs(np.zeros((4, 6))).shape == (4, 2, 3)
+
+
+@pytest.mark.parametrize("name", NORMS)
+@given(delta=ROWS, eps=st.floats(0, 5))
+def test_a_projection_ends_within_epsilon_and_leaves_what_is_there(
+    name: str, delta: np.ndarray, eps: float
+) -> None:
+    norm = norm_called(name)
+    found = norm.project(delta, eps)
+    assert (norm.distance(found) <= eps + 1e-9 * (1 + eps)).all()
+    inside = norm.distance(delta) <= eps
+    assert (found[inside] == delta[inside]).all()
+
+
+@given(delta=ROWS, other=ROWS, eps=st.floats(0.1, 5))
+def test_a_projection_is_the_nearest(delta: np.ndarray, other: np.ndarray, eps: float) -> None:
+    """For a convex ball: no other point of it lies nearer, by the Euclidean distance."""
+    for norm in (LINF, L2, L1):
+        near = L2.distance(norm.project(delta, eps) - delta)
+        assert (near <= L2.distance(norm.project(other, eps) - delta) + 1e-9).all()
+
+
+@pytest.mark.parametrize("norm", [LINF, L2, L1])
+@given(gradient=ROWS, other=ROWS)
+def test_the_steepest_direction_grows_most(
+    norm: object, gradient: np.ndarray, other: np.ndarray
+) -> None:
+    best = norm.steepest(gradient)  # type: ignore[attr-defined]
+    assert (norm.distance(best) <= 1 + 1e-9).all()  # type: ignore[attr-defined]
+    rival = norm.project(other, 1.0)  # type: ignore[attr-defined]
+    assert ((gradient * best).sum(axis=1) >= (gradient * rival).sum(axis=1) - 1e-9).all()
+
+
+@pytest.mark.parametrize("name", ["linf", "l2", "l1", "l0"])
+def test_noise_lies_in_the_unit_ball(name: str) -> None:
+    norm = norm_called(name)
+    drawn = norm.noise(np.random.default_rng(1), 200, 6)
+    assert (norm.distance(drawn) <= 1 + 1e-12).all()
+    assert len(np.unique(drawn, axis=0)) == 200
+
+
+def test_a_tiny_gradient_still_points_somewhere() -> None:
+    tiny = np.array([[3e-200, 4e-200]])
+    assert L2.steepest(tiny)[0] == pytest.approx([0.6, 0.8])
+    assert L2.steepest(np.zeros((1, 2))).tolist() == [[0.0, 0.0]]
+
+
+def test_an_unknown_norm() -> None:
+    with pytest.raises(InputError) as caught:
+        norm_called("l7")
+    assert caught.value.code == "attack.bad_norm"
