@@ -12,11 +12,13 @@ from keepstone.core.finding import Finding, Location, Outcome, Severity
 from keepstone.core.subject import Subject
 from keepstone.evidence.dsse import Envelope, add_signature
 from keepstone.evidence.made import Input, Made, Tool
+from keepstone.evidence.measured import Measured
 from keepstone.evidence.predicates import (
     Approval,
     Predicate,
     Reinstatement,
     Revocation,
+    Robustness,
     Scan,
     Signature,
     Target,
@@ -24,6 +26,7 @@ from keepstone.evidence.predicates import (
     Vulnerabilities,
 )
 from keepstone.evidence.record import entry_body
+from keepstone.evidence.robustness import Within
 from keepstone.evidence.statement import make_statement
 from keepstone.evidence.verify import Evidence, EvidenceBase
 from keepstone.evidence.vulnerabilities import Database, WaiverUsed
@@ -43,6 +46,8 @@ PEOPLE = {
     "dave": ("reinstater",),
     "erin": ("publisher", "approver"),
     "frank": ("approver",),
+    "rita": ("red-team",),
+    "rob": ("red-team",),
 }
 KEYS = {name: SigningKey.generate() for name in ("observer", "gate", "stranger", "bob2", *PEOPLE)}
 
@@ -127,6 +132,36 @@ class World:
             waivers=waivers,
         )
         return self.state(predicate, by, logged=given.get("logged"))
+
+    def attacked(
+        self,
+        low: float = 0.6,
+        high: float = 0.8,
+        *,
+        by: str = "rita",
+        age: int = 0,
+        epsilons: tuple[float, ...] = (0.1,),
+        **changed: object,
+    ) -> Envelope:
+        """Each of the `epsilons` leaves the middle of `low` and `high`."""
+        said: dict[str, object] = {
+            "verdict": "pass",
+            "suite": "quick",
+            "norm": "linf",
+            "within": tuple(
+                Within(eps, Measured((low + high) / 2, low, high, 300)) for eps in epsilons
+            ),
+            "at_least": 0.01,
+            "clean": Measured(0.95, 0.92, 0.97, 300),
+            "attacks": ("square",),
+            "queries": 1000,
+            "seed": 0,
+            "not_evaluated": 0,
+            "data": Digest("da" * 32),
+            "report": Digest("cd" * 32),
+        }
+        made = self.made(age, self.now + 30 * DAY)
+        return self.state(Robustness(made, **(said | changed)), by)  # type: ignore[arg-type]
 
     def train(self, by: str = "alice", age: int = 0) -> Envelope:
         predicate = Training(

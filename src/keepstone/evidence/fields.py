@@ -13,6 +13,7 @@ from keepstone.errors import InputError
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _KEY_ID = re.compile(r"[0-9a-f]{64}\Z")
+DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z")
 MALFORMED = "statement.malformed"
 
 
@@ -69,6 +70,14 @@ class Fields:
         if type(value) is not int or not low <= value <= MAX_SAFE_INTEGER:
             raise self.fault(name, f"is not an integer from {low}")
         return value
+
+    def decimal(self, name: str, high: float = MAX_SAFE_INTEGER) -> float:
+        """A number from 0 to `high`, written as a decimal string."""
+        value = self.text(name, 64)
+        number = float(value) if DECIMAL.match(value) else -1.0
+        if not 0 <= number <= high:
+            raise self.fault(name, f"is not a decimal from 0 to {high:g}, written as a text")
+        return number
 
     def digest(self, name: str) -> Digest:
         """`sha256:<hex>`: the algorithm is always named."""

@@ -8,7 +8,6 @@ unknown field or a newer version is refused by name.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -18,16 +17,16 @@ from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding, Outcome, Severity
 from keepstone.errors import InputError
 from keepstone.evidence.documents import Bom
-from keepstone.evidence.fields import Fields
+from keepstone.evidence.fields import DECIMAL, Fields
 from keepstone.evidence.findings import MAX_FINDINGS, finding_dict, first_findings, read_finding
 from keepstone.evidence.made import MAX_INPUTS, Input, Made, Tool
 from keepstone.evidence.registered import Registered
+from keepstone.evidence.robustness import Robustness
 from keepstone.evidence.vulnerabilities import Vulnerabilities
 
 # What a scanner may note about a file it calls clean.
 _NOTES = frozenset({Severity.INFO, Severity.LOW})
 _PREFIX = "urn:keepstone:"
-_DECIMAL = re.compile(r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?\Z")
 
 
 def type_of(kind: str) -> str:
@@ -65,7 +64,7 @@ class Training:
     def read(cls, made: Made, fields: Fields) -> Self:
         metrics = fields.lines("metrics", 256)
         for name, value in metrics.items():
-            if not _DECIMAL.match(value):
+            if not DECIMAL.match(value):
                 raise fields.fault("metrics", f"gives {name!r} a value that is not a decimal")
         return cls(
             made,
@@ -321,6 +320,7 @@ Predicate = (
     Training
     | Scan
     | Vulnerabilities
+    | Robustness
     | Signature
     | Approval
     | Sealing
@@ -335,7 +335,7 @@ KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
     {
         cls.kind: cls
         for cls in (
-            *(Training, Scan, Vulnerabilities, Signature, Approval, Sealing),
+            *(Training, Scan, Vulnerabilities, Robustness, Signature, Approval, Sealing),
             *(Registered, Revocation, Reinstatement, Admission, Bom),
         )
     }
@@ -373,7 +373,7 @@ def rests_on(predicate: Predicate) -> tuple[Digest, ...]:
     if isinstance(predicate, Signature):
         # The publisher's key: a signature observed under a key that is revoked proves nothing.
         digests += [predicate.bundle, Digest(predicate.publisher)]
-    if isinstance(predicate, Vulnerabilities):
+    if isinstance(predicate, Vulnerabilities | Robustness):
         digests += predicate.rests_on
     if isinstance(predicate, Admission):
         digests += [predicate.artifact, *predicate.evidence]
@@ -393,6 +393,7 @@ __all__ = [
     "Registered",
     "Reinstatement",
     "Revocation",
+    "Robustness",
     "Scan",
     "Sealing",
     "Signature",

@@ -35,6 +35,7 @@ RIGHTS = frozenset(
     {
         "state.scan",
         "state.vulnerabilities",
+        "state.robustness",
         "state.training",
         "state.signature",
         "state.approval",
@@ -46,7 +47,7 @@ RIGHTS = frozenset(
     }
 )
 PRODUCTION_EVIDENCE = ("scan", "training", "signature", "approval")
-EVIDENCE = (*PRODUCTION_EVIDENCE, "vulnerabilities")
+EVIDENCE = (*PRODUCTION_EVIDENCE, "vulnerabilities", "robustness")
 METHODS = frozenset({"api_key", "token", "local"})
 # Bound by the workspace to keys of its own, never by the file to anybody else's.
 OBSERVER, GATE = "observer", "gate"
@@ -92,13 +93,23 @@ class Binding:
 
 
 @dataclass(frozen=True, slots=True)
+class RobustnessBar:
+    """How robust is enough: the lower end of the accuracy under every perturbation up to `eps`."""
+
+    norm: str
+    eps: float
+    at_least: float
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """Evidence that an admission needs.
 
     `count` persons with `role` must each have stated it less than `max_age_ms` ago (None: at any
     time), none of whom acted in a role of `distinct_from` for the same artifact. For a signature,
     `role` is that of the publisher whose signature was seen. For vulnerabilities, the database
-    must have been younger than `max_database_age_ms`, and must still be.
+    must have been younger than `max_database_age_ms`, and must still be. For robustness, `bar` is
+    what has to be reached.
     """
 
     id: str
@@ -108,6 +119,7 @@ class Requirement:
     count: int
     distinct_from: tuple[str, ...]
     max_database_age_ms: int | None = None
+    bar: RobustnessBar | None = None
 
 
 @dataclass(frozen=True, slots=True)

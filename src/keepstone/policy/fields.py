@@ -85,6 +85,15 @@ class Table:
             raise self.fault(f"`{key}` is not an integer from {low} to {high}")
         return value
 
+    def decimal(self, key: str, above: float, high: float) -> float:
+        """A number above `above` and up to `high`."""
+        value = self.raw(key)
+        plain = isinstance(value, int | float) and not isinstance(value, bool)
+        # Written so that a NaN, which is neither, is refused.
+        if not plain or not above < value <= high:
+            raise self.fault(f"`{key}` is not a number above {above:g} and up to {high:g}")
+        return float(value)
+
     def boolean(self, key: str) -> bool:
         value = self.raw(key)
         if not isinstance(value, bool):

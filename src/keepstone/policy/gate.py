@@ -140,7 +140,7 @@ def gate(engine: Engine, trust: Trust, evidence: Evidence, endpoint: str) -> Ver
         profile=policy.profile,
         policy=policy.digest,
         evidence=digests(votes),
-        not_proven=("robustness",) if origin else ("origin", "robustness"),
+        not_proven=_not_proven(found, origin),
         _seal=_SEAL,
     )
 
@@ -164,6 +164,13 @@ def admit(
         evidence=verdict.evidence,
     )
     return make_statement(verdict.subject, said, key).to_json()
+
+
+def _not_proven(found: list[Met], origin: bool) -> tuple[str, ...]:
+    """What a yes does not vouch for."""
+    tested = any(met.satisfied for met in found if met.requirement.evidence == "robustness")
+    named = {"origin": origin, "robustness": tested}
+    return tuple(name for name, proven in named.items() if not proven)
 
 
 def _facts(evidence: Evidence, found: list[Met], origin: bool) -> Mapping[str, Any]:
@@ -267,6 +274,7 @@ def _wanted(asked: Requirement) -> str:
     what = {
         "scan": "a clean scan by",
         "vulnerabilities": "a scan without known vulnerabilities by",
+        "robustness": f"{_bar(asked)} by",
         "training": "a training statement by",
         "signature": "a signature of",
         "approval": "an approval by",
@@ -284,12 +292,32 @@ def _remedy(asked: Requirement, name: str) -> str:
     return {
         "scan": "keepstone up MODEL (scans it again)",
         "vulnerabilities": _rescan(asked, name),
+        "robustness": f"keepstone attack MODEL --data FILE {_bar_options(asked)} --as KEY, by a"
+        f" signer with the role {asked.role}",
         "training": f"keepstone up MODEL with a training statement signed by a {asked.role}",
         "signature": "keepstone sign MODEL --private-key KEY --signature SIG, by a"
         f" {asked.role}; then keepstone up MODEL with it",
         "approval": f"keepstone approve {name} --as KEY --reason WHY, by a signer with the role"
         f" {asked.role}",
     }[asked.evidence]
+
+
+def _bar(asked: Requirement) -> str:
+    bar = asked.bar
+    return (
+        ""
+        if bar is None
+        else (
+            f"a robust accuracy of {bar.at_least:g} or more within {bar.norm} {bar.eps:g}, tested"
+        )
+    )
+
+
+def _bar_options(asked: Requirement) -> str:
+    bar = asked.bar
+    return (
+        "" if bar is None else (f"--norm {bar.norm} --eps {bar.eps:g} --at-least {bar.at_least:g}")
+    )
 
 
 def _rescan(asked: Requirement, name: str) -> str:

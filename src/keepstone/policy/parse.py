@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError
+from keepstone.evidence.robustness import NORMS
 from keepstone.identity.principal import Grant, check_principal_id
 from keepstone.identity.signing import VerifyingKey, parse_public_pem
 from keepstone.policy.certified import CertifiedSigner, read_authority, read_issuer, to_toml
@@ -35,6 +36,7 @@ from keepstone.policy.document import (
     Policy,
     PolicySigner,
     Requirement,
+    RobustnessBar,
 )
 from keepstone.policy.fields import MAX_ITEMS, Table
 from keepstone.policy.registry import read_registry
@@ -249,6 +251,7 @@ def _requirement(table: Table, roles: Mapping[str, frozenset[str]]) -> Requireme
         count=table.integer("count", 1, MAX_COUNT) if table.has("count") else 1,
         distinct_from=_distinct(table, roles),
         max_database_age_ms=_database_age(table, evidence),
+        bar=_bar(table) if evidence == "robustness" else None,
     )
     table.done()
     return requirement
@@ -258,6 +261,15 @@ def _database_age(table: Table, evidence: str) -> int | None:
     if evidence != "vulnerabilities" or not table.has("max_database_age"):
         return None
     return table.duration("max_database_age", 3660 * DAY_MS)
+
+
+def _bar(table: Table) -> RobustnessBar:
+    """What is enough stands in the file: a threshold that nobody wrote is nobody's."""
+    return RobustnessBar(
+        norm=table.one_of("norm", tuple(sorted(NORMS))),
+        eps=table.decimal("eps", 0.0, 1e9),
+        at_least=table.decimal("at_least", 0.0, 1.0),
+    )
 
 
 def _distinct(table: Table, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:

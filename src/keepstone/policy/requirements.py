@@ -14,6 +14,7 @@ from keepstone.core.finding import Outcome
 from keepstone.evidence.predicates import (
     Approval,
     Predicate,
+    Robustness,
     Scan,
     Signature,
     Training,
@@ -74,8 +75,8 @@ def meet(requirement: Requirement, evidence: Evidence, trust: Trust, endpoint: s
             misses.append(miss)
         elif vote.person not in best or _lasts(best[vote.person]) <= _lasts(vote):
             best[vote.person] = vote
-    if any(_still_vulnerable(vote, evidence) for vote in candidates):
-        # Another's clean report does not clear what somebody in the role still says is there.
+    if any(_speaks_against(requirement, vote, evidence) for vote in candidates):
+        # Another's good report does not clear what somebody in the role still says is there.
         best.clear()
     votes = sorted(best.values(), key=lambda vote: (-_lasts(vote), vote.person))
     return Met(requirement, tuple(votes), tuple(dict.fromkeys(misses)))
@@ -94,11 +95,24 @@ def actors(role: str, evidence: Evidence, trust: Trust, *, apart_from: str) -> f
 
 def newest_scans(evidence: Evidence) -> dict[str, VerifiedStatement]:
     """Each scanning key's last word, by the order of the ledger."""
-    return _newest(evidence, Scan.kind)
+    return {key_id: item for item in evidence.of(Scan.kind) for key_id in item.signers}
 
 
-def _newest(evidence: Evidence, kind: str) -> dict[str, VerifiedStatement]:
-    return {key_id: item for item in evidence.of(kind) for key_id in item.signers}
+def _is_last_word(vote: Vote, evidence: Evidence) -> bool:
+    """Whether its key said nothing later on the same matter."""
+    matter = _matter(vote.statement.predicate)
+    said = [
+        item
+        for item in evidence.of(vote.statement.kind)
+        if vote.key_id in item.signers and _matter(item.predicate) == matter
+    ]
+    return said[-1] is vote.statement
+
+
+def _matter(predicate: Predicate) -> str:
+    """What a later statement replaces an earlier one on: robustness under one norm says nothing
+    about another."""
+    return predicate.norm if isinstance(predicate, Robustness) else ""
 
 
 def flagged(evidence: Evidence) -> tuple[VerifiedStatement, ...]:
@@ -158,13 +172,30 @@ def _database_time(item: VerifiedStatement) -> int | None:
     return predicate.database.time
 
 
-def _still_vulnerable(vote: Vote, evidence: Evidence) -> bool:
-    """Whether this is the last word of its key, and it flags what goes with the artifact."""
+def _speaks_against(requirement: Requirement, vote: Vote, evidence: Evidence) -> bool:
+    """Whether this is the last word of its key, and it says what must not be.
+
+    Vulnerabilities that go with the artifact; or attacks that left too little, which no weaker
+    attack of somebody else undoes.
+    """
     predicate = vote.statement.predicate
+    if isinstance(predicate, Vulnerabilities):
+        against = predicate.outcome is Outcome.FLAGGED
+    elif isinstance(predicate, Robustness):
+        against = _is_too_weak(requirement, predicate)
+    else:
+        return False
+    return against and _is_last_word(vote, evidence)
+
+
+def _is_too_weak(requirement: Requirement, predicate: Robustness) -> bool:
+    """Whether perturbations no larger than the bar's provably leave too little."""
+    bar = requirement.bar
+    assert bar is not None
     return (
-        isinstance(predicate, Vulnerabilities)
-        and predicate.outcome is Outcome.FLAGGED
-        and _newest(evidence, predicate.kind)[vote.key_id] is vote.statement
+        predicate.verdict != "invalid"
+        and predicate.norm == bar.norm
+        and any(one.eps <= bar.eps and one.robust.high < bar.at_least for one in predicate.within)
     )
 
 
@@ -183,13 +214,16 @@ def _miss(
     """Why this vote does not count, or None if it does."""
     what = _name(vote.statement)
     predicate = vote.statement.predicate
-    if isinstance(predicate, Scan | Vulnerabilities):
-        if _newest(evidence, predicate.kind)[vote.key_id] is not vote.statement:
-            return f"{what} was superseded by a later scan"
-        if predicate.outcome is not Outcome.CLEAN:
-            return f"{what} says {predicate.outcome.value.replace('_', ' ')}"
-    if isinstance(predicate, Vulnerabilities) and _was_replaced(vote, evidence):
-        return f"{what} was superseded by a later scan, which has ended since"
+    if isinstance(predicate, Scan | Vulnerabilities | Robustness):
+        later = "test" if isinstance(predicate, Robustness) else "scan"
+        if not _is_last_word(vote, evidence):
+            return f"{what} was superseded by a later {later}"
+        if not isinstance(predicate, Scan) and _was_replaced(vote, evidence):
+            return f"{what} was superseded by a later {later}, which has ended since"
+    if isinstance(predicate, Scan | Vulnerabilities) and predicate.outcome is not Outcome.CLEAN:
+        return f"{what} says {predicate.outcome.value.replace('_', ' ')}"
+    if isinstance(predicate, Robustness) and (short := _falls_short(requirement, predicate)):
+        return f"{what} {short}"
     if trust.has_role(vote.key_id, OBSERVER) and _is_waived_by_nobody(predicate, trust):
         return f"{what} rests on a waiver by somebody who has no right to waive"
     if requirement.max_database_age_ms is not None and _database_time(vote.statement) is None:
@@ -211,6 +245,26 @@ def _is_waived_by_nobody(predicate: Predicate, trust: Trust) -> bool:
     return isinstance(predicate, Vulnerabilities) and not all(
         trust.may_waive(one.key_id) for one in predicate.waivers
     )
+
+
+def _falls_short(requirement: Requirement, predicate: Robustness) -> str | None:
+    """What the statement lacks of the bar, or None: the lower end has to reach it."""
+    bar = requirement.bar
+    assert bar is not None
+    if not predicate.measured:
+        return f"says {predicate.verdict}"
+    if predicate.norm != bar.norm:
+        return f"is about the norm {predicate.norm}, not {bar.norm}"
+    found = predicate.at(bar.eps)
+    if found is None:
+        most = predicate.within[-1].eps
+        return f"looked at perturbations up to {most:g} only, not {bar.eps:g}"
+    if found.robust.low < bar.at_least:
+        return (
+            f"vouches for a robust accuracy of {found.robust.low:.3f} at eps {found.eps:g} (it"
+            f" measured {found.robust.value:.3f}), and {bar.at_least:g} is asked"
+        )
+    return None
 
 
 def _was_replaced(vote: Vote, evidence: Evidence) -> bool:

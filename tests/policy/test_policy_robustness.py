@@ -1,0 +1,204 @@
+"""The requirement `robustness`: the lower end, the epsilon, and who may say what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from keepstone.core.digest import Digest
+from keepstone.errors import InputError
+from keepstone.evidence.predicates import Target, parse_predicate, type_of
+from keepstone.evidence.statement import open_payload
+from keepstone.policy.explain import explain_model
+from keepstone.policy.parse import parse_policy
+
+DAY = 86_400_000
+World = Any
+RULE = "require.robustness"
+REQUIRE = """
+[[require]]
+evidence = "robustness"
+role = "red-team"
+norm = "linf"
+eps = 0.1
+at_least = 0.5
+max_age = "7d"
+"""
+
+
+@pytest.fixture
+def world(local: World) -> World:
+    local.policy += REQUIRE.encode()
+    local.scan()
+    return local
+
+
+def why(world: World, now: int | None = None) -> str:
+    """Why it is refused, in one sentence; and what would help is said."""
+    verdict = world.judge(now)
+    assert not verdict.allowed
+    assert verdict.rule == RULE
+    reason = next(one for one in verdict.missing if one.rule == RULE)
+    assert "keepstone attack MODEL --data FILE --norm linf --eps 0.1 --at-least 0.5" in (
+        reason.remedy
+    )
+    assert RULE in explain_model(verdict).to_text()
+    return str(reason.detail)
+
+
+def test_without_it_nothing_is_admitted_and_with_it_all_is(world: World) -> None:
+    assert "it has none" in why(world)
+    stated = world.attacked()
+    verdict = world.judge()
+    assert verdict.allowed
+    assert stated.digest in verdict.evidence
+    assert "robustness" not in verdict.not_proven
+
+
+def test_a_policy_that_does_not_ask_does_not_care_and_says_so(local: World) -> None:
+    local.scan()
+    local.attacked(0.0, 0.1, verdict="fail")
+    verdict = local.judge()
+    assert verdict.allowed
+    assert "robustness" in verdict.not_proven
+
+
+def test_the_lower_end_decides_not_the_number_that_was_measured(world: World) -> None:
+    world.attacked(0.499, 0.9)
+    assert "vouches for a robust accuracy of 0.499" in why(world)
+    world.attacked(0.5, 0.9)
+    assert world.judge().allowed
+
+
+def test_a_larger_perturbation_vouches_for_a_smaller_and_not_the_other_way(world: World) -> None:
+    world.attacked(epsilons=(0.05,))
+    assert "looked at perturbations up to 0.05 only" in why(world)
+    world.attacked(epsilons=(0.05, 0.2))
+    assert world.judge().allowed
+
+
+def test_another_norm_says_nothing(world: World) -> None:
+    world.attacked(norm="l2", epsilons=(5.0,))
+    assert "is about the norm l2, not linf" in why(world)
+
+
+def test_a_test_under_another_norm_replaces_none(world: World) -> None:
+    world.attacked()
+    world.attacked(0.0, 0.1, norm="l2", verdict="fail")
+    assert world.judge().allowed
+
+
+@pytest.mark.parametrize("verdict", ["insufficient", "invalid"])
+def test_numbers_that_do_not_count_do_not_count(world: World, verdict: str) -> None:
+    world.attacked(verdict=verdict)
+    assert f"says {verdict}" in why(world)
+
+
+def test_a_failure_by_a_stricter_limit_of_the_testers_own_may_be_enough(world: World) -> None:
+    world.attacked(0.6, 0.8, verdict="fail", at_least=0.9)
+    assert world.judge().allowed
+
+
+def test_the_last_word_of_a_key_counts(world: World) -> None:
+    world.attacked()
+    world.attacked(0.2, 0.6, verdict="fail")
+    assert "superseded" in why(world)
+    world.attacked(age=1)
+    assert world.judge().allowed
+
+
+def test_no_weaker_attack_undoes_what_a_stronger_one_broke(world: World) -> None:
+    world.attacked(0.1, 0.3, by="rob", verdict="fail")
+    world.attacked(by="rita")
+    why(world)
+    # Nor does a smaller perturbation that leaves too little.
+    world.attacked(0.1, 0.3, by="rob", verdict="fail", epsilons=(0.01,))
+    why(world)
+    # Rob is not sure any more: only what is proven to be too little stands against others.
+    world.attacked(0.3, 0.7, by="rob", verdict="fail")
+    assert world.judge().allowed
+
+
+def test_what_broke_at_larger_perturbations_stands_against_nothing(world: World) -> None:
+    world.attacked(0.1, 0.3, by="rob", verdict="fail", epsilons=(0.2,))
+    world.attacked(by="rita")
+    assert world.judge().allowed
+
+
+@pytest.mark.parametrize("by", ["alice", "observer", "stranger"])
+def test_who_has_no_right_says_nothing(world: World, by: str) -> None:
+    world.attacked(by=by)
+    why(world)
+
+
+def test_the_age_of_the_test(world: World) -> None:
+    world.attacked()
+    assert world.judge(world.now + 7 * DAY - 1).allowed
+    assert "older than the policy allows" in why(world, world.now + 7 * DAY)
+
+
+def test_a_revoked_set_of_samples_ends_it(world: World) -> None:
+    world.attacked()
+    world.revoke(target=Target("artifact", Digest("da" * 32)))
+    why(world)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("eps = 0.1\n", ""),
+        ("eps = 0.1", "eps = 0"),
+        ("eps = 0.1", "eps = nan"),
+        ("eps = 0.1", "eps = true"),
+        ("at_least = 0.5\n", ""),
+        ("at_least = 0.5", "at_least = 0"),
+        ("at_least = 0.5", "at_least = 1.5"),
+        ('norm = "linf"', 'norm = "l7"'),
+        ('norm = "linf"\n', ""),
+        ('role = "red-team"', 'role = "approver"'),
+        ('max_age = "7d"', 'max_age = "7d"\nresult = "clean"'),
+    ],
+)
+def test_a_requirement_that_means_nothing_is_refused(world: World, old: str, new: str) -> None:
+    before, block = world.policy[: -len(REQUIRE)], REQUIRE
+    assert old in block
+    with pytest.raises(InputError) as caught:
+        parse_policy(before + block.replace(old, new).encode())
+    assert caught.value.code == "policy.invalid"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"verdict": "great"},
+        {"within": []},
+        {"norm": "l7"},
+        {"attacks": []},
+        {"expires": None},
+        {"at_least": "0.99"},
+        {"clean": {"value": "0.1", "low": "0.05", "high": "0.2", "n": 300}},
+        {"within": [{"eps": "0.1", "value": "0.9", "low": "0.5", "high": "0.8", "n": 300}]},
+        {"within": [{"eps": "0.1", "value": "NaN", "low": "0.5", "high": "0.8", "n": 300}]},
+        {"within": [{"eps": "0.1", "value": 0.7, "low": "0.6", "high": "0.8", "n": 300}]},
+        {
+            "within": [
+                {"eps": "0.2", "value": "0.7", "low": "0.6", "high": "0.8", "n": 300},
+                {"eps": "0.1", "value": "0.7", "low": "0.6", "high": "0.8", "n": 300},
+            ]
+        },
+        {
+            "within": [
+                {"eps": "0.1", "value": "0.7", "low": "0.6", "high": "0.8", "n": 300},
+                {"eps": "0.2", "value": "0.75", "low": "0.6", "high": "0.8", "n": 300},
+            ]
+        },
+        {"more": 1},
+    ],
+)
+def test_a_statement_that_cannot_be_is_not_read(world: World, changed: dict[str, Any]) -> None:
+    said = open_payload(world.attacked()).predicate.to_dict()
+    assert parse_predicate(type_of("robustness"), said).to_dict() == said
+    with pytest.raises(InputError) as caught:
+        parse_predicate(type_of("robustness"), said | changed)
+    assert caught.value.code == "statement.malformed"
