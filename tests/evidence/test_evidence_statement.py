@@ -17,6 +17,7 @@ from keepstone.core.ports import rfc3339
 from keepstone.core.subject import Subject
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.evidence.dsse import Envelope, sign_envelope
+from keepstone.evidence.measured import Measured
 from keepstone.evidence.predicates import (
     KINDS,
     Admission,
@@ -41,6 +42,7 @@ from keepstone.evidence.predicates import (
     type_of,
 )
 from keepstone.evidence.record import entry_body, parse_statement_entry
+from keepstone.evidence.robustness import Robustness, Within
 from keepstone.evidence.statement import (
     MAX_STATEMENT,
     PAYLOAD_TYPE,
@@ -64,6 +66,24 @@ EXAMPLES: dict[str, Predicate] = {
         MADE, "scikit-learn", {"solver": "lbfgs"}, {"accuracy": "0.97"}, Input("digits", B), 7
     ),
     "scan": Scan(MADE, Outcome.FLAGGED, "onnx", (FINDING,), 3, B, "2026.1"),
+    "robustness": Robustness(
+        made=SHORT,
+        verdict="pass",
+        suite="standard",
+        norm="linf",
+        within=(
+            Within(0.1, Measured(0.8, 0.7, 0.9, 500)),
+            Within(0.2, Measured(0.6, 0.5, 0.7, 500)),
+        ),
+        at_least=0.5,
+        clean=Measured(0.95, 0.9, 0.98, 500),
+        attacks=("apgd-ce", "square"),
+        queries=123_456,
+        seed=3,
+        not_evaluated=1,
+        data=A,
+        report=B,
+    ),
     "vulnerabilities": Vulnerabilities(
         SHORT,
         Outcome.FLAGGED,

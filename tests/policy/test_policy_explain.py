@@ -70,7 +70,7 @@ def test_a_principal_is_told_the_role_that_is_missing() -> None:
     assert not explained.allowed
     assert explained.rules == ("policy.denied",)
     (reason,) = [one for one in explained.reasons if not one.satisfied]
-    assert "caller on letters" in reason.detail
+    assert "caller or red-team on letters" in reason.detail
     assert reason.remedy == "keepstone keys create user:alice --role caller --model letters"
 
 
@@ -110,6 +110,7 @@ def test_where_grants_come_from_is_said() -> None:
 
 def test_an_action_nobody_may_do_is_said_so() -> None:
     data = profile_text("local").replace(b'["model.predict"]', b"[]")
+    data = data.replace(b'"model.predict", "state.robustness"', b'"state.robustness"')
     explained = explain_principal(
         Engine(parse_policy(data)), principal(Grant("caller")), "model.predict", "digits"
     )

@@ -122,8 +122,10 @@ class Robustness:
         if self.clean.value < self.within[0].robust.value:
             raise fields.fault("within", "says that attacks raise the accuracy")
         low = min(one.robust.low for one in self.within)
-        if (self.verdict == "pass" and low < self.at_least) or self.made.expires is None:
-            raise fields.fault("verdict", "says pass below what is enough, or never expires")
+        if self.verdict == "pass" and low < self.at_least:
+            raise fields.fault("verdict", "says pass below what is enough")
+        if self.made.expires is None:
+            raise fields.fault("expires", "must be set: attacks get better")
 
     @property
     def rests_on(self) -> tuple[Digest, ...]:
