@@ -17,8 +17,9 @@ import pytest
 from keepstone.core.ports import SystemClock
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.identity.tls import create_ca, issue_leaf
-from keepstone.lab.targets import endpoint as module
-from keepstone.lab.targets.endpoint import Address, EndpointTarget
+from keepstone.lab.targets import remote as module
+from keepstone.lab.targets.endpoint import EndpointTarget
+from keepstone.lab.targets.remote import Address
 
 pytestmark = pytest.mark.loopback
 

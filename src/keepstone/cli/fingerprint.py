@@ -258,7 +258,8 @@ def _target(
     input: str | None,
     output: str | None,
 ) -> EndpointTarget:
-    from keepstone.lab.targets.endpoint import Address, EndpointTarget
+    from keepstone.lab.targets.endpoint import EndpointTarget
+    from keepstone.lab.targets.remote import Address
 
     def text(path: Path | None) -> str | None:
         return None if path is None else read_option_file(path).decode("utf-8", "replace").strip()

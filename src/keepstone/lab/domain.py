@@ -12,7 +12,8 @@ from math import prod
 
 import numpy as np
 
-from keepstone.contract.validate import Array
+from keepstone.contract.schema import ANY, Bound, TensorSpec
+from keepstone.contract.validate import NUMPY, Array
 from keepstone.errors import InputError
 
 
@@ -113,6 +114,25 @@ class Domain:
             )
         return cls(tuple(shape), np.dtype(dtype), ends[0], ends[1], constraints)
 
+    @classmethod
+    def of_spec(
+        cls,
+        spec: TensorSpec,
+        low: float | None = None,
+        high: float | None = None,
+        constraints: Constraints | None = None,
+    ) -> Domain:
+        """What a contract says of an input; `low` and `high` stand in for an undeclared range.
+
+        Raises InputError `attack.bad_domain`.
+        """
+        if ANY in spec.shape[1:]:
+            raise InputError(
+                "attack.bad_domain", f"The shape of {spec.name!r} is not the same for every input."
+            )
+        least, most = _of_bound(spec, spec.low, low), _of_bound(spec, spec.high, high)
+        return cls.of(spec.shape[1:], least, most, NUMPY[spec.datatype].str, constraints)
+
     @property
     def width(self) -> int:
         return len(self.low)
@@ -142,6 +162,17 @@ class Domain:
     def as_inputs(self, rows: Array) -> Array:
         """Flat rows as the batch that the model takes."""
         return np.ascontiguousarray(rows, self.dtype).reshape(-1, *self.shape)
+
+
+def _of_bound(spec: TensorSpec, declared: Bound, given: float | None) -> Array:
+    bound = given if declared is None else declared
+    if bound is None:
+        raise InputError(
+            "attack.bad_domain",
+            f"The contract declares no range for {spec.name!r}, and attacks stay within one.",
+            "Declare low and high in the model's contract, or give --low and --high.",
+        )
+    return np.asarray(bound, np.float64)
 
 
 def _end(bound: Array | float, width: int) -> Array:

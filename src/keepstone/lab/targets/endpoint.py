@@ -1,79 +1,14 @@
-"""A model behind HTTPS that speaks the Open Inference Protocol v2, asked as any client asks.
-
-Promise: nothing that the other side does hangs this one or fills its memory. Certificates are
-verified, no redirect is followed, an answer has a size and a time that it must keep; a refusal
-to answer (429, 503, a time-out) leaves rows unanswered, and anything that is no answer in the
-protocol is a coded error.
-
-Source: https://github.com/kserve/open-inference-protocol (REST).
-"""
+"""A suspect behind HTTPS, asked for one answer to each row: what a fingerprint compares."""
 
 from __future__ import annotations
 
-import http.client
-import json
-import socket
-import ssl
-import threading
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from math import prod
 from typing import Any
-from urllib.parse import quote, urlsplit
 
-from keepstone.contract.schema import ANY, DType, ModelContract, TensorSpec
+from keepstone.contract.schema import ANY, DType, TensorSpec
 from keepstone.contract.validate import Array
-from keepstone.core.canonical import parse_json
-from keepstone.errors import InputError, OperationalError
 from keepstone.lab.ownership.crossings import Answer
 from keepstone.lab.targets.reading import Reading, number
-
-MAX_ANSWER = 16 << 20
-_WAIT_S = 30.0
-_MAX_TRIES = 4
-# Said by a target that does not want to answer now.
-_THROTTLED = frozenset({408, 425, 429, 502, 503, 504})
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where to ask: `https://host[:port][/base]`, and the model's name there.
-
-    `key` goes into the header Authorization. `trusted` are the certificates (PEM) to trust
-    instead of the system's.
-    """
-
-    host: str
-    port: int
-    base: str
-    model: str
-    key: str | None = field(default=None, repr=False)
-    trusted: str | None = field(default=None, repr=False)
-
-    @classmethod
-    def parse(
-        cls, url: str, model: str, key: str | None = None, trusted: str | None = None
-    ) -> Address:
-        """Raises InputError `target.bad_url`, `target.bad_key`."""
-        try:
-            parts = urlsplit(url)
-            host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise _bad_url(url) from error
-        plain = not (parts.query or parts.fragment or parts.username or parts.password)
-        if parts.scheme != "https" or not host or not plain or not url.isprintable():
-            raise _bad_url(url)
-        if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
-            raise InputError("target.bad_key", "The key is not one line of printable ASCII.")
-        return cls(host, port or 443, parts.path.rstrip("/"), model, key, trusted)
-
-    @property
-    def shown(self) -> str:
-        """For people and records: without the key."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"https://{host}:{self.port}{self.base} {self.model}"[:256]
+from keepstone.lab.targets.remote import Address, Remote, Tensor
 
 
 class EndpointTarget:
@@ -84,173 +19,26 @@ class EndpointTarget:
         address: Address,
         output: str | None = None,
         input: str | None = None,
-        *,
-        seconds: float = 30.0,
-        patience: float = 60.0,
-        sleep: Callable[[float], None] = time.sleep,
+        **limits: Any,
     ) -> None:
         """Read what the model takes, unless both its `input` and its `output` are named: a key
         may predict without being allowed to read that. Numbers then go out as FP32.
 
-        `patience` is how long its refusals are waited out, in all.
-
-        Raises InputError `target.bad_ca`, `fingerprint.unsupported`, `fingerprint.no_output`;
-        OperationalError `target.unreachable`, `target.refused`, `target.bad_answer`,
-        `target.too_large`, `target.redirect`.
+        `limits` are those of `Remote`. Raises InputError `target.bad_ca`,
+        `fingerprint.unsupported`, `fingerprint.no_output`; OperationalError as `Remote.metadata`.
         """
         self.address = address
-        self._context = _context(address.trusted)
-        self._seconds = seconds
-        self._patience = patience
-        self._sleep = sleep
-        self._path = f"{quote(address.base)}/v2/models/{quote(address.model, safe='')}"
+        self._remote = Remote(address, **limits)
         self._named = (input, output) if input is not None and output is not None else None
-        self._reading = None if self._named else self._read_metadata(output)
-
-    def _read_metadata(self, output: str | None) -> Reading:
-        return Reading.of(_contract(self._once("GET", self._path, None)), output)
+        named = self._named is not None
+        self._reading = None if named else Reading.of(self._remote.metadata(), output)
 
     def ask(self, rows: Array) -> list[Answer]:
         """Raises InputError `fingerprint.other_inputs`; OperationalError as the constructor."""
         reading = self._reading or _by_name(*(self._named or ("", "")), rows.shape[1])
-        question = reading.question(rows)
-        spec = reading.input
-        body = json.dumps(
-            {
-                "inputs": [
-                    {
-                        "name": spec.name,
-                        "shape": list(question.shape),
-                        "datatype": spec.datatype.value,
-                        "data": question.ravel().tolist(),
-                    }
-                ],
-                "outputs": [{"name": reading.output.name}],
-            }
-        ).encode()
-        for _ in range(_MAX_TRIES):
-            try:
-                found = self._once("POST", f"{self._path}/infer", body)
-            except NotNowError as throttled:
-                wait = min(throttled.seconds, _WAIT_S)
-                if wait > self._patience:
-                    break
-                self._patience -= wait
-                self._sleep(wait)
-                continue
-            return _answers(found, reading.output.name, len(rows))
-        return [None] * len(rows)
-
-    def _once(self, method: str, path: str, body: bytes | None) -> Any:
-        headers = {"Accept": "application/json", "User-Agent": "keepstone"}
-        if body is not None:
-            headers["Content-Type"] = "application/json"
-        if self.address.key is not None:
-            headers["Authorization"] = f"Bearer {self.address.key}"
-        connection = http.client.HTTPSConnection(
-            self.address.host, self.address.port, timeout=self._seconds, context=self._context
-        )
-        late = threading.Event()
-        try:
-            connection.connect()
-            with _at_most(connection.sock, self._seconds, late):
-                connection.request(method, path, body, headers)
-                answer = connection.getresponse()
-                _require_ok(answer)
-                data = _read(answer)
-            if late.is_set():
-                raise NotNowError(0.0)
-            return _json(data)
-        except TimeoutError as error:
-            raise NotNowError(0.0) from error
-        except (OSError, http.client.HTTPException) as error:
-            if late.is_set():
-                raise NotNowError(0.0) from error
-            raise OperationalError(
-                "target.unreachable",
-                f"{self.address.shown} cannot be asked: {type(error).__name__}.",
-                "Check the address, and --ca for a certificate of its own.",
-            ) from error
-        finally:
-            connection.close()
-
-
-class NotNowError(OperationalError):
-    """The target does not answer now; it may in `seconds`."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__("target.throttled", "The target does not answer now.", "Try again later.")
-        self.seconds = seconds
-
-
-def _require_ok(answer: http.client.HTTPResponse) -> None:
-    status = answer.status
-    if status in _THROTTLED:
-        told = answer.headers.get("Retry-After", "")
-        raise NotNowError(
-            float(told) if told.isascii() and told.isdigit() and len(told) < 7 else 1.0
-        )
-    if 300 <= status < 400:
-        raise OperationalError(
-            "target.redirect", "The target sends us elsewhere.", "Give the address itself."
-        )
-    if status != 200:
-        raise OperationalError(
-            "target.refused",
-            f"The target refuses with the status {status}.",
-            "Check the model's name (--model) and the key (--key-file).",
-        )
-
-
-@contextmanager
-def _at_most(connected: socket.socket, seconds: float, late: threading.Event) -> Iterator[None]:
-    """Cut the connection after `seconds`: a time-out of the socket counts from each byte anew."""
-
-    def cut() -> None:
-        late.set()
-        with suppress(OSError):
-            connected.shutdown(socket.SHUT_RDWR)
-
-    timer = threading.Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _read(answer: http.client.HTTPResponse) -> bytes:
-    data = answer.read(MAX_ANSWER + 1)
-    if len(data) > MAX_ANSWER:
-        raise OperationalError(
-            "target.too_large", f"The target's answer has more than {MAX_ANSWER} bytes."
-        )
-    return data
-
-
-def _json(data: bytes) -> Any:
-    try:
-        return parse_json(data, limit=MAX_ANSWER)
-    except InputError as error:
-        raise _bad_answer() from error
-
-
-def _contract(metadata: Any) -> ModelContract:
-    """What the model says that it takes. Raises OperationalError `target.bad_answer`."""
-    try:
-        sides = [
-            tuple(
-                TensorSpec(
-                    str(t["name"]), DType(t["datatype"]), tuple(_length(n) for n in t["shape"])
-                )
-                for t in metadata[side]
-            )
-            for side in ("inputs", "outputs")
-        ]
-        return ModelContract(sides[0], sides[1], "derived")
-    except (KeyError, TypeError, ValueError, InputError) as error:
-        raise _bad_answer() from error
+        name = reading.output.name
+        found = self._remote.infer(reading.input, reading.question(rows), [name])
+        return [None] * len(rows) if found is None else _answers(found[name])
 
 
 def _by_name(input: str, output: str, width: int) -> Reading:
@@ -259,32 +47,11 @@ def _by_name(input: str, output: str, width: int) -> Reading:
     )
 
 
-def _length(value: Any) -> int:
-    if type(value) is not int:
-        raise ValueError(value)
-    return value if value > 0 else ANY
-
-
-def _answers(found: Any, output: str, count: int) -> list[Answer]:
-    """Each row's answer out of the protocol's JSON. Raises OperationalError `target.bad_answer`."""
-    try:
-        tensor = next(t for t in found["outputs"] if t["name"] == output)
-        datatype = DType(tensor["datatype"])
-        shape, data = [_length(n) for n in tensor["shape"]], _flat(tensor["data"])
-    except (KeyError, TypeError, ValueError, StopIteration) as error:
-        raise _bad_answer() from error
-    if not shape or shape[0] != count or prod(shape) != len(data) or len(shape) > 2:
-        raise _bad_answer()
-    rows = [data[at : at + len(data) // count] for at in range(0, len(data), len(data) // count)]
-    return [_row(row, datatype) for row in rows]
-
-
-def _flat(data: Any) -> list[Any]:
-    if not isinstance(data, list):
-        raise TypeError(data)
-    if data and isinstance(data[0], list):
-        return [value for row in data for value in row]
-    return data
+def _answers(found: Tensor) -> list[Answer]:
+    """One answer to each row."""
+    width = len(found.data) // found.shape[0]
+    starts = range(0, len(found.data), width)
+    return [_row(found.data[at : at + width], found.datatype) for at in starts]
 
 
 def _row(row: list[Any], datatype: DType) -> Answer:
@@ -296,24 +63,3 @@ def _row(row: list[Any], datatype: DType) -> Answer:
         return None
     scores = [value for value in values if value is not None]
     return scores[0] if len(scores) == 1 else str(scores.index(max(scores)))
-
-
-def _context(trusted: str | None) -> ssl.SSLContext:
-    try:
-        return ssl.create_default_context(cadata=trusted)
-    except (ssl.SSLError, ValueError) as error:
-        raise InputError("target.bad_ca", "The certificates to trust cannot be read.") from error
-
-
-def _bad_url(url: str) -> InputError:
-    return InputError(
-        "target.bad_url",
-        f"{url[:100]!r} is not an address to ask.",
-        "Write https://HOST[:PORT][/BASE], without a name, a query or a key in it.",
-    )
-
-
-def _bad_answer() -> OperationalError:
-    return OperationalError(
-        "target.bad_answer", "The target does not answer in the Open Inference Protocol v2."
-    )

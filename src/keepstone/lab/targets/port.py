@@ -27,7 +27,8 @@ class Answers:
     """What was served for `n` rows: the class of each, and the scores of `k` classes or None.
 
     Scores are logits, or the logarithms of probabilities where those are served: greater is
-    likelier, and differences between classes mean the same in both.
+    likelier, and differences between classes mean the same in both. Those of a row that was not
+    answered are NaN.
     """
 
     labels: Array

@@ -1,0 +1,1 @@
+"""The report of a suite for people: one HTML file that needs nothing beside it."""
