@@ -117,7 +117,8 @@ docs: $(VENV)/.dev ## Build the documentation into build/docs
 .PHONY: programs
 programs:
 	@tools/programs.sh cc:gcc cc:libc6-dev wrk:wrk curl:curl softhsm2-util:softhsm2 \
-	  umoci:umoci buildah:buildah skopeo:skopeo docker-registry:docker-registry
+	  umoci:umoci buildah:buildah skopeo:skopeo docker-registry:docker-registry \
+	  chromium:chromium
 
 .PHONY: clean
 clean: ## Remove what was built; the environment and workspaces stay

@@ -159,6 +159,12 @@ class Domain:
         """Which rows lie in the domain as they are."""
         return np.asarray(((rows >= self.low) & (rows <= self.high)).all(axis=1))
 
+    def draw(self, count: int) -> Array:
+        """`count` rows from all over the domain, the same each time."""
+        drawn = np.random.default_rng(0).uniform(0, 1, (count, self.width))
+        rows = self.low + drawn * (self.high - self.low)
+        return self.fit(rows, rows)
+
     def as_inputs(self, rows: Array) -> Array:
         """Flat rows as the batch that the model takes."""
         return np.ascontiguousarray(rows, self.dtype).reshape(-1, *self.shape)

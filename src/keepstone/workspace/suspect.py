@@ -41,16 +41,18 @@ def open_suspect(path: Path, output: str | None = None) -> Iterator[Suspect]:
         # (1)
         staged = stage(path, Path(folder) / "staging")
         # (2)
-        report = scan_staged(staged)
-        _require_clean(report, path)
+        format = format_of_clean(staged, scan_staged(staged), path)
         # (3)
-        format = _format(staged, report)
         with open_file(staged.path, staged.digest, format, output) as target:
             yield Suspect(staged.digest, target)
 
 
-def _format(staged: Staged, report: FileReport) -> str:
-    """What it was judged as; a folder's files were judged each as what it is."""
+def format_of_clean(staged: Staged, report: FileReport, path: Path) -> str:
+    """What was judged clean, as what it was judged; a folder's files were judged each as it is.
+
+    Raises DeniedError `target.flagged`; OperationalError `scan.not_evaluated`, `runtime.missing`.
+    """
+    _require_clean(report, path)
     return find_model(staged)[0] if report.format == FOLDER else report.format
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
 
-from keepstone.contract.schema import ModelContract, TensorSpec
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.domain import Domain
+from keepstone.lab.targets.classes import Classes
+from keepstone.lab.targets.outputs import Tensors
 from keepstone.lab.targets.port import (
     UNANSWERED,
     Answers,
@@ -19,32 +19,31 @@ from keepstone.lab.targets.port import (
     are_probabilities,
     as_scores,
 )
-from keepstone.lab.targets.remote import Address, Remote, Tensor
+from keepstone.lab.targets.remote import Address, NotNowError, Remote, Tensor
 
 # Rows in one request: more gain little and may pass the limit of what a request may hold.
 _BATCH = 64
 _PROBES = 16
-_MAX_LABEL = 256
 
 
 class RemoteClassifier:
     """One model at one endpoint. Rows that it does not answer are `UNANSWERED`.
 
-    The label is what it serves as one, else the class of the highest score. `labels` are the
-    names of its classes in the order of its scores.
+    The label is what it serves as one, else the class of the highest score.
     """
 
     def __init__(
         self,
         address: Address,
-        labels: Sequence[str],
+        labels: Array,
+        named: Sequence[str] = (),
         *,
         low: float | None = None,
         high: float | None = None,
         batch: int = _BATCH,
         **limits: Any,
     ) -> None:
-        """Read what the model takes and serves.
+        """Read what the model takes and serves; `labels` are those of the samples.
 
         `low` and `high` are the range of its inputs, which the protocol does not tell; `limits`
         are those of `Remote`. Raises InputError `target.*`, `attack.bad_domain`; OperationalError
@@ -52,13 +51,11 @@ class RemoteClassifier:
         """
         self.remote = Remote(address, keep_alive=True, **limits)
         try:
-            contract = self.remote.metadata()
-            self._spec, self._label, self._score = outputs_of(contract)
-            self.domain = Domain.of_spec(self._spec, low, high)
-            self.labels = tuple(labels)
-            self._places = {label: place for place, label in enumerate(self.labels)}
+            self._tensors = Tensors.of(self.remote.metadata())
+            self.domain = Domain.of_spec(self._tensors.input, low, high)
+            self.names = Classes.of(labels, self._tensors.score_count, named)
             self._batch = batch
-            self._probable = self._are_probabilities() if self._score else False
+            self._probable = self._tensors.scores is not None and self._are_probabilities()
         except BaseException:
             self.remote.close()
             raise
@@ -71,94 +68,54 @@ class RemoteClassifier:
 
     @property
     def classes(self) -> int:
-        return len(self.labels)
+        return len(self.names)
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        scores = {Capability.SCORES} if self._score else set()
+        scores = {Capability.SCORES} if self._tensors.scores is not None else set()
         return frozenset({Capability.LABEL} | scores)
 
     def predict(self, rows: Array) -> Answers:
-        """Raises OperationalError `target.*`; `target.bad_answer` for a class without a name."""
-        parts = [self._ask(rows[at : at + self._batch]) for at in range(0, len(rows), self._batch)]
-        labels = np.concatenate([part.labels for part in parts]) if parts else np.zeros(0, int)
-        if self._score is None:
-            return Answers(labels)
-        none = np.zeros((0, self.classes))
-        scores = [part.scores for part in parts if part.scores is not None]
-        return Answers(labels, np.concatenate([none, *scores]))
+        """Raises OperationalError `target.*`; InputError `target.bad_labels`."""
+        pieces = [self._ask(rows[at : at + self._batch]) for at in range(0, len(rows), self._batch)]
+        labels = [np.zeros(0, np.int64), *(piece.labels for piece in pieces)]
+        scores = [piece.scores for piece in pieces if piece.scores is not None]
+        return Answers(np.concatenate(labels), np.concatenate(scores) if scores else None)
 
     def _ask(self, rows: Array) -> Answers:
-        wanted = [spec.name for spec in (self._label, self._score) if spec is not None]
-        found = self.remote.infer(self._spec, self.domain.as_inputs(rows), wanted)
+        label, score = self._tensors.label, self._tensors.scores
+        inputs = self.domain.as_inputs(rows)
+        found = self.remote.infer(self._tensors.input, inputs, self._tensors.names)
         if found is None:
             silent = np.full(len(rows), UNANSWERED, np.int64)
             unknown = np.full((len(rows), self.classes), np.nan)
-            return Answers(silent, unknown if self._score else None)
-        scores = None
-        if self._score is not None:
-            scores = as_scores(_numbers(found[self._score.name]), probable=self._probable)
-            if scores.shape[1] != self.classes:
-                raise InputError(
-                    "target.bad_labels",
-                    f"The target serves scores of {scores.shape[1]} classes, and"
-                    f" {self.classes} are named.",
-                    "Name its classes in the order of its scores with --classes.",
-                )
-        if self._label is None:
-            assert scores is not None
-            return Answers(scores.argmax(axis=1), scores)
-        texts = [str(value)[:_MAX_LABEL] for value in found[self._label.name].data]
-        try:
-            return Answers(np.array([self._places[text] for text in texts], np.int64), scores)
-        except KeyError as error:
+            return Answers(silent, unknown if score else None)
+        scores = self._scores(found[score.name]) if score else None
+        if label is not None:
+            return Answers(self.names.encode(np.array(found[label.name].data, object)), scores)
+        assert scores is not None
+        return Answers(scores.argmax(axis=1), scores)
+
+    def _scores(self, found: Tensor) -> Array:
+        scores = as_scores(_numbers(found), probable=self._probable)
+        if scores.shape[1] != self.classes:
             raise InputError(
                 "target.bad_labels",
-                f"The target serves a label {str(error.args[0])[:64]!r} that is not named.",
-                "Name all of its classes with --classes.",
-            ) from error
+                f"The target serves scores of {scores.shape[1]} classes, and {self.classes} are"
+                " named.",
+                "Name its classes in the order of its scores with --classes.",
+            )
+        return scores
 
     def _are_probabilities(self) -> bool:
-        """Told once, from rows drawn over the domain."""
-        assert self._score is not None
-        drawn = np.random.default_rng(0).uniform(0, 1, (_PROBES, self.domain.width))
-        rows = self.domain.low + drawn * (self.domain.high - self.domain.low)
-        fitted = self.domain.as_inputs(self.domain.fit(rows, rows))
-        found = self.remote.infer(self._spec, fitted, [self._score.name])
+        """Told once, from rows all over the domain. Raises OperationalError `target.throttled`."""
+        score = self._tensors.scores
+        assert score is not None
+        inputs = self.domain.as_inputs(self.domain.draw(_PROBES))
+        found = self.remote.infer(self._tensors.input, inputs, [score.name])
         if found is None:
-            raise OperationalError(
-                "target.throttled", "The target does not answer now.", "Try again later."
-            )
-        return are_probabilities(_numbers(found[self._score.name]))
-
-
-def outputs_of(
-    contract: ModelContract,
-) -> tuple[TensorSpec, TensorSpec | None, TensorSpec | None]:
-    """The one input, the output of labels and that of scores; one of the two may be missing.
-
-    Raises InputError `target.unsupported`.
-    """
-    spec = contract.inputs[0]
-    if len(contract.inputs) != 1 or not spec.datatype.is_number or len(spec.shape) < 2:
-        raise InputError(
-            "target.unsupported",
-            "Only models with one input of numbers, many rows at a time, are attacked.",
-        )
-    flat = [one for one in contract.outputs if len(one.shape) in (1, 2)]
-    labels = [
-        one
-        for one in flat
-        if not one.datatype.is_float and (len(one.shape) == 1 or one.shape[1] == 1)
-    ]
-    scores = [one for one in flat if one.datatype.is_float]
-    if not labels and not scores:
-        raise InputError(
-            "target.unsupported",
-            "The model has no output of one label, or one row of scores, for each input.",
-        )
-    first = spec if spec.shape[0] < 0 else replace(spec, shape=(-1, *spec.shape[1:]))
-    return first, labels[0] if labels else None, scores[0] if scores else None
+            raise NotNowError(0.0)
+        return are_probabilities(_numbers(found[score.name]))
 
 
 def _numbers(found: Tensor) -> Array:

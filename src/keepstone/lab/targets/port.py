@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from math import prod
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -77,7 +78,7 @@ def are_probabilities(outputs: Array) -> bool:
 
     One column in [0, 1] is the probability of the second of two classes.
     """
-    found = np.asarray(outputs, np.float64).reshape(len(outputs), -1)
+    found = _rows(np.asarray(outputs, np.float64))
     if not found.size or not np.isfinite(found).all() or found.min() < 0 or found.max() > 1:
         return False
     return found.shape[1] == 1 or bool(np.abs(found.sum(axis=1) - 1).max() <= 1e-3)
@@ -89,10 +90,14 @@ def as_scores(outputs: Array, *, probable: bool) -> Array:
     Probabilities become their logarithms; zero, which has none, becomes that of the least
     positive number.
     """
-    found = np.asarray(outputs).reshape(len(outputs), -1)
+    found = _rows(np.asarray(outputs))
     if found.dtype.kind != "f" or found.dtype.itemsize < 4:
         found = found.astype(np.float32)
     if found.shape[1] == 1:
         first = 1 - found if probable else np.zeros_like(found)
         found = np.concatenate([first, found], axis=1)
     return np.log(np.maximum(found, np.finfo(found.dtype).tiny)) if probable else found
+
+
+def _rows(outputs: Array) -> Array:
+    return outputs.reshape(len(outputs), prod(outputs.shape[1:]))

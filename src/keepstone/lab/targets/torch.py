@@ -39,9 +39,7 @@ class TorchTarget:
         self.module.requires_grad_(False)
         self.domain = domain
         self._batch = batch
-        drawn = np.random.default_rng(0).uniform(0, 1, (_PROBES, domain.width))
-        rows = domain.low + drawn * (domain.high - domain.low)
-        outputs = self._outputs(domain.fit(rows, rows))
+        outputs = self._outputs(domain.draw(_PROBES))
         if outputs.ndim != 2:
             raise InputError(
                 "target.bad_object", "The module does not give one row of scores for each input."

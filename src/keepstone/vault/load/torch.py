@@ -53,13 +53,13 @@ _DTYPES = {
 
 
 class ModuleRuntime:
-    """Your module in evaluation mode. `predict` may be called from several threads at once."""
+    """Your `module` in evaluation mode. `predict` may be called from several threads at once."""
 
-    __slots__ = ("_contract", "_module", "_torch")
+    __slots__ = ("_contract", "_torch", "module")
 
     def __init__(self, module: Any, contract: ModelContract) -> None:
         self._torch = _torch()
-        self._module = module.eval()
+        self.module = module.eval()
         self._contract = contract
 
     def predict(self, inputs: dict[str, Array]) -> Mapping[str, Array]:
@@ -71,7 +71,7 @@ class ModuleRuntime:
         try:
             given = [self._tensor(inputs[spec.name]) for spec in self._contract.inputs]
             with self._torch.inference_mode():
-                found = self._module(*given)
+                found = self.module(*given)
             named = self._named(found)
             arrays = {name: tensor.detach().cpu().numpy() for name, tensor in named.items()}
         # The class is the user's own and may raise anything; a request must not end the server.

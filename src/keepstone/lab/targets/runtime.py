@@ -1,0 +1,82 @@
+"""A model that the vault's loaders opened, as a target: labels, and scores where it has some."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+from keepstone.errors import InputError
+from keepstone.lab.domain import Domain
+from keepstone.lab.targets.classes import Classes
+from keepstone.lab.targets.outputs import Tensors
+from keepstone.lab.targets.port import Answers, Capability, are_probabilities, as_scores
+
+_BATCH = 4096
+_PROBES = 16
+
+
+class Predicts(Protocol):
+    """What every loader starts."""
+
+    def predict(self, inputs: dict[str, Array]) -> Mapping[str, Array]: ...
+
+
+class RuntimeTarget:
+    """The label is what the model serves as one, else the class of its highest score.
+
+    Raises InputError `target.bad_labels` where it has scores of another number of classes.
+    """
+
+    def __init__(
+        self, runtime: Predicts, tensors: Tensors, domain: Domain, classes: Classes
+    ) -> None:
+        self._runtime = runtime
+        self._tensors = tensors
+        self.domain = domain
+        self.names = classes
+        self._probable = False
+        if tensors.scores is not None:
+            outputs = self._outputs(domain.draw(_PROBES))[tensors.scores.name]
+            self._probable = are_probabilities(outputs)
+            found = as_scores(outputs, probable=self._probable).shape[1]
+            if found != len(classes):
+                raise InputError(
+                    "target.bad_labels",
+                    f"The model has scores of {found} classes, and {len(classes)} are named.",
+                    "Name its classes in the order of its scores with --classes.",
+                )
+
+    @property
+    def classes(self) -> int:
+        return len(self.names)
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        scores = {Capability.SCORES} if self._tensors.scores is not None else set()
+        return frozenset({Capability.LABEL} | scores)
+
+    def predict(self, rows: Array) -> Answers:
+        """Raises OperationalError `runtime.failed`; InputError `target.bad_labels`."""
+        pieces = [self._answers(rows[at : at + _BATCH]) for at in range(0, len(rows), _BATCH)]
+        if not pieces:
+            return Answers(np.zeros(0, np.int64), None)
+        scores = [piece.scores for piece in pieces if piece.scores is not None]
+        labels = np.concatenate([piece.labels for piece in pieces])
+        return Answers(labels, np.concatenate(scores) if scores else None)
+
+    def _answers(self, rows: Array) -> Answers:
+        found = self._outputs(rows)
+        label, score = self._tensors.label, self._tensors.scores
+        scores = None
+        if score is not None:
+            scores = as_scores(found[score.name], probable=self._probable)
+        if label is not None:
+            return Answers(self.names.encode(found[label.name]), scores)
+        assert scores is not None
+        return Answers(scores.argmax(axis=1), scores)
+
+    def _outputs(self, rows: Array) -> Mapping[str, Array]:
+        return self._runtime.predict({self._tensors.input.name: self.domain.as_inputs(rows)})

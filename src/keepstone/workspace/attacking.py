@@ -1,0 +1,174 @@
+"""Open a model to attack it, and say under a signature what came of that.
+
+No admission is given and none is needed, for it serves nobody. A file is staged and scanned: what
+our scanner does not call clean is not loaded at all, and what it calls clean is opened by the
+loaders of the vault, from the very bytes that were scanned.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keepstone.contract.schema import ModelContract
+from keepstone.core.canonical import canonical
+from keepstone.core.digest import Digest
+from keepstone.core.subject import Subject
+from keepstone.errors import InputError
+from keepstone.evidence.dsse import Envelope
+from keepstone.evidence.made import TOOL, Made
+from keepstone.evidence.measured import Measured
+from keepstone.evidence.robustness import Robustness, Within
+from keepstone.evidence.statement import make_statement
+from keepstone.identity.signing import Signatory
+from keepstone.lab.domain import Constraints, Domain
+from keepstone.lab.metrics.wilson import Share
+from keepstone.lab.samples import Samples
+from keepstone.lab.suites.outcome import Outcome
+from keepstone.lab.targets.classes import Classes
+from keepstone.lab.targets.outputs import Tensors
+from keepstone.lab.targets.port import Target
+from keepstone.lab.targets.runtime import RuntimeTarget
+from keepstone.lab.targets.torch import TorchTarget
+from keepstone.scan.artifact import scan_staged
+from keepstone.vault.load import Runtime, prepare
+from keepstone.vault.load.identify import require_scanned
+from keepstone.vault.load.torch import ModuleRuntime
+from keepstone.vault.staging import stage
+from keepstone.vault.verified import verify_files
+from keepstone.workspace.intake import name_of
+from keepstone.workspace.suspect import format_of_clean
+
+LIFETIME_MS = 30 * 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """How a model is to be read. `low` and `high` stand in for a range that is not declared;
+    `classes` are the names of its classes in the order of its scores."""
+
+    architecture: str | None = None
+    low: float | None = None
+    high: float | None = None
+    classes: tuple[str, ...] = ()
+    constraints: Constraints | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A model that can be attacked, what it is, and what it calls its classes."""
+
+    subject: Subject
+    target: Target
+    classes: Classes
+
+
+@contextmanager
+def open_model(path: Path, samples: Samples, wanted: Wanted) -> Iterator[Opened]:
+    """(1) Stage a private copy. (2) Scan it: only clean goes on. (3) Load that copy.
+
+    Raises DeniedError `target.flagged`; OperationalError `scan.not_evaluated`, `runtime.*`;
+    InputError `target.*`, `attack.bad_domain`, `attack.other_inputs`, and as `stage` and the
+    loaders raise.
+    """
+    with tempfile.TemporaryDirectory(prefix="keepstone-attack-") as folder:
+        # (1)
+        staged = stage(path, Path(folder) / "staging")
+        # (2)
+        format = format_of_clean(staged, scan_staged(staged), path)
+        # (3)
+        with verify_files(staged.path, staged.digest) as files:
+            found, prepared = prepare(files, wanted.architecture)
+            require_scanned(format, found)
+            runtime = prepared.start()
+            target, classes = _target(runtime, prepared.contract, samples, wanted)
+            yield Opened(Subject(name_of(path), staged.digest), target, classes)
+
+
+def _target(
+    runtime: Runtime, contract: ModelContract, samples: Samples, wanted: Wanted
+) -> tuple[Target, Classes]:
+    tensors = Tensors.of(contract)
+    domain = Domain.of_spec(tensors.input, wanted.low, wanted.high, wanted.constraints)
+    require_fit(samples, domain)
+    if isinstance(runtime, ModuleRuntime) and tensors.label is None and len(contract.outputs) == 1:
+        target = TorchTarget(runtime.module, domain)
+        return target, Classes.of(samples.y, target.classes, wanted.classes)
+    classes = Classes.of(samples.y, tensors.score_count, wanted.classes)
+    return RuntimeTarget(runtime, tensors, domain, classes), classes
+
+
+def require_fit(samples: Samples, domain: Domain) -> None:
+    """Refuse samples that are no inputs of the model. Raises InputError `attack.other_inputs`."""
+    if samples.x.shape[1] != domain.width:
+        raise InputError(
+            "attack.other_inputs",
+            f"A sample has {samples.x.shape[1]} numbers, and the model takes {domain.width}.",
+            "Give the samples as the model takes them.",
+        )
+    # A bound may have been rounded to the model's type, and a sample not.
+    slack = 1e-6 * np.maximum(1.0, np.maximum(np.abs(domain.low), np.abs(domain.high)))
+    beyond = (samples.x < domain.low - slack) | (samples.x > domain.high + slack)
+    outside = float(beyond.any(axis=1).mean())
+    if outside:
+        raise InputError(
+            "attack.other_inputs",
+            f"{outside:.1%} of the samples lie outside the range of the model's inputs.",
+            "Scale them as the model was trained, or mend --low and --high.",
+        )
+
+
+def chosen(samples: Samples, count: int, seed: int) -> Samples:
+    """At most `count` of the samples, drawn by `seed`."""
+    if len(samples) <= count:
+        return samples
+    drawn = np.random.default_rng(seed).permutation(len(samples))[:count]
+    return samples.take(np.sort(drawn))
+
+
+def report_digest(report: dict[str, Any]) -> Digest:
+    return Digest.of(json.dumps(report, sort_keys=True).encode())
+
+
+def run_digest(about: dict[str, Any]) -> Digest:
+    """What tells one run from every other, so that only its own work is taken up again."""
+    return Digest.of(canonical(about))
+
+
+def state(
+    subject: Subject,
+    outcome: Outcome,
+    samples: Samples,
+    key: Signatory,
+    *,
+    now: int,
+    lifetime_ms: int = LIFETIME_MS,
+) -> Envelope:
+    """Sign, with `key`, what the attacks left of the model's accuracy; valid for `lifetime_ms`."""
+    said = Robustness(
+        made=Made(TOOL, now, now + lifetime_ms),
+        verdict=outcome.verdict.value,
+        suite=outcome.suite,
+        norm=outcome.question.norm.name,
+        within=tuple(Within(one.eps, _measured(one.robust)) for one in outcome.robust),
+        at_least=outcome.question.at_least,
+        clean=_measured(outcome.clean),
+        attacks=tuple(dict.fromkeys(one.name for one in outcome.attacks)),
+        queries=outcome.queries,
+        seed=outcome.question.seed,
+        not_evaluated=len(outcome.not_evaluated),
+        data=samples.digest,
+        report=report_digest(outcome.to_dict()),
+    )
+    return make_statement(subject, said, key)
+
+
+def _measured(share: Share) -> Measured:
+    return Measured(share.value, min(share.low, share.value), max(share.high, share.value), share.n)
