@@ -167,6 +167,12 @@ class Zoo:
         torch.manual_seed(self.seed)
         return TorchTarget(self._made[name], DOMAIN)
 
+    def stand_in(self, name: str) -> TorchTarget | None:
+        """A model with the honest gradient of what the masked model `name` hides, if there is."""
+        if name not in STAND_INS:
+            return None
+        return TorchTarget(self.robust if STAND_INS[name] == "robust" else self.plain, DOMAIN)
+
     def trained(
         self,
         net: Any,
@@ -197,7 +203,10 @@ class Zoo:
         """Papernot et al. 2016: teacher and student are trained at a temperature, and the
         student is served without it."""
         teacher = self.trained(
-            perceptron(), lambda net, x, y: natural(lambda x: net(x) / temperature, x, y)
+            perceptron(),
+            lambda net, x, y: natural(lambda x: net(x) / temperature, x, y),
+            rounds=40,
+            rate=1e-2,
         )
         soft = (teacher(self._x) / temperature).softmax(1).detach()
         places = {row.numpy().tobytes(): at for at, row in enumerate(self._x)}
@@ -206,12 +215,12 @@ class Zoo:
             at = [places[row.numpy().tobytes()] for row in x]
             return nn.functional.cross_entropy(net(x) / temperature, soft[at])
 
-        student = self.trained(perceptron(), loss, rounds=40)
+        student = self.trained(perceptron(), loss, rounds=40, rate=1e-2)
         return Apply(lambda x: student(x).softmax(1), student)
 
 
 def _one_hot(net: Any) -> Layer:
-    return lambda x: nn.functional.one_hot(net(x).argmax(1), 10).float() + 0 * x.sum()
+    return lambda x: nn.functional.one_hot(net(x).argmax(1), 10).float()
 
 
 def _quantised(net: Any) -> Layer:
@@ -239,6 +248,11 @@ def _detached(net: Any, decoy: Any) -> Layer:
     return lambda x: net(x.detach()) + 1e-3 * decoy(x)
 
 
+def _trained_resized(zoo: Zoo) -> Any:
+    net = convolution()
+    return zoo.trained(Apply(_resized(net), net), rounds=60)
+
+
 HONEST: dict[str, Callable[[Zoo], Any]] = {
     "MLP": lambda zoo: zoo.trained(perceptron()),
     "CNN": lambda zoo: zoo.plain,
@@ -260,7 +274,7 @@ MASKED: dict[str, Callable[[Zoo], Any]] = {
     "one-hot": lambda zoo: Apply(_one_hot(zoo.robust), zoo.robust),
     "distilled": lambda zoo: zoo.distilled(),
     "noisy inputs": lambda zoo: Apply(_noisy(zoo.robust), zoo.robust),
-    "resized inputs": lambda zoo: Apply(_resized(zoo.plain), zoo.plain),
+    "resized inputs": _trained_resized,
     "sign activations": lambda zoo: zoo.trained(
         perceptron(128, lambda: Apply(_StraightSign.apply))
     ),
@@ -270,4 +284,18 @@ MASKED: dict[str, Callable[[Zoo], Any]] = {
     "squashed inputs": lambda zoo: zoo.trained(
         nn.Sequential(Apply(lambda x: torch.sigmoid(80 * (x - 0.5))), convolution())
     ),
+}
+
+STAND_INS = {
+    "saturated": "robust",
+    "quantised inputs": "robust",
+    "one-hot": "robust",
+    "noisy inputs": "robust",
+    "detached": "robust",
+    "noisy gradient": "robust",
+    "resized inputs": "plain",
+    "sign activations": "plain",
+    "winners take all": "plain",
+    "distilled": "plain",
+    "squashed inputs": "plain",
 }

@@ -39,13 +39,14 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Differences:
-    """`directions` random ones of plus or minus `step` of each feature's range, both ways.
+    """`directions` random ones of `part` of epsilon, both ways.
 
-    The margin is that between the two classes that lead at the sample, so that no other class
-    bends it.
+    Near enough for a model that is smooth within epsilon, far enough to meet the jumps of one
+    that is not. The margin is that between the two classes that lead at the sample, so that no
+    other class bends it.
     """
 
-    step: float
+    part: float = 0.1
     directions: int = 8
     name: ClassVar[str] = "differences"
     needs: ClassVar[Capability] = Capability.GRADIENT
@@ -57,28 +58,26 @@ class Differences:
     def take(self, subject: Subject, meters: Meters, rng: np.random.Generator) -> Compared:
         found: Found = subject.of(GRADIENTS)
         meter = meters(subject.eps, self.cost)
-        count, width = meter.x.shape
-        every = np.arange(count)
-        span = self._span(subject)
+        every = np.arange(len(meter.x))
         grew, said = [], []
         for _ in range(self.directions):
-            push = (rng.choice((-1.0, 1.0), (count, width)) * span).astype(meter.x.dtype)
-            ends = [meter.domain.fit(meter.x + way * push, meter.x) for way in (1, -1)]
-            answers = [meter.ask(every, rows).scores for rows in ends]
-            ahead, behind = answers
+            way = subject.norm.steepest(rng.standard_normal(meter.x.shape))
+            push = self.part * subject.eps * way
+            if subject.domain.dtype.kind in "iu":
+                push = np.sign(push) * np.maximum(np.rint(np.abs(push)), 1.0)
+            push = push.astype(meter.x.dtype)
+            ends = [meter.domain.fit(meter.x + side * push, meter.x) for side in (1, -1)]
+            ahead, behind = (meter.ask(every, rows).scores for rows in ends)
             if ahead is None or behind is None:
                 raise NotEvaluated("the target served no scores")
-            change = (ahead.astype(np.float64) - behind) * found.weights
+            with np.errstate(invalid="ignore"):
+                change = (ahead.astype(np.float64) - behind) * found.weights
             grew.append(finite(change).sum(axis=1))
             path = (ends[0] - ends[1]).astype(np.float64)
             said.append((path * finite(found.margin)).sum(axis=1))
-        precision = np.finfo(np.result_type(found.scores, np.float32)).eps
-        noise = _ROUNDING * precision * np.abs(finite(found.scores)).max(axis=1, keepdims=True)
+        most = np.abs(finite(found.scores)).max(axis=1, keepdims=True)
+        noise = _ROUNDING * np.finfo(found.scores.dtype).eps * most
         return Compared(np.stack(grew, axis=1), np.stack(said, axis=1), noise)
 
-    def _span(self, subject: Subject) -> Array:
-        """How far each feature is pushed: whole numbers by one at least."""
-        span = self.step * (subject.domain.high - subject.domain.low)
-        if subject.domain.dtype.kind in "iu":
-            span = np.maximum(np.rint(span), 1.0)
-        return np.asarray(span)
+
+DIFFERENCES = Differences()

@@ -41,25 +41,25 @@ class Search:
         broken = np.zeros(len(subject.x), bool)
         if at.size:
             meter = meters(subject.eps, self.queries, at)
-            self._search(meter, rng)
+            search(meter, rng, self.queries)
             broken[at] = meter.broken
         return broken
 
-    def _search(self, meter: Meter, rng: np.random.Generator) -> None:
-        width = meter.x.shape[1]
-        every = np.arange(len(meter.x))
-        whole = np.ones((len(every), width), bool)
-        best = _moved(meter, rng, every, meter.x, whole)
-        loss = _margin(meter, every, best)
-        for part in np.geomspace(*_PARTS, max(1, self.queries - 1)):
-            at = meter.standing()
-            if not at.size:
-                return
-            window = _windows(meter.domain, rng, len(at), float(part))
-            rows = _moved(meter, rng, at, best[at], window)
-            tried = _margin(meter, at, rows)
-            kept = tried >= loss[at]
-            best[at[kept]], loss[at[kept]] = rows[kept], tried[kept]
+
+def search(meter: Meter, rng: np.random.Generator, queries: int) -> None:
+    """Try windows on every sample that stands, by `queries` for each."""
+    every = np.arange(len(meter.x))
+    best = _moved(meter, rng, every, meter.x, np.ones(meter.x.shape, bool))
+    loss = _margin(meter, every, best)
+    for part in np.geomspace(*_PARTS, max(1, queries - 1)):
+        at = meter.standing()
+        if not at.size:
+            return
+        window = _windows(meter.domain, rng, len(at), float(part))
+        rows = _moved(meter, rng, at, best[at], window)
+        tried = _margin(meter, at, rows)
+        kept = tried >= loss[at]
+        best[at[kept]], loss[at[kept]] = rows[kept], tried[kept]
 
 
 def _margin(meter: Meter, places: Array, rows: Array) -> Array:

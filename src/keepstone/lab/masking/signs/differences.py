@@ -7,22 +7,18 @@ from typing import ClassVar
 
 import numpy as np
 
-from keepstone.lab.masking.measures.differences import Compared, Differences
+from keepstone.lab.masking.measures.differences import DIFFERENCES, Compared
+from keepstone.lab.masking.measures.gradients import GRADIENTS
 from keepstone.lab.masking.port import Measure, NotEvaluated, Reading, Weight, exceeds
 from keepstone.lab.masking.subject import Subject
 
-# Both nearer than any attack steps, one near enough for a model that is not smooth far out, one
-# far enough for a model that changes by jumps.
-NEAR, FAR = Differences(0.002), Differences(0.02)
-
-
 @dataclass(frozen=True, slots=True)
 class Disagreement:
-    """In random directions, near the sample and a little further, the margin moves otherwise
-    than the gradient says, on too many samples. `agreement` is the cosine that is enough.
+    """In random directions the margin moves otherwise than the gradient says, on too many of the
+    samples at which anything moves. `agreement` is the cosine that is enough.
 
     Proves: straight-through, detached and shattered gradients, and noise in them. Cost: 16
-    queries at each distance. Blind to a gradient that is right here and leads nowhere.
+    queries. Blind to a gradient that is right here and leads nowhere.
     """
 
     limit: float = 0.2
@@ -36,22 +32,17 @@ class Disagreement:
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        return (NEAR, FAR)
+        return (GRADIENTS, DIFFERENCES)
 
     def read(self, subject: Subject) -> Reading:
-        worst: tuple[float, int, int] | None = None
-        seen = False
-        for measure in (NEAR, FAR):
-            compared: Compared = subject.of(measure)
-            cosine = compared.agreement()
-            told = ~np.isnan(cosine)
-            hits, count = int((cosine[told] < self.agreement).sum()), int(told.sum())
-            if count:
-                seen = seen or exceeds(hits, count, self.limit)
-                worst = max(worst or (-1.0, 0, 0), (hits / count, hits, count))
-        if worst is None:
-            raise NotEvaluated("the scores do not change near any sample")
-        value, hits, count = worst
+        compared: Compared = subject.of(DIFFERENCES)
+        cosine = compared.agreement()
+        told = ~np.isnan(cosine)
+        hits, count = int((cosine[told] < self.agreement).sum()), int(told.sum())
+        if not count:
+            raise NotEvaluated("the scores change near no sample")
         return Reading(
-            seen, value, f"the served scores do not move as the gradient says on {hits} of {count}"
+            exceeds(hits, count, self.limit),
+            hits / count,
+            f"the served scores move otherwise than the gradient says on {hits} of {count} samples",
         )

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from keepstone.contract.validate import Array
+from keepstone.lab.masking.measures.gradients import GRADIENTS
 from keepstone.lab.masking.measures.steps import STEPS, Stepped
 from keepstone.lab.masking.port import Measure, NotEvaluated, Reading, Weight
 from keepstone.lab.masking.subject import Subject
@@ -30,7 +31,7 @@ class Flat:
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        return (STEPS,)
+        return (GRADIENTS, STEPS)
 
     def read(self, subject: Subject) -> Reading:
         found: Stepped = subject.of(STEPS)

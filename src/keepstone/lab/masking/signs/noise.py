@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from keepstone.lab.masking.measures.gradients import GRADIENTS
 from keepstone.lab.masking.measures.steps import STEPS, Stepped
 from keepstone.lab.masking.port import Measure, Reading, Weight, exceeds
 from keepstone.lab.masking.subject import Subject
@@ -26,7 +27,7 @@ class Noise:
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        return (STEPS,)
+        return (GRADIENTS, STEPS)
 
     def read(self, subject: Subject) -> Reading:
         found: Stepped = subject.of(STEPS)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from keepstone.lab.masking.measures.descent import DIRECT, standing
+from keepstone.lab.masking.measures.gradients import GRADIENTS
 from keepstone.lab.masking.measures.steps import STEPS, Stepped
 from keepstone.lab.masking.port import Measure, Reading, Weight, exceeds
 from keepstone.lab.masking.subject import Subject
@@ -27,7 +28,7 @@ class OneStep:
 
     @property
     def measures(self) -> tuple[Measure, ...]:
-        return (DIRECT, STEPS)
+        return (DIRECT, GRADIENTS, STEPS)
 
     def read(self, subject: Subject) -> Reading:
         found: Stepped = subject.of(STEPS)
