@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from bench import zoo as animals
 from keepstone.lab.losses import cross_entropy, margin
@@ -50,7 +51,7 @@ class Row:
 
 
 def measure(seeds: int = SEEDS) -> Iterator[Row]:
-    animals.torch.set_num_threads(1)
+    torch.set_num_threads(1)
     for seed in range(seeds):
         zoo = animals.Zoo(seed)
         for name in (*animals.HONEST, *animals.MASKED):

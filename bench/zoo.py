@@ -136,9 +136,7 @@ def trades(net: Any, x: Any, y: Any) -> Any:
         return nn.functional.kl_div(scores.log_softmax(1), wanted, reduction="batchmean")
 
     moved = attack(net, x, y, 5, apart)
-    kept = nn.functional.kl_div(
-        net(moved).log_softmax(1), clean.softmax(1), reduction="batchmean"
-    )
+    kept = nn.functional.kl_div(net(moved).log_softmax(1), clean.softmax(1), reduction="batchmean")
     return nn.functional.cross_entropy(clean, y) + 3 * kept
 
 

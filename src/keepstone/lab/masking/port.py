@@ -107,4 +107,5 @@ def exceeds(hits: int, n: int, limit: float) -> bool:
 
     By Wilson's lower bound: one sample of a few is chance.
     """
-    return share(hits, n).low > limit
+    found = share(hits, n)
+    return found.value > limit and found.low > limit

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from keepstone.contract.validate import Array
+from keepstone.lab.domain import Domain
 from keepstone.lab.losses import Loss, cross_entropy, margin
 from keepstone.lab.masking.measures.descent import standing
 from keepstone.lab.masking.port import Meters
@@ -15,7 +16,12 @@ from keepstone.lab.masking.subject import Subject
 from keepstone.lab.norms import Norm
 from keepstone.lab.targets.port import Capability
 
+_HIDDEN = 64
+_ROUNDS = 150
+_RATE = 0.01
+_SHRINK = 1e-3
 _DECAY = (0.9, 0.999)
+_STEPS = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,52 +29,61 @@ class Network:
     """Scores of two layers with tanh between them, over inputs scaled to [-1, 1]."""
 
     first: Array
+    first_bias: Array
     second: Array
+    second_bias: Array
     middle: Array
     half: Array
 
     @classmethod
     def fit(
-        cls, rows: Array, labels: Array, classes: int, ends: tuple[Array, Array], seed: int
+        cls, rows: Array, labels: Array, classes: int, domain: Domain, rng: np.random.Generator
     ) -> Network:
         """Train on labels by cross-entropy (Adam, Kingma and Ba 2015, over all rows at once)."""
-        rng = np.random.default_rng(seed)
-        low, high = ends
+        low, high = domain.low, domain.high
         middle, half = (low + high) / 2, np.where(high > low, (high - low) / 2, 1.0)
-        inputs = np.c_[(rows - middle) / half, np.ones(len(rows))]
-        weights = [
-            rng.normal(size=(inputs.shape[1], _HIDDEN)) / np.sqrt(inputs.shape[1]),
-            rng.normal(size=(_HIDDEN + 1, classes)) / np.sqrt(_HIDDEN),
-        ]
-        moments = [[np.zeros_like(one), np.zeros_like(one)] for one in weights]
+        width = rows.shape[1]
+        drawn = (
+            rng.normal(size=(width, _HIDDEN)) / np.sqrt(width),
+            np.zeros(_HIDDEN),
+            rng.normal(size=(_HIDDEN, classes)) / np.sqrt(_HIDDEN),
+            np.zeros(classes),
+        )
+        single = [array.astype(np.float32) for array in (*drawn, middle, half)]
+        model = cls(*single)
+        weights = single[:4]
+        moments = [(np.zeros_like(one), np.zeros_like(one)) for one in weights]
         for turn in range(1, _ROUNDS + 1):
-            hidden = np.tanh(inputs @ weights[0])
-            _, error = cross_entropy(np.c_[hidden, np.ones(len(rows))] @ weights[1], labels)
-            error /= len(rows)
-            back = (error @ weights[1][:-1].T) * (1 - hidden**2)
-            slopes = (inputs.T @ back, np.c_[hidden, np.ones(len(rows))].T @ error)
-            for weight, slope, moment in zip(weights, slopes, moments, strict=True):
-                for place, power in enumerate((slope, slope**2)):
-                    moment[place] += (1 - _DECAY[place]) * (power - moment[place])
-                mean, square = (m / (1 - d**turn) for m, d in zip(moment, _DECAY, strict=True))
-                weight -= _RATE * (mean / (np.sqrt(square) + 1e-8) + _SHRINK * weight)
-        return cls(weights[0], weights[1], middle, half)
+            for weight, slope, (mean, square) in zip(
+                weights, model._slopes(rows, labels), moments, strict=True
+            ):
+                mean += (1 - _DECAY[0]) * (slope - mean)
+                square += (1 - _DECAY[1]) * (slope**2 - square)
+                size = _RATE * np.sqrt(1 - _DECAY[1] ** turn) / (1 - _DECAY[0] ** turn)
+                weight -= size * mean / (np.sqrt(square) + 1e-8) + _RATE * _SHRINK * weight
+        return model
+
+    def scores(self, rows: Array) -> Array:
+        return np.asarray(self._hidden(rows)[1] @ self.second + self.second_bias)
 
     def climb(self, rows: Array, labels: Array, loss: Loss) -> Array:
         """The gradient of `loss` by `rows`."""
-        inputs = np.c_[(rows - self.middle) / self.half, np.ones(len(rows))]
-        hidden = np.tanh(inputs @ self.first)
-        scores = np.c_[hidden, np.ones(len(rows))] @ self.second
-        _, weights = loss(scores, labels)
-        back = (weights @ self.second[:-1].T) * (1 - hidden**2)
-        return np.asarray((back @ self.first[:-1].T) / self.half)
+        _, hidden = self._hidden(rows)
+        _, weights = loss(hidden @ self.second + self.second_bias, labels)
+        back = (weights @ self.second.T) * (1 - hidden**2)
+        return np.asarray((back @ self.first.T) / self.half)
 
+    def _hidden(self, rows: Array) -> tuple[Array, Array]:
+        inputs = ((rows - self.middle) / self.half).astype(self.first.dtype, copy=False)
+        return inputs, np.tanh(inputs @ self.first + self.first_bias)
 
-_HIDDEN = 64
-_ROUNDS = 200
-_RATE = 0.01
-_SHRINK = 1e-3
-_STEPS = 25
+    def _slopes(self, rows: Array, labels: Array) -> tuple[Array, Array, Array, Array]:
+        """Of the mean cross-entropy, by each of the weights."""
+        inputs, hidden = self._hidden(rows)
+        _, error = cross_entropy(hidden @ self.second + self.second_bias, labels)
+        error /= len(rows)
+        back = (error @ self.second.T) * (1 - hidden**2)
+        return inputs.T @ back, back.sum(axis=0), hidden.T @ error, error.sum(axis=0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,15 +120,15 @@ class Transfer:
             labels.append(learning.ask(every, moved).labels)
         known, answers = np.concatenate(rows), np.concatenate(labels)
         kept = answers >= 0
-        ends = (subject.domain.low, subject.domain.high)
+        classes = subject.target.classes
         meter = meters(subject.eps, self.tries, at)
         for turn in range(self.tries):
             left = meter.standing()
             if not left.size:
                 break
-            model = Network.fit(
-                known[kept], answers[kept], subject.target.classes, ends, int(rng.integers(2**31))
-            )
+            # Each network is tried by both losses.
+            if turn % 2 == 0:
+                model = Network.fit(known[kept], answers[kept], classes, subject.domain, rng)
             loss = (margin, cross_entropy)[turn % 2]
             meter.ask(left, _adversarial(model, meter.x[left], meter.y[left], loss, subject))
         broken[at] = meter.broken

@@ -12,6 +12,7 @@ from keepstone.lab.masking.measures.gradients import GRADIENTS
 from keepstone.lab.masking.port import Measure, NotEvaluated, Reading, Weight, exceeds
 from keepstone.lab.masking.subject import Subject
 
+
 @dataclass(frozen=True, slots=True)
 class Disagreement:
     """In random directions the margin moves otherwise than the gradient says, on too many of the
