@@ -66,8 +66,7 @@ class TorchTarget:
                     np.ascontiguousarray(weights[at : at + len(given)], outputs.dtype)
                 )
                 at += len(given)
-                (gradient,) = self._torch.autograd.grad(found, given, cotangent)
-                done.append(gradient.numpy().reshape(len(given), -1))
+                done.append(self._pulled_back(given, found, cotangent))
             return np.concatenate(done).astype(rows.dtype, copy=False)
 
         return Linearization(outputs.argmax(axis=1), outputs, vjp)
@@ -83,6 +82,15 @@ class TorchTarget:
         if self._probable:
             found = torch.log(found.clamp_min(torch.finfo(found.dtype).tiny))
         return given, found
+
+    def _pulled_back(self, given: Any, found: Any, cotangent: Any) -> Array:
+        """Zero where the module's scores do not hang together with its inputs, as torch sees it."""
+        gradient = None
+        if found.requires_grad:
+            (gradient,) = self._torch.autograd.grad(found, given, cotangent, allow_unused=True)
+        if gradient is None:
+            gradient = self._torch.zeros_like(given)
+        return np.asarray(gradient.detach().numpy().reshape(len(given), -1))
 
     def _outputs(self, rows: Array) -> Array:
         torch = self._torch
