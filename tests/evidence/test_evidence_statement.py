@@ -41,6 +41,7 @@ from keepstone.evidence.predicates import (
     right_of,
     type_of,
 )
+from keepstone.evidence.privacy import AtRate, Privacy
 from keepstone.evidence.record import entry_body, parse_statement_entry
 from keepstone.evidence.robustness import Robustness, Within
 from keepstone.evidence.statement import (
@@ -83,6 +84,21 @@ EXAMPLES: dict[str, Predicate] = {
         not_evaluated=1,
         data=A,
         report=B,
+    ),
+    "privacy": Privacy(
+        made=SHORT,
+        outcome="fail",
+        attack="rmia",
+        signal="scores",
+        shadows=4,
+        rates=(
+            AtRate(0.001, Measured(0.2, 0.1, 0.3, 500), 500, False),
+            AtRate(0.01, Measured(0.4, 0.3, 0.5, 500), 500, True),
+        ),
+        queries=1032,
+        rows=A,
+        members=B,
+        report=C,
     ),
     "vulnerabilities": Vulnerabilities(
         SHORT,

@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError
 from keepstone.lab.domain import Domain
+from keepstone.lab.masking.listed import SIGNS
+from keepstone.lab.masking.port import Sign, Weight
 from keepstone.lab.metrics.wilson import share
 from keepstone.lab.norms import LINF
+from keepstone.lab.suites.masking import Masking
 from keepstone.lab.suites.memory import Memory
-from keepstone.lab.suites.outcome import AtEps, Outcome, Ran, Sign
+from keepstone.lab.suites.outcome import AtEps, Outcome, Ran
 from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.problem import Verdict, insufficient, invalid
 from keepstone.lab.suites.question import Question, asked
@@ -162,17 +165,46 @@ class NeedsGradient(Towards):
     needs = Capability.GRADIENT
 
 
-def test_a_sign_that_proves_masking_makes_a_pass_invalid() -> None:
-    def masked(*_: object) -> list[Sign]:
-        return [Sign("flat", True, True, "the gradient is zero")]
+def sign(seen: bool | None, weight: Weight, name: str = "flat") -> Sign:
+    return Sign(name, seen, 1.0, 0.5, "why", weight)
 
-    def hinted(*_: object) -> list[Sign]:
-        return [Sign("flat", True, False, "a hint"), Sign("rest", None, True, "no scores")]
+
+def test_a_sign_that_proves_masking_makes_a_pass_invalid() -> None:
+    def masked(*_: object) -> Masking:
+        return Masking((sign(True, Weight.PROVES),), (), (), 0)
+
+    def hinted(*_: object) -> Masking:
+        return Masking((sign(True, Weight.HINTS), sign(None, Weight.HINTS)), (), ("rest",), 7)
 
     assert run(question=question(0.01), masking=masked).verdict is Verdict.INVALID
     found = run(question=question(0.01), masking=hinted)
     assert found.verdict is Verdict.PASS
-    assert found.not_evaluated == ("rest: no scores",)
+    assert found.not_evaluated == ("rest",)
+
+
+def test_the_gradients_of_an_honest_target_are_examined() -> None:
+    found = run(question=question(0.01))
+    assert found.verdict is Verdict.PASS
+    assert len(found.masking) == len(SIGNS)
+    assert not [one for one in found.masking if one.seen]
+
+
+def test_without_gradients_there_is_nothing_to_mask_and_that_is_told() -> None:
+    able = frozenset({Capability.LABEL, Capability.SCORES})
+    found = run(halves(capabilities=able), question=question(0.01))
+    assert found.verdict is Verdict.PASS
+    assert found.masking == ()
+    assert [one for one in found.not_evaluated if "no gradient" in one]
+
+
+def test_gradients_that_vanish_make_it_invalid() -> None:
+    class Stepped(Linear):
+        def linearize(self, rows: np.ndarray) -> object:
+            found = super().linearize(rows)
+            return type(found)(found.labels, found.scores, lambda given: np.zeros_like(rows))
+
+    found = run(Stepped(halves().weights, np.zeros(2)), question=question(0.01))
+    assert found.verdict is Verdict.INVALID
 
 
 def test_the_json_is_what_is_promised() -> None:

@@ -16,6 +16,7 @@ from keepstone.evidence.measured import Measured
 from keepstone.evidence.predicates import (
     Approval,
     Predicate,
+    Privacy,
     Reinstatement,
     Revocation,
     Robustness,
@@ -25,6 +26,7 @@ from keepstone.evidence.predicates import (
     Training,
     Vulnerabilities,
 )
+from keepstone.evidence.privacy import AtRate
 from keepstone.evidence.record import entry_body
 from keepstone.evidence.robustness import Within
 from keepstone.evidence.statement import make_statement
@@ -162,6 +164,33 @@ class World:
         }
         made = self.made(age, self.now + 30 * DAY)
         return self.state(Robustness(made, **(said | changed)), by)  # type: ignore[arg-type]
+
+    def audited(
+        self,
+        low: float = 0.0,
+        high: float = 0.05,
+        *,
+        by: str = "rita",
+        age: int = 0,
+        fpr: float = 0.01,
+        sufficient: bool = True,
+        **changed: object,
+    ) -> Envelope:
+        """At `fpr` the middle of `low` and `high` of the members are told."""
+        told = Measured((low + high) / 2, low, high, 500)
+        said: dict[str, object] = {
+            "outcome": "pass",
+            "attack": "rmia",
+            "signal": "scores",
+            "shadows": 4,
+            "rates": (AtRate(fpr, told, 500, sufficient),),
+            "queries": 1000,
+            "rows": Digest("da" * 32),
+            "members": Digest("db" * 32),
+            "report": Digest("cd" * 32),
+        }
+        made = self.made(age, self.now + 30 * DAY)
+        return self.state(Privacy(made, **(said | changed)), by)  # type: ignore[arg-type]
 
     def train(self, by: str = "alice", age: int = 0) -> Envelope:
         predicate = Training(

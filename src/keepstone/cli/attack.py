@@ -216,7 +216,6 @@ def _question(target: Target, samples: int, given: dict[str, Any]) -> Question:
 def _run(
     attacked: _Attacked, samples: Samples, suite: Suite, question: Question, resume: Path | None
 ) -> Outcome:
-    from keepstone.lab.masking import look_for_masking
     from keepstone.lab.suites.memory import Memory
     from keepstone.lab.suites.run import run_suite
 
@@ -230,7 +229,6 @@ def _run(
             attacked.classes.encode(samples.y),
             suite,
             question,
-            masking=look_for_masking,
             names=attacked.classes.names,
             memory=memory,
             observer=_Progress(steps),
@@ -348,7 +346,7 @@ def _show(outcome: Outcome) -> None:
     click.echo(table(rows, ("norm", "eps", "accuracy", "low", "high")))
     for sign in outcome.masking:
         if sign.seen:
-            say(f"{sign.name}: {sign.message}", mark="fail" if sign.proves else "warn")
+            say(f"{sign.name} ({sign.weight.value}): {sign.message}", mark="warn")
     for one in outcome.problems:
         say(f"{one.code}: {one.message}", mark="warn")
     for missed in outcome.not_evaluated:

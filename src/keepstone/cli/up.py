@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _UNPROVEN = {
     "origin": "origin: no publisher whom the policy names stands behind the model",
     "ranges": "ranges: not declared; inputs are only checked for shape, type and finiteness",
-    "robustness": "robustness: nothing was attacked",
+    "robustness": "robustness: the policy asks for no test of it (keepstone attack)",
     "rollback": "rollback: no checkpoint could be kept outside the workspace",
     "transport": "transport: plain HTTP, anyone between can read and change it",
 }

@@ -65,6 +65,12 @@ class Fields:
             raise self.fault(name, f"is not one of {', '.join(sorted(choices))}")
         return value
 
+    def boolean(self, name: str) -> bool:
+        value = self.raw(name)
+        if not isinstance(value, bool):
+            raise self.fault(name, "is not true or false")
+        return value
+
     def integer(self, name: str, low: int = 0) -> int:
         value = self.raw(name)
         if type(value) is not int or not low <= value <= MAX_SAFE_INTEGER:

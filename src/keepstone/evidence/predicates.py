@@ -20,6 +20,7 @@ from keepstone.evidence.documents import Bom
 from keepstone.evidence.fields import DECIMAL, Fields
 from keepstone.evidence.findings import MAX_FINDINGS, finding_dict, first_findings, read_finding
 from keepstone.evidence.made import MAX_INPUTS, Input, Made, Tool
+from keepstone.evidence.privacy import Privacy
 from keepstone.evidence.registered import Registered
 from keepstone.evidence.robustness import Robustness
 from keepstone.evidence.vulnerabilities import Vulnerabilities
@@ -321,6 +322,7 @@ Predicate = (
     | Scan
     | Vulnerabilities
     | Robustness
+    | Privacy
     | Signature
     | Approval
     | Sealing
@@ -335,7 +337,7 @@ KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
     {
         cls.kind: cls
         for cls in (
-            *(Training, Scan, Vulnerabilities, Robustness, Signature, Approval, Sealing),
+            *(Training, Scan, Vulnerabilities, Robustness, Privacy, Signature, Approval, Sealing),
             *(Registered, Revocation, Reinstatement, Admission, Bom),
         )
     }
@@ -373,7 +375,7 @@ def rests_on(predicate: Predicate) -> tuple[Digest, ...]:
     if isinstance(predicate, Signature):
         # The publisher's key: a signature observed under a key that is revoked proves nothing.
         digests += [predicate.bundle, Digest(predicate.publisher)]
-    if isinstance(predicate, Vulnerabilities | Robustness):
+    if isinstance(predicate, Vulnerabilities | Robustness | Privacy):
         digests += predicate.rests_on
     if isinstance(predicate, Admission):
         digests += [predicate.artifact, *predicate.evidence]
@@ -390,6 +392,7 @@ __all__ = [
     "LedgerHead",
     "Made",
     "Predicate",
+    "Privacy",
     "Registered",
     "Reinstatement",
     "Revocation",

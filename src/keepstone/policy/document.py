@@ -36,6 +36,7 @@ RIGHTS = frozenset(
         "state.scan",
         "state.vulnerabilities",
         "state.robustness",
+        "state.privacy",
         "state.training",
         "state.signature",
         "state.approval",
@@ -47,7 +48,7 @@ RIGHTS = frozenset(
     }
 )
 PRODUCTION_EVIDENCE = ("scan", "training", "signature", "approval")
-EVIDENCE = (*PRODUCTION_EVIDENCE, "vulnerabilities", "robustness")
+EVIDENCE = (*PRODUCTION_EVIDENCE, "vulnerabilities", "robustness", "privacy")
 METHODS = frozenset({"api_key", "token", "local"})
 # Bound by the workspace to keys of its own, never by the file to anybody else's.
 OBSERVER, GATE = "observer", "gate"
@@ -102,14 +103,27 @@ class RobustnessBar:
 
 
 @dataclass(frozen=True, slots=True)
+class PrivacyBar:
+    """How private is enough: the upper end of the share of members that an attack tells where it
+    accuses at most `fpr` of the others, by no fewer than so many shadow models."""
+
+    fpr: float
+    at_most: float
+    shadows: int
+
+
+Bar = RobustnessBar | PrivacyBar
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """Evidence that an admission needs.
 
     `count` persons with `role` must each have stated it less than `max_age_ms` ago (None: at any
     time), none of whom acted in a role of `distinct_from` for the same artifact. For a signature,
     `role` is that of the publisher whose signature was seen. For vulnerabilities, the database
-    must have been younger than `max_database_age_ms`, and must still be. For robustness, `bar` is
-    what has to be reached.
+    must have been younger than `max_database_age_ms`, and must still be. For robustness and
+    privacy, `bar` is what has to be reached.
     """
 
     id: str
@@ -119,7 +133,7 @@ class Requirement:
     count: int
     distinct_from: tuple[str, ...]
     max_database_age_ms: int | None = None
-    bar: RobustnessBar | None = None
+    bar: Bar | None = None
 
 
 @dataclass(frozen=True, slots=True)

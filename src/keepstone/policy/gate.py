@@ -21,7 +21,7 @@ from keepstone.evidence.statement import make_statement
 from keepstone.evidence.verify import Evidence, Refused
 from keepstone.identity.signing import SigningKey
 from keepstone.policy.admission import Admission, verify_admission
-from keepstone.policy.document import OBSERVER, Requirement
+from keepstone.policy.document import OBSERVER, PrivacyBar, Requirement, RobustnessBar
 from keepstone.policy.engine import Decision, Engine
 from keepstone.policy.requirements import Met, digests, flagged, meet, origin_is_proven
 from keepstone.policy.trust import Trust
@@ -274,7 +274,8 @@ def _wanted(asked: Requirement) -> str:
     what = {
         "scan": "a clean scan by",
         "vulnerabilities": "a scan without known vulnerabilities by",
-        "robustness": f"{_bar(asked)} by",
+        "robustness": f"{_tested(asked)} by",
+        "privacy": f"{_tested(asked)} tested by",
         "training": "a training statement by",
         "signature": "a signature of",
         "approval": "an approval by",
@@ -292,8 +293,8 @@ def _remedy(asked: Requirement, name: str) -> str:
     return {
         "scan": "keepstone up MODEL (scans it again)",
         "vulnerabilities": _rescan(asked, name),
-        "robustness": f"keepstone attack MODEL --data FILE {_bar_options(asked)} --as KEY, by a"
-        f" signer with the role {asked.role}",
+        "robustness": _test(asked),
+        "privacy": _test(asked),
         "training": f"keepstone up MODEL with a training statement signed by a {asked.role}",
         "signature": "keepstone sign MODEL --private-key KEY --signature SIG, by a"
         f" {asked.role}; then keepstone up MODEL with it",
@@ -302,22 +303,31 @@ def _remedy(asked: Requirement, name: str) -> str:
     }[asked.evidence]
 
 
-def _bar(asked: Requirement) -> str:
-    bar = asked.bar
-    return (
-        ""
-        if bar is None
-        else (
-            f"a robust accuracy of {bar.at_least:g} or more within {bar.norm} {bar.eps:g}, tested"
-        )
-    )
+def _tested(asked: Requirement) -> str:
+    match asked.bar:
+        case RobustnessBar(norm, eps, at_least):
+            return f"a robust accuracy of {at_least:g} or more within {norm} {eps:g}, tested"
+        case PrivacyBar(fpr, at_most, _):
+            return f"at most {at_most:g} of its members told at a false-positive rate of {fpr:g},"
+    return ""
 
 
-def _bar_options(asked: Requirement) -> str:
-    bar = asked.bar
-    return (
-        "" if bar is None else (f"--norm {bar.norm} --eps {bar.eps:g} --at-least {bar.at_least:g}")
-    )
+def _test(asked: Requirement) -> str:
+    """What somebody with the role has to run."""
+    match asked.bar:
+        case RobustnessBar(norm, eps, at_least):
+            command = (
+                f"attack MODEL --data FILE --norm {norm} --eps {eps:g} --at-least {at_least:g}"
+            )
+        case PrivacyBar(fpr, at_most, shadows):
+            command = (
+                "attack membership MODEL --members FILE --nonmembers FILE"
+                f" --at-most {at_most:g}@{fpr:g}"
+            )
+            command += f" --train MODULE:FUNCTION --shadows {shadows}" if shadows else ""
+        case None:
+            return ""
+    return f"keepstone {command} --as KEY, by a signer with the role {asked.role}"
 
 
 def _rescan(asked: Requirement, name: str) -> str:

@@ -31,10 +31,12 @@ from keepstone.policy.document import (
     RIGHTS,
     SCHEMA,
     AdmissionRules,
+    Bar,
     Binding,
     Limits,
     Policy,
     PolicySigner,
+    PrivacyBar,
     Requirement,
     RobustnessBar,
 )
@@ -251,7 +253,7 @@ def _requirement(table: Table, roles: Mapping[str, frozenset[str]]) -> Requireme
         count=table.integer("count", 1, MAX_COUNT) if table.has("count") else 1,
         distinct_from=_distinct(table, roles),
         max_database_age_ms=_database_age(table, evidence),
-        bar=_bar(table) if evidence == "robustness" else None,
+        bar=_bar(table, evidence),
     )
     table.done()
     return requirement
@@ -263,13 +265,21 @@ def _database_age(table: Table, evidence: str) -> int | None:
     return table.duration("max_database_age", 3660 * DAY_MS)
 
 
-def _bar(table: Table) -> RobustnessBar:
+def _bar(table: Table, evidence: str) -> Bar | None:
     """What is enough stands in the file: a threshold that nobody wrote is nobody's."""
-    return RobustnessBar(
-        norm=table.one_of("norm", tuple(sorted(NORMS))),
-        eps=table.decimal("eps", 0.0, 1e9),
-        at_least=table.decimal("at_least", 0.0, 1.0),
-    )
+    if evidence == "robustness":
+        return RobustnessBar(
+            norm=table.one_of("norm", tuple(sorted(NORMS))),
+            eps=table.decimal("eps", 0.0, 1e9),
+            at_least=table.decimal("at_least", 0.0, 1.0),
+        )
+    if evidence == "privacy":
+        return PrivacyBar(
+            fpr=table.decimal("fpr", 0.0, 0.5),
+            at_most=table.decimal("at_most", 0.0, 1.0),
+            shadows=table.integer("shadows", 0, 1024) if table.has("shadows") else 0,
+        )
+    return None
 
 
 def _distinct(table: Table, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from keepstone.core.finding import Outcome
 from keepstone.evidence.predicates import (
     Approval,
     Predicate,
+    Privacy,
     Robustness,
     Scan,
     Signature,
@@ -23,6 +24,7 @@ from keepstone.evidence.predicates import (
 from keepstone.evidence.verified import VerifiedStatement, Why
 from keepstone.evidence.verify import Evidence
 from keepstone.policy.document import OBSERVER, PUBLISHER, Requirement
+from keepstone.policy.tested import falls_short, matter, speaks_against
 from keepstone.policy.trust import Trust
 
 # What counted once, and has ended.
@@ -100,19 +102,13 @@ def newest_scans(evidence: Evidence) -> dict[str, VerifiedStatement]:
 
 def _is_last_word(vote: Vote, evidence: Evidence) -> bool:
     """Whether its key said nothing later on the same matter."""
-    matter = _matter(vote.statement.predicate)
+    about = matter(vote.statement.predicate)
     said = [
         item
         for item in evidence.of(vote.statement.kind)
-        if vote.key_id in item.signers and _matter(item.predicate) == matter
+        if vote.key_id in item.signers and matter(item.predicate) == about
     ]
     return said[-1] is vote.statement
-
-
-def _matter(predicate: Predicate) -> str:
-    """What a later statement replaces an earlier one on: robustness under one norm says nothing
-    about another."""
-    return predicate.norm if isinstance(predicate, Robustness) else ""
 
 
 def flagged(evidence: Evidence) -> tuple[VerifiedStatement, ...]:
@@ -175,28 +171,16 @@ def _database_time(item: VerifiedStatement) -> int | None:
 def _speaks_against(requirement: Requirement, vote: Vote, evidence: Evidence) -> bool:
     """Whether this is the last word of its key, and it says what must not be.
 
-    Vulnerabilities that go with the artifact; or attacks that left too little, which no weaker
-    attack of somebody else undoes.
+    Vulnerabilities that go with the artifact; or attacks that prove too much.
     """
     predicate = vote.statement.predicate
     if isinstance(predicate, Vulnerabilities):
         against = predicate.outcome is Outcome.FLAGGED
-    elif isinstance(predicate, Robustness):
-        against = _is_too_weak(requirement, predicate)
+    elif isinstance(predicate, Robustness | Privacy):
+        against = speaks_against(requirement.bar, predicate)
     else:
         return False
     return against and _is_last_word(vote, evidence)
-
-
-def _is_too_weak(requirement: Requirement, predicate: Robustness) -> bool:
-    """Whether perturbations no larger than the bar's provably leave too little."""
-    bar = requirement.bar
-    assert bar is not None
-    return (
-        predicate.verdict != "invalid"
-        and predicate.norm == bar.norm
-        and any(one.eps <= bar.eps and one.robust.high < bar.at_least for one in predicate.within)
-    )
 
 
 def _lasts(vote: Vote) -> float:
@@ -214,16 +198,18 @@ def _miss(
     """Why this vote does not count, or None if it does."""
     what = _name(vote.statement)
     predicate = vote.statement.predicate
-    if isinstance(predicate, Scan | Vulnerabilities | Robustness):
-        later = "test" if isinstance(predicate, Robustness) else "scan"
+    if isinstance(predicate, Scan | Vulnerabilities | Robustness | Privacy):
+        later = "test" if isinstance(predicate, Robustness | Privacy) else "scan"
         if not _is_last_word(vote, evidence):
             return f"{what} was superseded by a later {later}"
         if not isinstance(predicate, Scan) and _was_replaced(vote, evidence):
             return f"{what} was superseded by a later {later}, which has ended since"
     if isinstance(predicate, Scan | Vulnerabilities) and predicate.outcome is not Outcome.CLEAN:
         return f"{what} says {predicate.outcome.value.replace('_', ' ')}"
-    if isinstance(predicate, Robustness) and (short := _falls_short(requirement, predicate)):
-        return f"{what} {short}"
+    if isinstance(predicate, Robustness | Privacy):
+        short = falls_short(requirement.bar, predicate)
+        if short is not None:
+            return f"{what} {short}"
     if trust.has_role(vote.key_id, OBSERVER) and _is_waived_by_nobody(predicate, trust):
         return f"{what} rests on a waiver by somebody who has no right to waive"
     if requirement.max_database_age_ms is not None and _database_time(vote.statement) is None:
@@ -245,26 +231,6 @@ def _is_waived_by_nobody(predicate: Predicate, trust: Trust) -> bool:
     return isinstance(predicate, Vulnerabilities) and not all(
         trust.may_waive(one.key_id) for one in predicate.waivers
     )
-
-
-def _falls_short(requirement: Requirement, predicate: Robustness) -> str | None:
-    """What the statement lacks of the bar, or None: the lower end has to reach it."""
-    bar = requirement.bar
-    assert bar is not None
-    if not predicate.measured:
-        return f"says {predicate.verdict}"
-    if predicate.norm != bar.norm:
-        return f"is about the norm {predicate.norm}, not {bar.norm}"
-    found = predicate.at(bar.eps)
-    if found is None:
-        most = predicate.within[-1].eps
-        return f"looked at perturbations up to {most:g} only, not {bar.eps:g}"
-    if found.robust.low < bar.at_least:
-        return (
-            f"vouches for a robust accuracy of {found.robust.low:.3f} at eps {found.eps:g} (it"
-            f" measured {found.robust.value:.3f}), and {bar.at_least:g} is asked"
-        )
-    return None
 
 
 def _was_replaced(vote: Vote, evidence: Evidence) -> bool:

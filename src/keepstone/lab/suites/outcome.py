@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keepstone.contract.validate import Array
+from keepstone.lab.masking.port import Sign
 from keepstone.lab.metrics.wilson import Share
 from keepstone.lab.suites.problem import Problem, Verdict
 from keepstone.lab.suites.question import Question
@@ -81,31 +82,6 @@ class AtEps:
             "low": round(self.robust.low, 6),
             "high": round(self.robust.high, 6),
             "n": self.robust.n,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class Sign:
-    """One look for gradient masking. `seen` None: not evaluated, and `message` says why.
-
-    `proves` where what is seen leaves no other reading.
-    """
-
-    name: str
-    seen: bool | None
-    proves: bool
-    message: str
-    value: float | None = None
-    limit: float | None = None
-
-    def to_dict(self) -> dict[str, Any]:
-        return {
-            "name": self.name,
-            "seen": self.seen,
-            "proves": self.proves,
-            "message": self.message,
-            "value": self.value,
-            "limit": self.limit,
         }
 
 

@@ -14,16 +14,18 @@ from keepstone.lab.attacks.port import run_attack
 from keepstone.lab.meter import Goal, Meter, Tally, reach
 from keepstone.lab.metrics.wilson import share
 from keepstone.lab.suites.clean import MAX_UNANSWERED, Clean, look_at_clean
+from keepstone.lab.suites.masking import Masking, look_for_masking
 from keepstone.lab.suites.memory import Memory
-from keepstone.lab.suites.outcome import AtEps, Outcome, Ran, Sign, Worst
+from keepstone.lab.suites.outcome import AtEps, Outcome, Ran, Worst
 from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.problem import Problem, insufficient
 from keepstone.lab.suites.question import Question
 from keepstone.lab.suites.verdict import decide
-from keepstone.lab.targets.port import Target
+from keepstone.lab.targets.port import Capability, Target
 
-# Looks for masking at a target, the samples that are served rightly, and which of them stand.
-Masking = Callable[[Target, Array, Array, Question], Sequence[Sign]]
+# Of a target, samples that it serves rightly, which of them attacks by gradient left, and what
+# was asked.
+LooksForMasking = Callable[[Target, Array, Array, Array | None, Question], Masking]
 
 
 class Observer(Protocol):
@@ -52,23 +54,29 @@ class _Standing:
     rows: Array
     distance: Array
     attack: Array
+    # The nearest success of an attack by gradient alone.
+    by_gradient: Array
 
     @classmethod
     def of(cls, x: Array, y: Array, clean: Array) -> _Standing:
         nothing = np.full(len(x), -1, np.int64)
-        return cls(x, y, clean, x.copy(), np.full(len(x), np.inf), nothing)
+        never = np.full(len(x), np.inf)
+        return cls(x, y, clean, x.copy(), never, nothing, never.copy())
 
     def at(self, eps: float | None) -> Array:
         """The samples still to be attacked: those served rightly and not broken within eps."""
         unbroken = np.isinf(self.distance) if eps is None else self.distance > reach(eps)
         return np.flatnonzero(self.clean & unbroken)
 
-    def take(self, places: Array, tally: Tally, attack: int) -> None:
+    def take(self, places: Array, tally: Tally, attack: int, needs: Capability) -> None:
         nearer = tally.distance < self.distance[places]
         at = places[nearer]
         self.rows[at] = tally.rows[nearer]
         self.distance[at] = tally.distance[nearer]
         self.attack[at] = attack
+        if needs is Capability.GRADIENT:
+            nearest = np.minimum(self.by_gradient[places], tally.distance)
+            self.by_gradient[places] = nearest
 
 
 def run_suite(
@@ -78,7 +86,7 @@ def run_suite(
     suite: Suite,
     question: Question,
     *,
-    masking: Masking | None = None,
+    masking: LooksForMasking = look_for_masking,
     names: Sequence[str] = (),
     memory: Memory | None = None,
     observer: Observer | None = None,
@@ -110,14 +118,15 @@ def run_suite(
         for eps in (None,) if step.attack.minimizes else question.epsilons:
             ran.append(_attack(target, standing, step, question, eps, len(ran), memory, watch))
     # (3)
-    signs = () if masking is None else tuple(masking(target, x, right, question))
-    missed += [f"{sign.name}: {sign.message}" for sign in signs if sign.seen is None]
+    left = _left_by_gradient(standing, ran, question)
+    seen = masking(target, x[right], y[right], None if left is None else left[right], question)
+    missed += seen.missed
     # (4)
     worst = _worst(target, standing)
     # (5)
     robust = tuple(_robust(standing, eps) for eps in question.epsilons)
-    problems = (*clean.problems, *_gaps(ran, standing))
-    verdict, reasons = decide(robust, question.at_least, problems, signs)
+    problems = (*clean.problems, *_gaps(ran), *seen.problems)
+    verdict, reasons = decide(robust, question.at_least, problems, seen.signs)
     return Outcome(
         suite=suite.name,
         question=question,
@@ -126,10 +135,10 @@ def run_suite(
         clean=share(int(right.sum()), len(x)),
         robust=robust,
         attacks=tuple(ran),
-        masking=signs,
+        masking=seen.signs,
         not_evaluated=tuple(missed),
         problems=problems,
-        queries=_queries(clean, ran, worst),
+        queries=_queries(clean, ran, worst) + seen.queries,
         worst=worst,
         shape=target.domain.shape,
         names=tuple(names) or tuple(map(str, range(target.classes))),
@@ -162,7 +171,7 @@ def _attack(
             memory.keep(key, tally, spent)
     else:
         tally, spent = known
-    standing.take(places, tally, number)
+    standing.take(places, tally, number, step.attack.needs)
     found = _ran(step, eps, budget, tally, spent)
     watch.ended(found)
     return found
@@ -190,6 +199,13 @@ def _ran(step: Step, eps: float | None, budget: int, tally: Tally, spent: float)
     )
 
 
+def _left_by_gradient(standing: _Standing, ran: Sequence[Ran], question: Question) -> Array | None:
+    """Which samples attacks by gradient left unbroken at the largest epsilon; None: none ran."""
+    if not any(one.gradients for one in ran):
+        return None
+    return np.asarray(standing.by_gradient > reach(question.epsilons[-1]))
+
+
 def _robust(standing: _Standing, eps: float) -> AtEps:
     return AtEps(eps, share(len(standing.at(eps)), len(standing.x)))
 
@@ -211,7 +227,7 @@ def _worst(target: Target, standing: _Standing) -> Worst:
     )
 
 
-def _gaps(ran: Sequence[Ran], standing: _Standing) -> list[Problem]:
+def _gaps(ran: Sequence[Ran]) -> list[Problem]:
     """What an attack could not do that would have to be done for a pass."""
     if not ran:
         return [insufficient("attack.none_ran", "No attack of the suite could be run.")]

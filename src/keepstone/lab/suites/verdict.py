@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from keepstone.lab.suites.outcome import AtEps, Sign
+from keepstone.lab.masking.port import Sign, Weight
+from keepstone.lab.suites.outcome import AtEps
 from keepstone.lab.suites.problem import Problem, Verdict
 
 
@@ -21,7 +22,9 @@ def decide(
     """
     # (1)
     wrong = [one.message for one in problems if one.effect is Verdict.INVALID]
-    wrong += [f"{one.name}: {one.message}" for one in signs if one.seen and one.proves]
+    wrong += [
+        f"{one.name}: {one.message}" for one in signs if one.seen and one.weight is Weight.PROVES
+    ]
     if wrong:
         return Verdict.INVALID, tuple(wrong)
     # (2)
