@@ -228,6 +228,7 @@ def build(
     principal: Rate = PLENTY,
     max_body: int = 1 << 20,
     names: tuple[str, ...] = ("double",),
+    rate_of: Any = None,
 ) -> World:
     log = FakeLog() if log is None else log
     clock, runtime, periods = FakeClock(), Doubler(), FakePeriods()
@@ -246,7 +247,9 @@ def build(
         authorizer,
         trail,
         clock,
-        GatewayOptions(address, principal, max_body_bytes=max_body, url="https://t", version="9"),
+        GatewayOptions(
+            address, principal, max_body, url="https://t", version="9", rate_of=rate_of
+        ),
     )
     return World(gateway, endpoints[0], runtime, log, clock, ring, key, authorizer, periods)
 

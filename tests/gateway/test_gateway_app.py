@@ -529,6 +529,24 @@ def test_a_principal_has_a_limit_over_all_of_its_keys(make, run):
     run(world, test)
 
 
+def test_a_role_may_have_a_limit_of_its_own(make, run):
+    def rate_of(principal):
+        roles = {grant.role for grant in principal.grants}
+        return Rate(0.001, 3) if "red-team" in roles else None
+
+    world = make(principal=Rate(0.001, 1), rate_of=rate_of)
+    tester = world.mint("red-team", principal="user:rita")
+
+    async def test():
+        for _ in range(3):
+            assert (await world.ask(key=tester)).status == 200
+        assert (await world.ask(key=tester)).code == "limit.principal"
+        assert (await world.ask()).status == 200
+        assert (await world.ask()).code == "limit.principal"
+
+    run(world, test)
+
+
 # The model fails
 
 

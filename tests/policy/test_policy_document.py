@@ -431,3 +431,31 @@ def test_every_policy_that_reads_validates(roles: dict[str, frozenset[str]]) -> 
         if name not in known
     )
     compile_policy(parse_policy(LOCAL + b"\n" + text.encode()))
+
+
+OWN = "\n[limits.roles.red-team]\nper_second = 5000\nburst = 10000\n\n[limits.roles.caller]\n"
+
+
+def test_a_role_may_have_a_limit_of_its_own() -> None:
+    data = LOCAL + (OWN + "per_second = 7\nburst = 7\n").encode()
+    limits = parse_policy(data).limits
+    own = limits.of_roles({"red-team", "reader"})
+    assert own is not None
+    assert (own.per_second, own.burst) == (5000, 10000)
+    # Of several the first in the file counts.
+    assert limits.of_roles({"caller", "red-team"}) == own
+    assert limits.of_roles({"reader"}) is None
+    assert parse_policy(LOCAL).limits.of_roles({"red-team"}) is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "per_second = 7\n",
+        "per_second = 0\nburst = 7\n",
+        "per_second = 7\nburst = 7\nmore = 1\n",
+        "per_second = 7\nburst = 7\n[limits.roles.nobody]\nper_second = 7\nburst = 7\n",
+    ],
+)
+def test_a_limit_of_a_role_that_cannot_be(wrong: str) -> None:
+    refused(LOCAL + (OWN + wrong).encode())

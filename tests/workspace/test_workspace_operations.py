@@ -287,3 +287,13 @@ def test_a_good_policy_is_taken_into_force_and_recorded(home: Any) -> None:
         assert workspace.trust.policy.audit_mode == "group"
         assert workspace.authorizer.engine.policy is workspace.trust.policy
     assert [entry["policy"] for entry in home.events("policy.loaded")] == [answer["policy"]]
+
+
+def test_a_key_that_may_ask_more_than_others_is_recorded_with_its_limit(home: Any) -> None:
+    with home.layout.policy.open("a") as file:
+        file.write("\n[limits.roles.red-team]\nper_second = 5000\nburst = 10000\n")
+    perform(home.site, "keys.create", KEY | {"roles": ["red-team"]})
+    perform(home.site, "keys.create", KEY)
+    tester, caller = home.events("key.created")
+    assert (tester["per_second"], tester["burst"]) == (5000, 10000)
+    assert "burst" not in caller

@@ -24,10 +24,11 @@ from keepstone.gateway.audit import AuditTrail
 from keepstone.gateway.endpoint import Endpoint
 from keepstone.gateway.exchange import Exchange
 from keepstone.gateway.headers import TOO_LARGE, read_headers
-from keepstone.gateway.limits import Rate, TokenBuckets
+from keepstone.gateway.limits import PrincipalBuckets, Rate, TokenBuckets
 from keepstone.gateway.metrics import Gauges, Metrics
 from keepstone.gateway.problem import PROBLEMS, Problem
 from keepstone.gateway.reads import ALIVE, Answer, Reads
+from keepstone.identity.principal import Principal
 
 Scope = MutableMapping[str, Any]
 # A body, and the length of its header where part of it is binary.
@@ -58,6 +59,8 @@ class GatewayOptions:
     version: str = "0"
     threads: int = 2
     ledger_size: Callable[[], int] = field(default=lambda: 0)
+    # A rate of its own for who has one.
+    rate_of: Callable[[Principal], Rate | None] | None = None
 
 
 class Gateway:
@@ -80,7 +83,8 @@ class Gateway:
         self.metrics = Metrics()
         self.options = options
         self._clock = clock
-        addresses, principals = TokenBuckets(options.address), TokenBuckets(options.principal)
+        addresses = TokenBuckets(options.address)
+        principals = PrincipalBuckets(options.principal, options.rate_of)
         self.metrics.gauges.append(lambda: self._gauges(addresses, principals))
         self.metrics.expiries = lambda: {each.name: each.expires for each in endpoints}
 
@@ -110,7 +114,7 @@ class Gateway:
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="keepstone-predict")
         self._offloaded = 0
 
-    def _gauges(self, addresses: TokenBuckets, principals: TokenBuckets) -> Mapping[str, float]:
+    def _gauges(self, addresses: TokenBuckets, principals: PrincipalBuckets) -> Mapping[str, float]:
         return {
             "keepstone_audit_outstanding": self.audit.outstanding,
             "keepstone_audit_lost_refusals": self.audit.lost_refusals,

@@ -22,7 +22,7 @@ from typing import Protocol
 from keepstone.contract.protocol import InferRequest
 from keepstone.errors import DeniedError, InputError
 from keepstone.gateway.exchange import Exchange
-from keepstone.gateway.limits import TokenBuckets
+from keepstone.gateway.limits import PrincipalBuckets, TokenBuckets
 from keepstone.gateway.problem import (
     PROBLEMS,
     Problem,
@@ -128,14 +128,14 @@ def require_admission(exchange: Exchange) -> Problem | None:
     return None if exchange.admission is not None else PROBLEMS[endpoint.refusal]
 
 
-def limit_principal(buckets: TokenBuckets) -> Guard:
+def limit_principal(buckets: PrincipalBuckets) -> Guard:
     """5: a bucket per principal, whatever key or address it comes with."""
 
     def guard(exchange: Exchange) -> Problem | None:
         principal = exchange.principal
         if principal is None:
             return PROBLEMS["policy.denied"]
-        wait = buckets.take(principal.id, exchange.ticks)
+        wait = buckets.take(principal, exchange.ticks)
         if wait:
             return limit_problem("limit.principal", wait)
         exchange.cleared = True

@@ -6,10 +6,11 @@ it would be full again, so a check is one look-up and one store.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
 from keepstone.errors import InputError
+from keepstone.identity.principal import Principal
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +91,33 @@ class TokenBuckets:
 
     def __len__(self) -> int:
         return len(self._full_at)
+
+
+class PrincipalBuckets:
+    """A bucket per principal. Where `rate_of` gives a rate, it is of that rate, and else of `rate`.
+
+    Promise: as for `TokenBuckets`. There are as many tables as there are rates, which the policy
+    names.
+    """
+
+    __slots__ = ("_apart", "_common", "_rate_of")
+
+    def __init__(
+        self, rate: Rate, rate_of: Callable[[Principal], Rate | None] | None = None
+    ) -> None:
+        self._common = TokenBuckets(rate)
+        self._rate_of = rate_of
+        self._apart: dict[Rate, TokenBuckets] = {}
+
+    def take(self, principal: Principal, now: float) -> float:
+        """Take a token at `now` (seconds, monotonic): 0.0, or the seconds to wait for one."""
+        own = None if self._rate_of is None else self._rate_of(principal)
+        if own is None:
+            return self._common.take(principal.id, now)
+        buckets = self._apart.get(own)
+        if buckets is None:
+            buckets = self._apart[own] = TokenBuckets(own)
+        return buckets.take(principal.id, now)
+
+    def __len__(self) -> int:
+        return len(self._common) + sum(map(len, self._apart.values()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from keepstone.core.digest import Digest
@@ -137,8 +137,19 @@ class Requirement:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleLimit:
+    """How often a principal with one role may ask, in place of what all others may."""
+
+    per_second: int
+    burst: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
-    """What the gateway lets through, before and after it knows who asks."""
+    """What the gateway lets through, before and after it knows who asks.
+
+    Of several `roles` that a principal holds, the first one here counts.
+    """
 
     address_per_second: int
     address_burst: int
@@ -149,6 +160,11 @@ class Limits:
     max_connections_per_address: int
     header_timeout_ms: int
     body_timeout_ms: int
+    roles: Mapping[str, RoleLimit]
+
+    def of_roles(self, roles: Collection[str]) -> RoleLimit | None:
+        """The limit of its own that somebody with these roles has."""
+        return next((limit for role, limit in self.roles.items() if role in roles), None)
 
 
 @dataclass(frozen=True, slots=True)

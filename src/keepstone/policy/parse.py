@@ -39,6 +39,7 @@ from keepstone.policy.document import (
     PrivacyBar,
     Requirement,
     RobustnessBar,
+    RoleLimit,
 )
 from keepstone.policy.fields import MAX_ITEMS, Table
 from keepstone.policy.registry import read_registry
@@ -90,7 +91,7 @@ def parse_policy(data: bytes) -> Policy:
         bindings=tuple(_binding(table, roles) for table in top.tables("bindings")),
         requirements=_requirements(top, roles),
         methods=_methods(top.table("access")),
-        limits=_limits(top.table("limits")),
+        limits=_limits(top.table("limits"), roles),
         audit_mode=_audit(top.table("audit")),
         admission=_admission(top.table("admission")),
         token_max_lifetime_ms=_lifetime(top.table("tokens"), 3_600_000),
@@ -296,7 +297,7 @@ def _methods(table: Table) -> frozenset[str]:
     return methods
 
 
-def _limits(table: Table) -> Limits:
+def _limits(table: Table, roles: Mapping[str, frozenset[str]]) -> Limits:
     limits = Limits(
         address_per_second=table.integer("address_per_second", 1, 1_000_000),
         address_burst=table.integer("address_burst", 1, 1_000_000),
@@ -307,9 +308,21 @@ def _limits(table: Table) -> Limits:
         max_connections_per_address=table.integer("max_connections_per_address", 1, 1_000_000),
         header_timeout_ms=table.duration("header_timeout", 3_600_000),
         body_timeout_ms=table.duration("body_timeout", 3_600_000),
+        roles=_role_limits(table.table("roles"), roles) if table.has("roles") else {},
     )
     table.done()
     return limits
+
+
+def _role_limits(table: Table, roles: Mapping[str, frozenset[str]]) -> Mapping[str, RoleLimit]:
+    found = {}
+    for name in table.value:
+        inner = table.table(name)
+        found[inner.known(name, roles)] = RoleLimit(
+            inner.integer("per_second", 1, 1_000_000), inner.integer("burst", 1, 1_000_000)
+        )
+        inner.done()
+    return MappingProxyType(found)
 
 
 def _audit(table: Table) -> str:

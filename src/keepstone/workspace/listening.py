@@ -15,8 +15,9 @@ from keepstone.gateway.audit import AuditOptions, AuditTrail, Mode
 from keepstone.gateway.connections import ConnectionLimits
 from keepstone.gateway.limits import Rate
 from keepstone.gateway.server import Server, listen, tls_context
+from keepstone.identity.principal import Principal
 from keepstone.identity.tls import LOCAL_HOSTS, issue_leaf
-from keepstone.policy.document import Limits
+from keepstone.policy.document import Limits, Policy
 from keepstone.workspace.control import ControlServer
 from keepstone.workspace.opened import Workspace
 from keepstone.workspace.operations import execute
@@ -129,6 +130,19 @@ def rates(limits: Limits) -> tuple[Rate, Rate]:
         Rate(limits.address_per_second, limits.address_burst),
         Rate(limits.principal_per_second, limits.principal_burst),
     )
+
+
+def rate_of_roles(policy: Policy) -> Callable[[Principal], Rate | None] | None:
+    """What a principal may ask by its roles, where the policy gives any role a limit."""
+    limits = policy.limits
+    if not limits.roles:
+        return None
+
+    def rate_of(principal: Principal) -> Rate | None:
+        own = limits.of_roles({grant.role for grant in policy.grants_of(principal)})
+        return None if own is None else Rate(own.per_second, own.burst)
+
+    return rate_of
 
 
 def audit_trail(workspace: Workspace, mode: Mode) -> AuditTrail:

@@ -125,6 +125,7 @@ def _create_key(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
         lifetime_ms=int(arguments["lifetime_ms"]),
     )
     workspace.save_ring()
+    own = workspace.trust.policy.limits.of_roles({grant.role for grant in record.grants})
     workspace.record_event(
         "key.created",
         {
@@ -132,7 +133,9 @@ def _create_key(workspace: Workspace, arguments: Arguments) -> dict[str, Any]:
             "principal": record.principal,
             "grants": grants_to_list(record.grants),
             "expires": record.expires,
-        },
+        }
+        # Whoever may ask more than all others can be told from the ledger.
+        | ({} if own is None else {"per_second": own.per_second, "burst": own.burst}),
     )
     return _key_answer(record, secret)
 

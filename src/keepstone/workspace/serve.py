@@ -29,6 +29,7 @@ from keepstone.workspace.listening import (
     chores_of,
     connection_limits,
     open_doors,
+    rate_of_roles,
     rates,
 )
 from keepstone.workspace.opened import Workspace, open_workspace
@@ -155,6 +156,7 @@ def _gateway(workspace: Workspace, endpoint: Endpoint, mode: Mode, url: str) -> 
             url=url,
             version=__version__,
             ledger_size=lambda: workspace.ledger.durable_size,
+            rate_of=rate_of_roles(workspace.trust.policy),
         ),
     )
 

@@ -25,7 +25,7 @@ from keepstone.gateway.audit import AuditTrail
 from keepstone.gateway.exchange import Exchange
 from keepstone.gateway.headers import read_headers
 from keepstone.gateway.http_exchange import Message, Receive, Send
-from keepstone.gateway.limits import Rate, TokenBuckets
+from keepstone.gateway.limits import PrincipalBuckets, Rate, TokenBuckets
 from keepstone.gateway.metrics import CONTENT_TYPE, Gauges, Metrics
 from keepstone.gateway.problem import PROBLEMS, Headers, Problem
 from keepstone.gateway.reads import ALIVE, Answer
@@ -53,6 +53,8 @@ class RegistryOptions:
     principal: Rate
     max_push_bytes: int
     ledger_size: Callable[[], int] = field(default=lambda: 0)
+    # A rate of its own for who has one.
+    rate_of: Callable[[Principal], Rate | None] | None = None
 
 
 class RegistryGateway:
@@ -77,7 +79,8 @@ class RegistryGateway:
         self._registry = registry
         self._authorizer = authorizer
         self._clock = clock
-        addresses, principals = TokenBuckets(options.address), TokenBuckets(options.principal)
+        addresses = TokenBuckets(options.address)
+        principals = PrincipalBuckets(options.principal, options.rate_of)
         self.gauges.append(lambda: self._counts(addresses, principals))
         self._guards: tuple[guards.Guard, ...] = (
             guards.limit_address(addresses),
@@ -95,7 +98,7 @@ class RegistryGateway:
         """What is read where metrics are shown."""
         return self._metrics.gauges
 
-    def _counts(self, addresses: TokenBuckets, principals: TokenBuckets) -> Mapping[str, float]:
+    def _counts(self, addresses: TokenBuckets, principals: PrincipalBuckets) -> Mapping[str, float]:
         return {
             "keepstone_registry_transfers": len(self._bridges),
             "keepstone_audit_lost_refusals": self.audit.lost_refusals,

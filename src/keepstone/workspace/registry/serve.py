@@ -19,6 +19,7 @@ from keepstone.workspace.listening import (
     chores_of,
     connection_limits,
     open_doors,
+    rate_of_roles,
     rates,
 )
 from keepstone.workspace.opened import Workspace, open_workspace
@@ -86,7 +87,11 @@ def _gateway(workspace: Workspace, max_push_bytes: int) -> RegistryGateway:
         audit_trail(workspace, "strict"),
         workspace.clock,
         RegistryOptions(
-            address, principal, max_push_bytes, ledger_size=lambda: workspace.ledger.durable_size
+            address,
+            principal,
+            max_push_bytes,
+            ledger_size=lambda: workspace.ledger.durable_size,
+            rate_of=rate_of_roles(workspace.trust.policy),
         ),
     )
 
