@@ -94,8 +94,12 @@ class RandomSearch:
         # The first try is the guess alone.
         free &= (meter.left[at] < budget)[:, None] | (towards == 0)
         side = np.where(free, drawn, np.sign(towards))
-        step = _step(meter, count) / costs(meter)
-        return np.where(chosen, meter.x[at] + side * step, kept).astype(kept.dtype)
+        cost = costs(meter)
+        delta = np.where(chosen, side * _step(meter, count), (kept - meter.x[at]) * cost)
+        if meter.goal.norm.name == "l2":
+            # A shorter one would only be weaker.
+            delta *= eps / np.maximum(meter.goal.norm.distance(delta), 1e-12)[:, None]
+        return (meter.x[at] + delta / cost).astype(kept.dtype)
 
 
 def _step(meter: Meter, count: Array) -> Array:
