@@ -20,6 +20,8 @@ class Capability(StrEnum):
     LABEL = "label"
     SCORES = "scores"
     GRADIENT = "gradient"
+    # Its decision trees lie open (`trees.TreesTarget`).
+    TREES = "trees"
 
 
 @dataclass(frozen=True, slots=True)

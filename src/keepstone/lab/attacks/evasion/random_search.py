@@ -103,13 +103,16 @@ class RandomSearch:
 
 
 def _step(meter: Meter, count: Array) -> Array:
-    """How far each of `count` features moves, by its cost, to be about epsilon together."""
+    """How far each of `count` features moves, by its cost; what is too far is projected."""
     eps, name = radius(meter), meter.goal.norm.name
     if name == "linf":
         return np.full((len(count), 1), eps)
     if name == "l0":
         return np.broadcast_to(2 * lengths(meter) * costs(meter), (len(count), meter.domain.width))
-    return np.asarray(eps / (np.sqrt(count) if name == "l2" else count))[:, None]
+    if name == "l1":
+        return np.asarray(eps / count)[:, None]
+    # Twice an equal share, so that what was found before keeps most of its length.
+    return np.full((len(count), 1), 2 * eps / np.sqrt(meter.domain.width))
 
 
 def _rivals(rng: np.random.Generator, scores: Array, right: Array, labelled: bool) -> Array:
