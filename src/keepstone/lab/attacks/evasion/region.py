@@ -28,13 +28,13 @@ def costs(meter: Meter) -> Array:
     return constraints.cost.astype(meter.domain.work_dtype)
 
 
-def into(meter: Meter, places: Array, rows: Array) -> Array:
+def into(meter: Meter, places: Array, rows: Array, eps: Array | None = None) -> Array:
     """Rows within epsilon of their samples and in the domain, near to `rows`.
 
-    Whole numbers are rounded towards the sample. A one-hot group that would take its row out of
+    `eps` (n,) is one for each row, else the goal's. Whole numbers are rounded towards the sample. A one-hot group that would take its row out of
     epsilon stays as the sample's.
     """
-    eps, cost = radius(meter), costs(meter)
+    eps, cost = np.full(len(rows), radius(meter)) if eps is None else eps, costs(meter)
     domain, norm = meter.domain, meter.goal.norm
     origin = meter.x[places]
     delta = norm.project((rows - origin) * cost, eps) / cost
@@ -49,7 +49,7 @@ def into(meter: Meter, places: Array, rows: Array) -> Array:
     found = domain.fit(origin + delta, origin)
     groups = () if domain.constraints is None else domain.constraints.one_hot
     if groups:
-        beyond = meter.measure(places, found) > reach(eps)
+        beyond = meter.measure(places, found) > eps + reach(0.0)
         members = [at for group in groups for at in group]
         found[np.ix_(beyond, members)] = origin[np.ix_(beyond, members)]
     return found
