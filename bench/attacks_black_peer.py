@@ -110,7 +110,9 @@ def art_attack(name: str, counted: Counted) -> Callable[[Any, Any], Found]:
             epsilon=EPS,
             verbose=False,
         )
-        return lambda x, y: simba.generate(x.reshape(-1, *picture), y).reshape(len(x), -1)
+        return lambda x, y: simba.generate(
+            x.reshape(-1, *picture), np.eye(_CLASSES)[y]
+        ).reshape(len(x), -1)
     elif name == "signopt":
         attack = art.SignOPTAttack(
             _art(counted, scored=False), targeted=False, query_limit=2000, max_iter=20
