@@ -247,9 +247,7 @@ def build(
         authorizer,
         trail,
         clock,
-        GatewayOptions(
-            address, principal, max_body, url="https://t", version="9", rate_of=rate_of
-        ),
+        GatewayOptions(address, principal, max_body, url="https://t", version="9", rate_of=rate_of),
     )
     return World(gateway, endpoints[0], runtime, log, clock, ring, key, authorizer, periods)
 

@@ -25,6 +25,7 @@ from keepstone.lab.targets.port import (
     Linearization,
     Target,
 )
+from keepstone.lab.targets.trees import Trees, TreesTarget
 
 # How much beyond epsilon the rounding of 32-bit inputs may lie.
 _SLACK = 1e-6
@@ -169,6 +170,17 @@ class Meter:
         found = self._target.linearize(fitted)
         self._judge(places, fitted, found.labels)
         return Linearization(found.labels, found.scores, self._counted(places, found.vjp))
+
+    @property
+    def trees(self) -> Trees:
+        """The target's own trees, which cost no query: who has the model reads them."""
+        if not isinstance(self._target, TreesTarget):
+            raise InputError(
+                "attack.unable",
+                "The attack needs the model's decision trees, and the target shows none.",
+                "Choose attacks by what the target declares.",
+            )
+        return self._target.trees
 
     def tally(self) -> Tally:
         return Tally(

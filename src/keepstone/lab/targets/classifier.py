@@ -18,6 +18,7 @@ from keepstone.lab.targets.port import (
     Capability,
     are_probabilities,
     as_scores,
+    best_class,
 )
 from keepstone.lab.targets.remote import Address, NotNowError, Remote, Tensor
 
@@ -94,7 +95,7 @@ class RemoteClassifier:
         if label is not None:
             return Answers(self.names.encode(np.array(found[label.name].data, object)), scores)
         assert scores is not None
-        return Answers(scores.argmax(axis=1), scores)
+        return Answers(best_class(scores), scores)
 
     def _scores(self, found: Tensor) -> Array:
         scores = as_scores(_numbers(found), probable=self._probable)

@@ -21,6 +21,8 @@ class Capability(StrEnum):
     LABEL = "label"
     SCORES = "scores"
     GRADIENT = "gradient"
+    # Its decision trees lie open (`trees.TreesTarget`).
+    TREES = "trees"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,12 @@ def as_scores(outputs: Array, *, probable: bool) -> Array:
         first = 1 - found if probable else np.zeros_like(found)
         found = np.concatenate([first, found], axis=1)
     return np.log(np.maximum(found, np.finfo(found.dtype).tiny)) if probable else found
+
+
+def best_class(scores: Array) -> Array:
+    """The class of the highest score; `UNANSWERED` where a score is no number."""
+    known = np.isfinite(scores).all(axis=1)
+    return np.where(known, np.where(known[:, None], scores, 0).argmax(axis=1), UNANSWERED)
 
 
 def _rows(outputs: Array) -> Array:

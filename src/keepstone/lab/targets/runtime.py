@@ -8,11 +8,17 @@ from typing import Protocol
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.errors import InputError
+from keepstone.errors import InputError, OperationalError
 from keepstone.lab.domain import Domain
 from keepstone.lab.targets.classes import Classes
 from keepstone.lab.targets.outputs import Tensors
-from keepstone.lab.targets.port import Answers, Capability, are_probabilities, as_scores
+from keepstone.lab.targets.port import (
+    Answers,
+    Capability,
+    are_probabilities,
+    as_scores,
+    best_class,
+)
 
 _BATCH = 4096
 _PROBES = 16
@@ -76,7 +82,12 @@ class RuntimeTarget:
         if label is not None:
             return Answers(self.names.encode(found[label.name]), scores)
         assert scores is not None
-        return Answers(scores.argmax(axis=1), scores)
+        return Answers(best_class(scores), scores)
 
     def _outputs(self, rows: Array) -> Mapping[str, Array]:
-        return self._runtime.predict({self._tensors.input.name: self.domain.as_inputs(rows)})
+        found = self._runtime.predict({self._tensors.input.name: self.domain.as_inputs(rows)})
+        if any(found[name].shape[:1] != (len(rows),) for name in self._tensors.names):
+            raise OperationalError(
+                "target.broken", "The model does not answer each row that it is asked."
+            )
+        return found

@@ -49,7 +49,7 @@ class TorchTarget:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return frozenset(Capability)
+        return frozenset({Capability.LABEL, Capability.SCORES, Capability.GRADIENT})
 
     def predict(self, rows: Array) -> Answers:
         scores = as_scores(self._outputs(rows), probable=self._probable)
