@@ -260,13 +260,12 @@ class _Progress:
 
     def begins(self, attack: str, eps: float | None, standing: int) -> None:
         at = "" if eps is None else f" at eps {eps:g}"
-        self._steps.begin(f"{attack}{at} on {standing} samples")
+        self._steps.begin(f"{attack}{at}")
 
     def ended(self, ran: Ran) -> None:
-        at = "least" if ran.eps is None else f"eps {ran.eps:g}"
         self._steps.end(
-            f"{ran.name}, {at}: broke {ran.broken} of {ran.attacked},"
-            f" {ran.queries_mean:.0f} queries each, {ran.cpu_s:.1f} CPU s"
+            f"broke {ran.broken} of {ran.attacked}, {ran.queries_mean:.0f} queries each,"
+            f" {ran.cpu_s:.1f} CPU s"
         )
 
 

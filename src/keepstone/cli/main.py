@@ -26,6 +26,7 @@ COMMANDS = {
     "attest": "attest",
     "approve": "approve",
     "bom": "bom",
+    "attack": "attack",
     "fingerprint": "fingerprint",
     "revoke": "revoke",
     "reinstate": "reinstate",

@@ -19,8 +19,9 @@ _CURVE_POINTS = 64
 class Ran:
     """One attack as it went: on so many samples, how many it broke, what that cost.
 
-    `eps` is None for one that sought the smallest perturbation. `first` has for each broken
-    sample the queries up to its first success, ascending.
+    `eps` is None for one that sought the smallest perturbation: it broke those for which that is
+    within the largest epsilon. `first` has for each broken sample the queries up to its first
+    success, ascending; empty for one that sought the smallest.
     """
 
     name: str

@@ -172,14 +172,17 @@ def _attack(
     else:
         tally, spent = known
     standing.take(places, tally, number, step.attack.needs)
-    found = _ran(step, eps, budget, tally, spent)
+    found = _ran(step, eps, question.epsilons[-1], budget, tally, spent)
     watch.ended(found)
     return found
 
 
-def _ran(step: Step, eps: float | None, budget: int, tally: Tally, spent: float) -> Ran:
-    broken = np.isfinite(tally.distance) if eps is None else tally.within(eps)
-    first = np.sort(tally.first[broken & (tally.first > 0)])
+def _ran(
+    step: Step, eps: float | None, largest: float, budget: int, tally: Tally, spent: float
+) -> Ran:
+    broken = tally.within(largest if eps is None else eps)
+    # Of one that seeks the smallest, `first` is that of any success, however far.
+    first = np.sort(tally.first[broken & (tally.first > 0)]) if eps is not None else np.zeros(0)
     attack = step.attack
     return Ran(
         name=attack.name,
