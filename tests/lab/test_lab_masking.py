@@ -24,7 +24,7 @@ from keepstone.lab.masking.measures.surrogate import Network
 from keepstone.lab.masking.port import Check, NotEvaluated, Sign, Weight, exceeds
 from keepstone.lab.masking.subject import Subject
 from keepstone.lab.norms import L1, L2, LINF, Norm
-from keepstone.lab.targets.port import Answers, Capability, Linearization
+from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization
 
 WIDTH, CLASSES, COUNT = 12, 3, 60
 DOMAIN = Domain.of((WIDTH,), 0.0, 1.0)
@@ -178,6 +178,46 @@ def test_the_unmasked_zoo_of_linear_models_is_honest() -> None:
 def test_masking_is_found_in_either_norm(norm: Norm) -> None:
     for bent in (zero, turned, uphill):
         assert looked(Slope(bent=bent), norm=norm, eps=0.4).verdict is Verdict.MASKED
+
+
+def test_two_features_are_enough_to_be_honest_or_masked() -> None:
+    """There a random step often is the gradient's."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.05, 0.95, (COUNT, 2)).astype(np.float32)
+    way = np.array([[1.0, -1.0], [0.7, -0.7]])
+
+    @dataclass
+    class Plane(Slope):
+        domain: Domain = field(default_factory=lambda: Domain.of((2,), 0.0, 1.0))
+        classes: int = 2
+
+        def scores(self, rows: Array) -> Array:
+            return np.asarray(self.served(((rows - 0.5) @ way).astype(np.float32), rows))
+
+        def linearize(self, rows: Array) -> Linearization:
+            scores = self.scores(rows)
+            return Linearization(
+                scores.argmax(axis=1),
+                scores,
+                lambda weights: self.bent((weights @ way.T).astype(rows.dtype), rows),
+            )
+
+    for norm in (LINF, L2):
+        for eps in (0.02, 0.1):
+            honest = examine(Plane(), x, Plane().predict(x).labels, norm, eps)
+            assert honest.verdict is Verdict.HONEST, honest.seen
+            masked = examine(Plane(bent=uphill), x, Plane().predict(x).labels, norm, eps)
+            assert masked.verdict is Verdict.MASKED
+
+
+def test_answers_that_are_missing_are_no_second_label() -> None:
+    class Silent(Slope):
+        def predict(self, rows: Array) -> Answers:
+            return Answers(np.where(rows[:, 0] < 0.5, UNANSWERED, 0))
+
+    found = examine(Silent(), X, np.zeros(COUNT, int), LINF, EPS)
+    assert found.verdict is Verdict.NOT_EVALUATED
+    assert "the same label" in found.signs[0].message
 
 
 # Odd outputs, and what a target does not give
