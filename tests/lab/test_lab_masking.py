@@ -210,6 +210,14 @@ def test_two_features_are_enough_to_be_honest_or_masked() -> None:
             assert masked.verdict is Verdict.MASKED
 
 
+def test_samples_of_one_class_do_not_tell_whether_another_can_be_reached() -> None:
+    labels = np.where(Y == 0, 0, (Y + 1) % CLASSES)
+    assert (Y == 0).sum() >= 10
+    found = examine(Slope(), X, labels, LINF, EPS)
+    assert "one class" in sign(found, "unbounded_fails").message
+    assert found.verdict is Verdict.NOT_EVALUATED
+
+
 def test_answers_that_are_missing_are_no_second_label() -> None:
     class Silent(Slope):
         def predict(self, rows: Array) -> Answers:
@@ -371,6 +379,24 @@ def test_the_same_seed_finds_the_same_and_no_sign_depends_on_another() -> None:
     assert looked(target, seed=5) != found
     for one in SIGNS:
         assert looked(target, seed=4, checks=[one]).signs == (sign(found, one.name),)
+
+
+def test_scores_and_gradients_are_random_where_no_label_is() -> None:
+    rng = np.random.default_rng(0)
+
+    def trembling(scores: Array, rows: Array) -> Array:
+        return (scores * (1 + 0.01 * rng.normal(size=scores.shape))).astype(np.float32)
+
+    def shaken(gradient: Array, rows: Array) -> Array:
+        return (gradient * (1 + 0.01 * rng.normal(size=gradient.shape))).astype(np.float32)
+
+    clear = np.sort(Slope().scores(X), axis=1)
+    far = clear[:, -1] - clear[:, -2] > 1
+    for target in (Slope(served=trembling), Slope(bent=shaken)):
+        found = examine(target, X[far], Y[far], LINF, EPS, checks=[check("randomised")])
+        assert found.verdict is Verdict.MASKED
+        assert found.signs[0].message.startswith("0 of")
+        assert found.signs[0].message.endswith("EOT")
 
 
 def test_rounding_apart_nothing_is_randomised() -> None:

@@ -118,12 +118,11 @@ class Subject:
             nonlocal left
             if self.norm.name not in _ATTACKED:
                 raise NotEvaluated(f"nothing here searches within the norm {self.norm.name}")
-            at = np.arange(len(self.x)) if places is None else places
-            # One that has nothing left is stopped at its first query.
-            found = Meter(self.target, self.x[at], self.y[at], Goal(self.norm, eps, max(1, budget)))
             if budget > left:
                 raise NotEvaluated(f"it would cost more than the {measure.cost} queries it states")
             left -= budget
+            at = np.arange(len(self.x)) if places is None else places
+            found = Meter(self.target, self.x[at], self.y[at], Goal(self.norm, eps, budget))
             meters.append((found, at))
             return found
 
