@@ -28,7 +28,7 @@ from keepstone.lab.norms import LINF
 SEEDS = 5
 SAMPLES = 120
 _STEPS = 40
-_SEARCHES = 1000
+_SEARCHES = 500
 
 
 @dataclass(frozen=True)
@@ -73,10 +73,12 @@ def one(zoo: animals.Zoo, name: str, *, truth: bool = True) -> Row:
         descend(meter, rng, cross_entropy, _STEPS)
         stands &= ~meter.broken
         pgd = float(stands.mean())
-        meter = Meter(target, x, y, Goal(LINF, animals.EPS, _SEARCHES))
-        search(meter, rng, _SEARCHES)
-        stands &= ~meter.broken
         stands &= ~transferred(zoo, name, rng)
+        left = np.flatnonzero(stands)
+        if left.size:
+            meter = Meter(target, x[left], y[left], Goal(LINF, animals.EPS, _SEARCHES))
+            search(meter, rng, _SEARCHES)
+            stands[left] = ~meter.broken
     return Row(
         name,
         name in animals.MASKED,

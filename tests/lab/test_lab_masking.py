@@ -24,7 +24,7 @@ from keepstone.lab.masking.measures.surrogate import Network
 from keepstone.lab.masking.port import Check, NotEvaluated, Sign, Weight, exceeds
 from keepstone.lab.masking.subject import Subject
 from keepstone.lab.norms import L1, L2, LINF, Norm
-from keepstone.lab.targets.port import Answers, Capability, Linearization
+from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization
 
 WIDTH, CLASSES, COUNT = 12, 3, 60
 DOMAIN = Domain.of((WIDTH,), 0.0, 1.0)
@@ -180,6 +180,54 @@ def test_masking_is_found_in_either_norm(norm: Norm) -> None:
         assert looked(Slope(bent=bent), norm=norm, eps=0.4).verdict is Verdict.MASKED
 
 
+def test_two_features_are_enough_to_be_honest_or_masked() -> None:
+    """There a random step often is the gradient's."""
+    rng = np.random.default_rng(0)
+    x = rng.uniform(0.05, 0.95, (COUNT, 2)).astype(np.float32)
+    way = np.array([[1.0, -1.0], [0.7, -0.7]])
+
+    @dataclass
+    class Plane(Slope):
+        domain: Domain = field(default_factory=lambda: Domain.of((2,), 0.0, 1.0))
+        classes: int = 2
+
+        def scores(self, rows: Array) -> Array:
+            return np.asarray(self.served(((rows - 0.5) @ way).astype(np.float32), rows))
+
+        def linearize(self, rows: Array) -> Linearization:
+            scores = self.scores(rows)
+            return Linearization(
+                scores.argmax(axis=1),
+                scores,
+                lambda weights: self.bent((weights @ way.T).astype(rows.dtype), rows),
+            )
+
+    for norm in (LINF, L2):
+        for eps in (0.02, 0.1):
+            honest = examine(Plane(), x, Plane().predict(x).labels, norm, eps)
+            assert honest.verdict is Verdict.HONEST, honest.seen
+            masked = examine(Plane(bent=uphill), x, Plane().predict(x).labels, norm, eps)
+            assert masked.verdict is Verdict.MASKED
+
+
+def test_samples_of_one_class_do_not_tell_whether_another_can_be_reached() -> None:
+    labels = np.where(Y == 0, 0, (Y + 1) % CLASSES)
+    assert (Y == 0).sum() >= 10
+    found = examine(Slope(), X, labels, LINF, EPS)
+    assert "one class" in sign(found, "unbounded_fails").message
+    assert found.verdict is Verdict.NOT_EVALUATED
+
+
+def test_answers_that_are_missing_are_no_second_label() -> None:
+    class Silent(Slope):
+        def predict(self, rows: Array) -> Answers:
+            return Answers(np.where(rows[:, 0] < 0.5, UNANSWERED, 0))
+
+    found = examine(Silent(), X, np.zeros(COUNT, int), LINF, EPS)
+    assert found.verdict is Verdict.NOT_EVALUATED
+    assert "the same label" in found.signs[0].message
+
+
 # Odd outputs, and what a target does not give
 
 
@@ -331,6 +379,24 @@ def test_the_same_seed_finds_the_same_and_no_sign_depends_on_another() -> None:
     assert looked(target, seed=5) != found
     for one in SIGNS:
         assert looked(target, seed=4, checks=[one]).signs == (sign(found, one.name),)
+
+
+def test_scores_and_gradients_are_random_where_no_label_is() -> None:
+    rng = np.random.default_rng(0)
+
+    def trembling(scores: Array, rows: Array) -> Array:
+        return (scores * (1 + 0.01 * rng.normal(size=scores.shape))).astype(np.float32)
+
+    def shaken(gradient: Array, rows: Array) -> Array:
+        return (gradient * (1 + 0.01 * rng.normal(size=gradient.shape))).astype(np.float32)
+
+    clear = np.sort(Slope().scores(X), axis=1)
+    far = clear[:, -1] - clear[:, -2] > 1
+    for target in (Slope(served=trembling), Slope(bent=shaken)):
+        found = examine(target, X[far], Y[far], LINF, EPS, checks=[check("randomised")])
+        assert found.verdict is Verdict.MASKED
+        assert found.signs[0].message.startswith("0 of")
+        assert found.signs[0].message.endswith("EOT")
 
 
 def test_rounding_apart_nothing_is_randomised() -> None:

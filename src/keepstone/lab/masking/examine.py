@@ -63,9 +63,10 @@ def examine(
 ) -> Examination:
     """Read `checks` on `target`, within `eps` of the rows `x` (n, d) with the labels `y` (n,).
 
-    `standing` (n,) says which samples an attack by gradient left unbroken within `eps`, where
-    one ran. Deterministic by `seed`, as far as the target is. Raises InputError
-    `masking.bad_samples`, `attack.bad_eps`; OperationalError of the target.
+    `standing` (n,) says which samples a full attack by gradient left unbroken within `eps`, where
+    one ran: what a poor one left, any search breaks. Deterministic by `seed`, as far as the
+    target is. Raises InputError `masking.bad_samples`, `attack.bad_eps`; OperationalError of the
+    target.
     """
     subject = Subject(target, x, y, norm, eps, seed=seed, standing=standing)
     reason = unusable(subject)

@@ -14,7 +14,7 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.masking.port import Measure, NotEvaluated
 from keepstone.lab.meter import Goal, Meter
 from keepstone.lab.norms import L2, LINF, Norm
-from keepstone.lab.targets.port import Capability, Target
+from keepstone.lab.targets.port import UNANSWERED, Capability, Target
 
 # Each sample is asked once for its label before anything is measured.
 CLEAN_COST = 1
@@ -118,12 +118,11 @@ class Subject:
             nonlocal left
             if self.norm.name not in _ATTACKED:
                 raise NotEvaluated(f"nothing here searches within the norm {self.norm.name}")
-            at = np.arange(len(self.x)) if places is None else places
-            # One that has nothing left is stopped at its first query.
-            found = Meter(self.target, self.x[at], self.y[at], Goal(self.norm, eps, max(1, budget)))
             if budget > left:
                 raise NotEvaluated(f"it would cost more than the {measure.cost} queries it states")
             left -= budget
+            at = np.arange(len(self.x)) if places is None else places
+            found = Meter(self.target, self.x[at], self.y[at], Goal(self.norm, eps, budget))
             meters.append((found, at))
             return found
 
@@ -147,7 +146,7 @@ def unusable(subject: Subject) -> str | None:
     clean = subject.clean
     if clean.scores is not None and not np.isfinite(clean.scores).all(axis=1).any():
         return "no sample has finite scores"
-    if len(np.unique(clean.labels)) < 2:
+    if len(np.unique(clean.labels[clean.labels != UNANSWERED])) < 2:
         return "the target gives every sample the same label"
     if len(subject.x) < FEWEST:
         return f"the target is right about {len(subject.x)} samples, of which it takes {FEWEST}"

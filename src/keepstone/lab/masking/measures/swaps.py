@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.lab.masking.port import Meters
+from keepstone.lab.masking.port import Meters, NotEvaluated
 from keepstone.lab.masking.subject import Subject
 from keepstone.lab.targets.port import Capability
 
@@ -28,21 +28,20 @@ class Swaps:
 
     def take(self, subject: Subject, meters: Meters, rng: np.random.Generator) -> Array:
         meter = meters(subject.radius(), self.tries)
-        count = len(meter.x)
+        order = np.argsort(meter.y, kind="stable")
+        first = np.searchsorted(meter.y[order], meter.y)
+        alike = np.searchsorted(meter.y[order], meter.y, side="right") - first
+        if (alike == len(order)).all():
+            raise NotEvaluated("the target is right about samples of one class only")
         for _ in range(self.tries):
             at = meter.standing()
             if not at.size:
                 break
-            order = rng.permutation(count)
-            # The nearest behind it in a random order that has another label.
-            other = np.array([_next_unlike(meter.y, order, place) for place in range(count)])
-            meter.ask(at, meter.x[other[at]])
+            # One of those in order that are not alike: behind them from where they begin.
+            drawn = rng.integers(len(order) - alike[at])
+            other = order[np.where(drawn < first[at], drawn, drawn + alike[at])]
+            meter.ask(at, meter.x[other])
         return meter.broken
-
-
-def _next_unlike(labels: Array, order: Array, place: int) -> int:
-    unlike = order[labels[order] != labels[place]]
-    return int(unlike[place % len(unlike)]) if len(unlike) else place
 
 
 SWAPS = Swaps()

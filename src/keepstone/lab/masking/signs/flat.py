@@ -22,7 +22,7 @@ class Flat:
     it more. Hints: sharply curved losses look so too. Cost: shared with `noise_as_good`.
     """
 
-    limit: float = 1.0
+    limit: float = 1.1
     name: ClassVar[str] = "flat_along_gradient"
     source: ClassVar[str] = (
         "Tramer et al. 2018 (gradient masking by curvature near the sample); Carlini et al. 2019"

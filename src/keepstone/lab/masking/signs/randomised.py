@@ -46,11 +46,13 @@ class Randomised:
         if "gradient" in subject.target.capabilities:
             found: Found = subject.of(GRADIENTS)
             moved = max(moved, _spread(np.stack([found.margin, found.again])))
+        seen = changed > 0 or moved > self.limit
+        advice = ": attacks need EOT" if seen else ""
         return Reading(
-            changed > 0 or moved > self.limit,
+            seen,
             moved,
             f"{changed} of {int(answered.sum())} labels changed between identical questions, and"
-            f" scores or gradients by {moved:.1e} of their length",
+            f" scores or gradients by {moved:.1e} of their length{advice}",
         )
 
 
