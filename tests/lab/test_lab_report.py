@@ -21,6 +21,7 @@ from keepstone.lab.report.pictures import difference, picture, picture_shape
 from keepstone.lab.suites.outcome import Outcome
 from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.run import run_suite
+from keepstone.lab.targets.port import Capability
 from tests.lab.fakes import Linear, Towards, halves
 from tests.lab.test_lab_suites import question, run
 
@@ -75,7 +76,8 @@ def test_it_tells_the_verdict_the_numbers_and_their_sources() -> None:
 
 
 def test_what_was_not_looked_at_is_told() -> None:
-    shown = page(run(), halves().domain)
+    able = frozenset({Capability.LABEL, Capability.SCORES})
+    shown = page(run(halves(capabilities=able)), halves().domain)
     masked = shown.text.split("Masked gradients")[1].split("Worst cases")[0]
     assert "Not evaluated" in masked
 

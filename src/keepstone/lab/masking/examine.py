@@ -23,12 +23,14 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """`queries` is the most that one sample was asked, and `cost` what that could be at most."""
+    """`queries` is the most that one sample was asked, and `cost` what that could be at most;
+    `asked` is what all samples were asked together."""
 
     verdict: Verdict
     signs: tuple[Sign, ...]
     queries: int
     cost: int
+    asked: int
 
     @property
     def seen(self) -> tuple[str, ...]:
@@ -71,7 +73,7 @@ def examine(
     subject = Subject(target, x, y, norm, eps, seed=seed, standing=standing)
     reason = unusable(subject)
     signs = tuple(_read(check, subject, reason) for check in checks)
-    return Examination(verdict_of(signs), signs, subject.queries, cost_of(checks))
+    return Examination(verdict_of(signs), signs, subject.queries, cost_of(checks), subject.asked)
 
 
 def verdict_of(signs: Sequence[Sign]) -> Verdict:

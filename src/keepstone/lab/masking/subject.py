@@ -87,6 +87,11 @@ class Subject:
         return int(self._queries.max())
 
     @property
+    def asked(self) -> int:
+        """What all samples have been asked so far."""
+        return int(self._queries.sum())
+
+    @property
     def handed(self) -> Array | None:
         """Which of the samples an attack from outside left standing, if one was told of."""
         return self._standing

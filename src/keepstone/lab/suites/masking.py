@@ -43,6 +43,8 @@ def look_for_masking(
         return Masking(
             (), (), ("masking: the target declares no gradient, so there is none to mask",), 0
         )
+    if not len(x):
+        return Masking((), (), ("masking: no sample is served rightly",), 0)
     chosen = np.random.default_rng(question.seed).permutation(len(x))[:SAMPLES]
     norm, eps = _searched(question, target.domain)
     found = examine(
@@ -66,7 +68,7 @@ def look_for_masking(
                 " worth nothing where they are.",
             ),
         )
-    return Masking(found.signs, problems, missed, found.queries * len(chosen))
+    return Masking(found.signs, problems, missed, found.asked)
 
 
 def _searched(question: Question, domain: Domain) -> tuple[Norm, float]:
