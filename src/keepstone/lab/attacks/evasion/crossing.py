@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.lab.attacks.evasion.region import costs, into
+from keepstone.lab.attacks.evasion.bounds import costs, into
 from keepstone.lab.losses import best_other
 from keepstone.lab.meter import Meter
 from keepstone.lab.targets.trees import Trees

@@ -24,7 +24,7 @@ import numpy as np
 
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
-from keepstone.lab.attacks.evasion.region import into, lengths
+from keepstone.lab.attacks.evasion.bounds import into, lengths
 from keepstone.lab.attacks.evasion.square import picture, windows
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.losses import margin

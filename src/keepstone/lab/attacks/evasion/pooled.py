@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.lab.attacks.evasion.region import lengths
+from keepstone.lab.attacks.evasion.bounds import lengths
 from keepstone.lab.meter import Meter
 from keepstone.lab.targets.port import UNANSWERED, Answers
 
