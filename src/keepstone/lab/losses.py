@@ -53,14 +53,20 @@ def dlr(scores: Array, labels: Array) -> tuple[Array, Array]:
     return _ratio(scores, labels, other, ((first, 1.0), (third, -1.0)), rows)
 
 
+def targeted_margin(scores: Array, labels: Array, wanted: Array) -> tuple[Array, Array]:
+    """The score of one class less the right one."""
+    rows = np.arange(len(scores))
+    weights = np.zeros_like(scores)
+    weights[rows, wanted] += 1
+    weights[rows, labels] -= 1
+    return scores[rows, wanted] - scores[rows, labels], weights
+
+
 def targeted_dlr(scores: Array, labels: Array, wanted: Array) -> tuple[Array, Array]:
     """The same towards one class. Source: Croce and Hein 2020, equation 7."""
-    rows = np.arange(len(scores))
     if scores.shape[1] < 4:
-        weights = np.zeros_like(scores)
-        weights[rows, wanted] += 1
-        weights[rows, labels] -= 1
-        return scores[rows, wanted] - scores[rows, labels], weights
+        return targeted_margin(scores, labels, wanted)
+    rows = np.arange(len(scores))
     order = np.argpartition(-scores, (0, 1, 2, 3), axis=1)
     first, third, fourth = order[:, 0], order[:, 2], order[:, 3]
     return _ratio(scores, labels, wanted, ((first, 1.0), (third, -0.5), (fourth, -0.5)), rows)
