@@ -33,10 +33,12 @@ from keepstone.lab.metrics.wilson import Share
 from keepstone.lab.samples import Samples
 from keepstone.lab.suites.outcome import Outcome
 from keepstone.lab.targets.classes import Classes
+from keepstone.lab.targets.forests import read_trees
 from keepstone.lab.targets.outputs import Tensors
 from keepstone.lab.targets.port import Target
 from keepstone.lab.targets.runtime import RuntimeTarget
 from keepstone.lab.targets.torch import TorchTarget
+from keepstone.lab.targets.trees import TreeTarget
 from keepstone.scan.artifact import scan_staged
 from keepstone.vault.load import Runtime, prepare
 from keepstone.vault.load.identify import require_scanned
@@ -102,7 +104,20 @@ def _target(
         target = TorchTarget(runtime.module, domain)
         return target, Classes.of(samples.y, target.classes, wanted.classes)
     classes = Classes.of(samples.y, tensors.score_count, wanted.classes)
-    return RuntimeTarget(runtime, tensors, domain, classes), classes
+    return _with_trees(runtime, RuntimeTarget(runtime, tensors, domain, classes)), classes
+
+
+def _with_trees(runtime: Runtime, target: Target) -> Target:
+    """The target, its decision trees laid open if it has some: who has the file has them too."""
+    model = getattr(runtime, "estimator", getattr(runtime, "booster", None))
+    if model is None:
+        return target
+    try:
+        return TreeTarget(target, read_trees(model))
+    except InputError as error:
+        if error.code not in ("target.no_trees", "target.bad_trees"):
+            raise
+        return target
 
 
 def require_fit(samples: Samples, domain: Domain) -> None:

@@ -14,6 +14,7 @@ from keepstone.lab.attacks.evasion.random_search import RandomSearch
 from keepstone.lab.attacks.evasion.square import Square
 from keepstone.lab.attacks.evasion.transfer import Transfer
 from keepstone.lab.attacks.evasion.trees import TreeAttack
+from keepstone.lab.attacks.evasion.white_box import WhiteBox
 from keepstone.lab.attacks.port import Attack
 from keepstone.lab.domain import Domain
 from keepstone.lab.suites.plan import Step, Suite
@@ -23,6 +24,7 @@ from keepstone.lab.targets.port import Capability
 def _quick(domain: Domain, able: frozenset[Capability]) -> tuple[Step, ...]:
     return _steps(
         able,
+        (WhiteBox(), 1_000),
         (TreeAttack(), 400),
         (RandomSearch(), 300),
         (Square(), 1_000),
@@ -33,6 +35,7 @@ def _quick(domain: Domain, able: frozenset[Capability]) -> tuple[Step, ...]:
 def _standard(domain: Domain, able: frozenset[Capability]) -> tuple[Step, ...]:
     return _steps(
         able,
+        (WhiteBox(), 1_000),
         (TreeAttack(), 2_000),
         (RandomSearch(), 1_000),
         (Square(), 5_000),
@@ -45,6 +48,7 @@ def _standard(domain: Domain, able: frozenset[Capability]) -> tuple[Step, ...]:
 def _full(domain: Domain, able: frozenset[Capability]) -> tuple[Step, ...]:
     return _steps(
         able,
+        (WhiteBox(), 1_000),
         (TreeAttack(restarts=10, crossings=200), 20_000),
         (RandomSearch(), 5_000),
         (Square(), 10_000),

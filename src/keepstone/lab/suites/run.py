@@ -63,10 +63,9 @@ class _Standing:
         never = np.full(len(x), np.inf)
         return cls(x, y, clean, x.copy(), never, nothing, never.copy())
 
-    def at(self, eps: float | None) -> Array:
+    def at(self, eps: float) -> Array:
         """The samples still to be attacked: those served rightly and not broken within eps."""
-        unbroken = np.isinf(self.distance) if eps is None else self.distance > reach(eps)
-        return np.flatnonzero(self.clean & unbroken)
+        return np.flatnonzero(self.clean & (self.distance > reach(eps)))
 
     def take(self, places: Array, tally: Tally, attack: int, needs: Capability) -> None:
         nearer = tally.distance < self.distance[places]
@@ -155,7 +154,8 @@ def _attack(
     memory: Memory | None,
     watch: Observer,
 ) -> Ran:
-    places = standing.at(eps)
+    # Who seeks the smallest perturbation may still bring one within the smallest epsilon.
+    places = standing.at(question.epsilons[0] if eps is None else eps)
     budget = step.budget if question.budget is None else min(step.budget, question.budget)
     key = f"{number} {step.attack!r} {eps} {budget}"
     known = None if memory is None else memory.recall(key, len(places))

@@ -103,7 +103,7 @@ def as_scores(outputs: Array, *, probable: bool) -> Array:
 
 def best_class(scores: Array) -> Array:
     """The class of the highest score; `UNANSWERED` where a score is no number."""
-    known = np.isfinite(scores).all(axis=1)
+    known: Array = np.asarray(np.isfinite(scores).all(axis=1))
     return np.where(known, np.where(known[:, None], scores, 0).argmax(axis=1), UNANSWERED)
 
 

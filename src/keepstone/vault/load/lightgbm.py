@@ -27,12 +27,12 @@ EXTRA = "lightgbm"
 
 
 class BoosterRuntime:
-    """A booster. `predict` may be called from several threads at once."""
+    """A `booster`. `predict` may be called from several threads at once."""
 
-    __slots__ = ("_booster", "_contract", "_failures", "_input", "_output")
+    __slots__ = ("_contract", "_failures", "_input", "_output", "booster")
 
     def __init__(self, booster: Any, contract: ModelContract) -> None:
-        self._booster = booster
+        self.booster = booster
         self._contract = contract
         self._input, self._output = contract.inputs[0].name, contract.outputs[0].name
         self._failures = (_lightgbm().basic.LightGBMError, ValueError, TypeError)
@@ -40,7 +40,7 @@ class BoosterRuntime:
     def predict(self, inputs: dict[str, Array]) -> Mapping[str, Array]:
         """Raises OperationalError `runtime.failed`, `runtime.wrong_output`."""
         try:
-            found = self._booster.predict(inputs[self._input], num_threads=1)
+            found = self.booster.predict(inputs[self._input], num_threads=1)
         except self._failures as error:
             raise failed(error) from error
         return checked_output(self._contract, {self._output: found})

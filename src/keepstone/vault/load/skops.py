@@ -42,12 +42,12 @@ METHODS = ("predict", "predict_proba", "predict_log_proba", "decision_function",
 
 
 class EstimatorRuntime:
-    """An estimator. `predict` may be called from several threads at once."""
+    """An `estimator`. `predict` may be called from several threads at once."""
 
-    __slots__ = ("_contract", "_estimator", "_input")
+    __slots__ = ("_contract", "_input", "estimator")
 
     def __init__(self, estimator: Any, contract: ModelContract) -> None:
-        self._estimator = estimator
+        self.estimator = estimator
         self._contract = contract
         self._input = contract.inputs[0].name
 
@@ -56,7 +56,7 @@ class EstimatorRuntime:
         found: dict[str, Array] = {}
         try:
             for spec in self._contract.outputs:
-                answer = np.asarray(getattr(self._estimator, spec.name)(inputs[self._input]))
+                answer = np.asarray(getattr(self.estimator, spec.name)(inputs[self._input]))
                 found[spec.name] = answer.astype(NUMPY[spec.datatype], casting="same_kind")
         # An estimator whose state lies raises whatever it stumbles over.
         except Exception as error:
