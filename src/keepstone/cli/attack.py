@@ -236,6 +236,8 @@ def _run(
 
 
 def _run_digest(attacked: _Attacked, samples: Samples, suite: Suite, question: Question) -> Digest:
+    import json
+
     from keepstone import __version__
     from keepstone.workspace.attacking import run_digest
 
@@ -247,7 +249,7 @@ def _run_digest(attacked: _Attacked, samples: Samples, suite: Suite, question: Q
             "classes": list(attacked.classes.names),
             "data": str(samples.digest),
             "suite": suite.name,
-            "question": repr(question),
+            "question": json.dumps(question.to_dict()),
         }
     )
 

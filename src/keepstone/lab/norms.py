@@ -37,7 +37,14 @@ class Norm(Protocol):
         ...
 
 
-class _Linf:
+class _Named:
+    name: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class _Linf(_Named):
     name = "linf"
 
     def distance(self, delta: Array) -> Array:
@@ -54,7 +61,7 @@ class _Linf:
         return rng.uniform(-1.0, 1.0, (count, width))
 
 
-class _L2:
+class _L2(_Named):
     name = "l2"
 
     def distance(self, delta: Array) -> Array:
@@ -80,7 +87,7 @@ class _L2:
         return self.steepest(drawn) * radius
 
 
-class _L1:
+class _L1(_Named):
     name = "l1"
 
     def distance(self, delta: Array) -> Array:
@@ -113,7 +120,7 @@ class _L1:
         return np.asarray(signs * drawn / (drawn.sum(axis=1, keepdims=True) + rest))
 
 
-class _L0:
+class _L0(_Named):
     """How many features differ. Their values are bounded by the domain alone."""
 
     name = "l0"

@@ -1,0 +1,178 @@
+"""`keepstone attack` as people run it: files, a real endpoint, a policy that asks for a test."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+
+from tests.nets import CLASSES, save
+
+REQUIRE = """
+[[require]]
+evidence = "robustness"
+role = "red-team"
+norm = "linf"
+eps = 0.001
+at_least = 0.5
+"""
+
+
+@pytest.fixture
+def net(place: Any) -> Path:
+    """A small network, and samples `data.npz` that it labels itself, but for every tenth."""
+    path = save(place.root / "net.onnx", 1)
+    session = onnxruntime.InferenceSession(path.read_bytes())
+    x = np.random.default_rng(0).uniform(0, 1, (150, session.get_inputs()[0].shape[1]))
+    x = x.astype(np.float32)
+    y = session.run(["label"], {session.get_inputs()[0].name: x})[0]
+    y[::10] = (y[::10] + 1) % CLASSES
+    np.savez(place.root / "data.npz", x=x, y=y)
+    return path
+
+
+def attack(place: Any, *arguments: object) -> tuple[int, dict[str, Any]]:
+    done = place.run("attack", *arguments, "--format", "json")
+    assert done.returncode in (0, 1, 3), done.stderr
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_a_file_is_attacked_and_the_json_is_what_is_promised(place: Any, net: Path) -> None:
+    report = place.root / "report.html"
+    asked = ("--norm", "linf", "--eps", "0.001", "--eps", "0.2", "--budget", "60")
+    status, found = attack(place, net, "--data", "data.npz", *asked, "--report", report)
+    assert found["schema"] == "keepstone.attack/v1"
+    assert found["clean_accuracy"] == 0.9
+    near, far = found["robust_accuracy"]
+    assert (near["norm"], near["eps"], far["eps"], near["n"]) == ("linf", 0.001, 0.2, 150)
+    assert near["low"] <= near["value"] <= near["high"] <= 1
+    assert near["value"] >= far["value"]
+    assert found["attacks"]
+    assert all(one["queries_max"] <= one["budget"] <= 60 for one in found["attacks"])
+    assert found["verdict"] == ("fail" if status else "pass")
+    assert any("gradient" in one for one in found["not_evaluated"])
+    assert report.read_text().startswith("<!doctype html>")
+    again = attack(place, net, "--data", "data.npz", *asked)[1]
+    for one in (*found["attacks"], *again["attacks"]):
+        del one["cpu_s"]
+    assert again == found
+
+
+@pytest.mark.loopback
+def test_a_policy_asks_for_a_test_and_a_red_team_brings_it(
+    place: Any, net: Path, error_code: Any
+) -> None:
+    place.must("init")
+    key = place.signer("rita", "red-team")
+    policy = place.workspace / "policy.toml"
+    policy.write_text(policy.read_text() + REQUIRE)
+    done = place.run("up", net, "--port", "0")
+    assert (done.returncode, error_code(done)) == (1, "gate.denied")
+    assert "It needs a robust accuracy of 0.5 or more within linf 0.001" in done.stderr
+    assert "keepstone attack MODEL --data FILE --norm linf --eps 0.001" in done.stderr
+
+    asked = (net, "--data", "data.npz", "--budget", "40", "--as", key)
+    # A test at a smaller perturbation is no answer to what is asked.
+    status, _ = attack(place, *asked, "--norm", "linf", "--eps", "0.0001")
+    assert status == 0
+    done = place.run("up", net, "--port", "0")
+    assert "looked at perturbations up to 0.0001 only" in done.stderr
+    status, found = attack(place, *asked, "--norm", "linf", "--eps", "0.001")
+    assert (status, found["verdict"]) == (0, "pass")
+    assert found["statement"]["entry"].startswith("ks-")
+    served = place.up(model=net)
+    assert "robustness" not in json.dumps(served.get("not_proven", []))
+    place.stop()
+    # Another file under the same name was tested by nobody.
+    save(net, 2)
+    done = place.run("up", net, "--port", "0")
+    assert (done.returncode, error_code(done)) == (1, "gate.denied")
+
+
+def test_a_statement_can_be_taken_elsewhere(place: Any, net: Path, error_code: Any) -> None:
+    place.must("init")
+    key = place.signer("rita", "red-team")
+    out = place.root / "net.onnx.statements.jsonl"
+    asked = ("--budget", "20", "--norm", "linf", "--eps", "0.001")
+    stated = ("--as", key, "--statement", out, "--name", "other", "--lifetime", "1h")
+    attack(place, net, "--data", "data.npz", *asked, *stated)
+    (line,) = out.read_text().splitlines()
+    assert json.loads(line)["payloadType"] == "application/vnd.in-toto+json"
+
+
+def test_what_is_no_pickle_or_clean_is_not_opened(place: Any, net: Path, error_code: Any) -> None:
+    import pickle
+
+    class Bomb:
+        def __reduce__(self) -> tuple[Any, tuple[str]]:
+            return exec, (f"open({str(place.root / 'fired')!r}, 'w')",)
+
+    (place.root / "bomb.pkl").write_bytes(pickle.dumps(Bomb()))
+    done = place.run("attack", "bomb.pkl", "--data", "data.npz")
+    assert (done.returncode, error_code(done)) == (1, "target.flagged")
+    assert not (place.root / "fired").exists()
+
+
+@pytest.mark.loopback
+def test_an_endpoint_is_attacked_within_its_limits(place: Any, net: Path, error_code: Any) -> None:
+    place.must("init")
+    served = place.up("--name", "net", model=net)
+    place.must(
+        *("keys", "create", "user:rita", "--role", "red-team", "--model", "net"),
+        *("--out", place.root / "rita.key"),
+    )
+    asked = ("--model", "net", "--ca", served["ca"], "--data", "data.npz")
+    given = ("--low", "0", "--high", "1", "--norm", "linf", "--eps", "0.2", "--budget", "10")
+    key = ("--key-file", "rita.key")
+    status, found = attack(place, served["url"], *asked, *given, *key)
+    assert status in (0, 1)
+    assert found["clean_accuracy"] == 0.9
+    assert "digest" not in found
+    # A key that may only predict is not told what the model takes.
+    done = place.run("attack", served["url"], *asked, *given)
+    assert (done.returncode, error_code(done)) == (3, "target.refused")
+    # Nobody can say which file an address serves.
+    signed = place.run("attack", served["url"], *asked, *given, *key, "--as", "x.pem")
+    assert signed.returncode == 2
+
+
+def test_what_cannot_be_used_has_a_code(place: Any, net: Path, error_code: Any) -> None:
+    np.savez(place.root / "wide.npz", x=np.zeros((9, 3)), y=np.zeros(9, int))
+    data = np.load(place.root / "data.npz")
+    np.savez(place.root / "odd.npz", x=data["x"], y=data["y"] + 7)
+    np.savez(place.root / "far.npz", x=data["x"] + 900, y=data["y"])
+    np.savez(place.root / "flipped.npz", x=data["x"], y=(data["y"] + 1) % CLASSES)
+    np.savez(place.root / "few.npz", x=data["x"][:20], y=data["y"][:20])
+    given: Any
+    for given, expected in (
+        (("--data", "wide.npz"), (2, "attack.other_inputs")),
+        (("--data", "odd.npz"), (2, "target.bad_labels")),
+        (("--data", "far.npz"), (2, "attack.other_inputs")),
+        (("--data", "nothing.npz"), (3, "data.unreadable")),
+        (("--data", "data.npz", "--eps", "0.1"), (2, "attack.no_norm")),
+        (("--data", "data.npz", "--norm", "l7", "--eps", "1"), (2, "attack.bad_norm")),
+        (("--data", "data.npz", "--norm", "linf", "--eps", "-1"), (2, "attack.bad_eps")),
+        (("--data", "data.npz", "--at-least", "7"), (2, "attack.bad_limit")),
+    ):
+        done = place.run("attack", net, *given)
+        assert (done.returncode, error_code(done)) == expected, (given, done.stderr)
+    quick = ("--norm", "linf", "--eps", "0.01", "--budget", "5")
+    status, found = attack(place, net, "--data", "flipped.npz", *quick)
+    assert (status, found["verdict"]) == (3, "invalid")
+    assert [one["code"] for one in found["problems"]] == ["attack.labels_mismatch"]
+    status, found = attack(place, net, "--data", "few.npz", *quick)
+    assert (status, found["verdict"]) == (3, "insufficient")
+
+
+def test_a_run_goes_on_from_where_it_was(place: Any, net: Path, error_code: Any) -> None:
+    asked = (net, "--data", "data.npz", "--norm", "linf", "--eps", "0.2", "--budget", "50")
+    first = attack(place, *asked, "--resume", "done")[1]
+    second = attack(place, *asked, "--resume", "done")[1]
+    # What was done is not done again: even its time is what it was.
+    assert second == first
+    done = place.run("attack", *asked, "--seed", "1", "--resume", "done")
+    assert (done.returncode, error_code(done)) == (2, "attack.other_run")
