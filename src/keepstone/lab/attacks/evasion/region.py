@@ -93,7 +93,9 @@ class Region:
         if self.norm is LINF:
             return np.where(rng.random(self.origin.shape) < 0.5, self.low, self.high)
         drawn = rng.standard_normal(self.origin.shape).astype(self.origin.dtype)
-        return self.project(self.origin + drawn * (2 * self.eps / self.norm.distance(drawn))[:, None])
+        return self.project(
+            self.origin + drawn * (2 * self.eps / self.norm.distance(drawn))[:, None]
+        )
 
     def _weighed(self, delta: Array) -> Array:
         return delta if self.cost is None else delta * self.cost
