@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab import losses
-from keepstone.lab.attacks.evasion.apgd import ApgdCe, ApgdTargeted
+from keepstone.lab.attacks.evasion.apgd import ApgdCe, ApgdTargeted, _Climb
 from keepstone.lab.attacks.evasion.carlini_wagner import CarliniWagner
 from keepstone.lab.attacks.evasion.deepfool import DeepFool
 from keepstone.lab.attacks.evasion.fgsm import Fgsm
@@ -118,6 +118,25 @@ def test_deepfool_finds_the_distance_of_a_linear_model(norm: Norm) -> None:
     np.testing.assert_allclose(tally.distance, far, rtol=2e-3)
 
 
+@pytest.mark.parametrize("norm", [LINF, L2, L1], ids=lambda norm: norm.name)
+@pytest.mark.parametrize("one", [*BOUNDED, DeepFool()], ids=repr)
+def test_what_features_cost_decides_which_way_is_steepest(one: Attack, norm: Norm) -> None:
+    if norm.name not in one.norms:
+        return
+    target, x = linear(11, 2)
+    cost = np.geomspace(0.2, 5, 8)
+    held = Constraints.of(8, cost=cost.tolist())
+    y = target.predict(x).labels
+    # Measured in what it costs, the model is another linear one.
+    alike = Linear(target.domain, target.w / cost[:, None], target.b)
+    far = exact(alike, x * cost, y, norm)
+    target.domain = Domain.of((8,), -500, 500, "float64", held)
+    eps = float(np.median(far))
+    sure = np.abs(far / eps - 1) > 0.02
+    _, tally = attack(one, target, x, y, Goal(norm, None if one.minimizes else eps, 2000))
+    assert (tally.within(eps) == (far <= eps))[sure].all()
+
+
 def test_deepfool_goes_around_the_bounds() -> None:
     # The first feature weighs most, and cannot grow: the way is along the second alone.
     domain = Domain.of((2,), [0.0, 0.0], [1.0, 1.0], "float64")
@@ -137,6 +156,73 @@ def test_carlini_wagner_comes_near_the_distance_of_a_linear_model() -> None:
     assert (tally.distance >= far * (1 - 1e-9)).all()
     assert np.median(tally.distance / far) < 1.03
     assert (tally.distance < far * 1.2 + 0.02).all()
+
+
+class Hill(Linear):
+    """The second class is served near the top of a hill, which is narrow in one direction."""
+
+    def __init__(self, width: int, height: float) -> None:
+        super().__init__(Domain.of((width,), -9, 9, "float64"), np.zeros((width, 2)), np.zeros(2))
+        self.curve = np.geomspace(0.1, 10.0, width)
+        self.top = np.linspace(0.9, -0.7, width)
+        self.height = height
+
+    def scores(self, rows: Array) -> Array:
+        self.asked.append(rows.copy())
+        won = self.height - ((rows - self.top) ** 2 * self.curve).sum(axis=1)
+        return np.stack([np.zeros(len(rows)), won], axis=1)
+
+    def linearize(self, rows: Array) -> Linearization:
+        scores = self.scores(rows)
+        slope = -2 * (rows - self.top) * self.curve
+        return Linearization(scores.argmax(axis=1), scores, lambda w: slope * w[:, 1:])
+
+
+@pytest.mark.parametrize("norm", [LINF, L2], ids=lambda norm: norm.name)
+def test_steps_shorten_near_a_top(norm: Norm) -> None:
+    target = Hill(6, 0.02)
+    x, y = np.zeros((30, 6)), np.zeros(30, np.int64)
+    eps = float(norm.distance(target.top[None])[0]) * 1.3
+    _, tally = attack(ApgdCe(100), target, x, y, Goal(norm, eps, 100))
+    assert tally.within(eps).mean() > 0.9
+
+
+def test_at_a_checkpoint_only_rows_that_do_not_climb_go_back_and_slow_down() -> None:
+    target, x = linear(12, 2)
+    meter = Meter(target, x, np.zeros(60), Goal(LINF, 1.0, 100))
+    places = np.arange(2)
+    state = _Climb.of(meter, places, places, meter.x[places])
+    for loss in ([0.0, 0.0], [1.0, -1.0], [2.0, -2.0], [3.0, -3.0]):
+        state.note(np.array(loss), np.full((2, 8), loss[0]))
+        state.now = state.now + 0.1
+    state.adapt(4)
+    np.testing.assert_allclose(state.step[:, 0], [2.0, 1.0])
+    np.testing.assert_allclose(state.now[0], meter.x[0] + 0.4)
+    np.testing.assert_allclose(state.now[1], meter.x[1])
+    np.testing.assert_allclose(state.slope[:, 0], [3.0, 0.0])
+
+
+def test_one_step_of_pgd_is_fgsm() -> None:
+    target, x = linear(13, 3)
+    y = target.predict(x).labels
+    goal = Goal(LINF, 0.5, 2)
+    _, one = attack(Pgd(1, step=1.0, random=False), target, x, y, goal)
+    _, other = attack(Fgsm(), target, x, y, goal)
+    assert other.within(0.5).any()
+    np.testing.assert_array_equal(one.rows, other.rows)
+
+
+@pytest.mark.parametrize("one", [*BOUNDED, *MINIMIZING], ids=repr)
+@pytest.mark.parametrize("spent", [1, 3, 4])
+def test_a_sample_that_has_spent_its_budget_does_not_stop_the_others(
+    one: Attack, spent: int
+) -> None:
+    target, x = linear(14, 4)
+    y = target.predict(x).labels
+    meter = Meter(target, x, y, Goal(L2, None if one.minimizes else 9.0, 400))
+    meter.ask(np.zeros(400 - spent, np.int64), np.repeat(x[:1], 400 - spent, axis=0))
+    one.run(meter, np.random.default_rng(0))
+    assert np.isfinite(meter.distance[1:]).mean() > 0.9
 
 
 @pytest.mark.parametrize("scale", [1e-4, 1e5])
@@ -306,11 +392,11 @@ def test_a_projection_is_in_the_region_and_the_nearest(
 
 
 def test_rounding_does_not_take_a_step_beyond_epsilon() -> None:
-    """A 32-bit pixel of 200 and 8.1 rounds by more than the meter lets pass."""
-    domain = Domain.of((4,), 0, 255)
-    target = Linear(domain, np.array([[0.0, 1.0]] * 4), np.array([832.0, 0.0]))
-    x = np.full((1, 4), 200.1, np.float32)
-    _, tally = attack(Fgsm(), target, x, np.array([0]), Goal(LINF, 8.1, 5))
+    """A 32-bit pixel near 200 and 8.1 rounds by more than the meter lets pass."""
+    domain = Domain.of((1,), 0, 255)
+    target = Linear(domain, np.array([[0.0, 1.0]]), np.array([201.0, 0.0]))
+    x = np.random.default_rng(0).uniform(193.5, 200, (200, 1)).astype(np.float32)
+    _, tally = attack(Fgsm(), target, x, np.zeros(200, np.int64), Goal(LINF, 8.1, 5))
     assert tally.within(8.1).all()
 
 

@@ -203,15 +203,14 @@ class _Climb:
 
     def _sparse(self) -> Array:
         """The signs of the gradient's largest elements, of length 1."""
-        cost = self.region.cost
-        size = np.abs(self.slope if cost is None else self.slope / cost)
+        size = np.abs(self.region.unweighed(self.slope))
         width = size.shape[1]
         moving = np.rint(self.share * width).astype(np.int64)
         least = width - np.clip(moving, 1, width)
         cut = np.take_along_axis(np.sort(size, axis=1), least[:, None], axis=1)
         moved = np.sign(self.slope) * (size >= cut)
-        length = np.abs(moved if cost is None else moved * cost).sum(axis=1, keepdims=True)
-        return np.asarray(moved / np.maximum(length, 1e-12), self.slope.dtype)
+        moved /= np.maximum(np.abs(moved).sum(axis=1, keepdims=True), 1)
+        return self.region.unweighed(moved).astype(self.slope.dtype, copy=False)
 
 
 @dataclass(frozen=True, slots=True)
