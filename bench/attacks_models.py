@@ -12,6 +12,7 @@ smaller epsilon, so that some of it stands.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -122,11 +123,11 @@ def train(kind: str, data: Data, seed: int) -> Any:
         if kind == "natural":
             loss = functional.cross_entropy(model(part), labels)
         elif kind == "pgd":
-            bad = _worst(model, part, eps, lambda found: functional.cross_entropy(found, labels))
+            bad = _worst(model, part, eps, partial(functional.cross_entropy, target=labels))
             loss = functional.cross_entropy(model(bad), labels)
         else:
             calm = functional.softmax(model(part), 1).detach()
-            bad = _worst(model, part, eps, lambda found: _divergence(found, calm))
+            bad = _worst(model, part, eps, partial(_divergence, calm=calm))
             clean = model(part)
             loss = functional.cross_entropy(clean, labels)
             loss = loss + 6 * _divergence(model(bad), functional.softmax(clean, 1)) / len(part)

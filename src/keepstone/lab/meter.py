@@ -88,6 +88,8 @@ class Meter:
 
     def __init__(self, target: Target, x: Array, y: Array, goal: Goal) -> None:
         self._target = target
+        # Looked up once: asking a protocol for its members at each call is slow.
+        self._gradients_of = target if isinstance(target, GradientTarget) else None
         self.goal = goal
         self.x = target.domain.fit(x, x)
         self.y = np.asarray(y, np.int64)
@@ -160,14 +162,14 @@ class Meter:
 
     def linearize(self, places: Array, rows: Array) -> Linearization:
         """The same, with the way to a gradient. The gradient is counted when it is taken."""
-        if not isinstance(self._target, GradientTarget):
+        if self._gradients_of is None:
             raise InputError(
                 "attack.unable",
                 "The attack needs gradients, and the target gives none.",
                 "Choose attacks by what the target declares.",
             )
         fitted = self._spend(places, rows)
-        found = self._target.linearize(fitted)
+        found = self._gradients_of.linearize(fitted)
         self._judge(places, fitted, found.labels)
         return Linearization(found.labels, found.scores, self._counted(places, found.vjp))
 

@@ -1,4 +1,4 @@
-"""Auto-PGD: projected gradient ascent with momentum that halves its own steps.
+"""Auto-PGD: projected gradient ascent with momentum that shortens its own steps.
 
 Promise: no step size to choose. A row starts with steps of twice epsilon; at checkpoints that grow
 denser its step is halved, and it goes back to its best point, if it climbed too seldom or not at
@@ -97,7 +97,7 @@ def _checkpoints(iterations: int, norm: Norm) -> dict[int, int]:
     """After which iterations steps adapt, and how many those are since the last time."""
     if norm is L1:
         gap = max(1, int(0.04 * iterations))
-        return {at: gap for at in range(gap, iterations, gap)}
+        return dict.fromkeys(range(gap, iterations, gap), gap)
     gap, found, at = max(1, int(_FIRST * iterations)), {}, 0
     while (at := at + gap) < iterations:
         found[at] = gap
@@ -203,14 +203,14 @@ class _Climb:
 
     def _sparse(self) -> Array:
         """The signs of the gradient's largest elements, of length 1."""
-        cost = self.region.cost
-        size = np.abs(self.slope if cost is None else self.slope / cost)
+        size = np.abs(self.region.unweighed(self.slope))
         width = size.shape[1]
-        least = np.clip(((1 - self.share) * width).astype(np.int64), 0, width - 1)
+        moving = np.rint(self.share * width).astype(np.int64)
+        least = width - np.clip(moving, 1, width)
         cut = np.take_along_axis(np.sort(size, axis=1), least[:, None], axis=1)
         moved = np.sign(self.slope) * (size >= cut)
-        length = np.abs(moved if cost is None else moved * cost).sum(axis=1, keepdims=True)
-        return np.asarray(moved / np.maximum(length, 1e-12), self.slope.dtype)
+        moved /= np.maximum(np.abs(moved).sum(axis=1, keepdims=True), 1)
+        return self.region.unweighed(moved).astype(self.slope.dtype, copy=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,23 +69,23 @@ class Region:
     def project(self, rows: Array) -> Array:
         """The nearest points in the region; for l2, near ones."""
         if self.norm is not LINF and len(rows) and self.eps[0] < np.inf:
-            delta = self._weighed(rows - self.origin)
+            delta = self.weighed(rows - self.origin)
             if self.norm.name == "l1":
                 delta = self._project_l1(delta)
             else:
                 delta = self.norm.project(delta, self.eps)
-            rows = self.origin + self._unweighed(delta)
+            rows = self.origin + self.unweighed(delta)
         return np.clip(rows, self.low, self.high)
 
     def steepest(self, gradient: Array) -> Array:
         """The step of length 1 that climbs most."""
-        found = self.norm.steepest(self._unweighed(gradient))
-        return self._unweighed(found).astype(gradient.dtype, copy=False)
+        found = self.norm.steepest(self.unweighed(gradient))
+        return self.unweighed(found).astype(gradient.dtype, copy=False)
 
     def draw(self, rng: np.random.Generator) -> Array:
         """One random point for each row."""
         noise = self.norm.noise(rng, *self.origin.shape).astype(self.origin.dtype)
-        return self.project(self.origin + self._unweighed(noise * self.eps[:, None]))
+        return self.project(self.origin + self.unweighed(noise * self.eps[:, None]))
 
     def edge(self, rng: np.random.Generator) -> Array:
         """One random point for each row, as far from its sample as it may be; with linf a corner,
@@ -97,10 +97,10 @@ class Region:
             self.origin + drawn * (2 * self.eps / self.norm.distance(drawn))[:, None]
         )
 
-    def _weighed(self, delta: Array) -> Array:
+    def weighed(self, delta: Array) -> Array:
         return delta if self.cost is None else delta * self.cost
 
-    def _unweighed(self, delta: Array) -> Array:
+    def unweighed(self, delta: Array) -> Array:
         return delta if self.cost is None else delta / self.cost
 
     def _project_l1(self, delta: Array) -> Array:
@@ -112,7 +112,7 @@ class Region:
         """
         size = np.abs(delta)
         room = np.where(delta > 0, self.high - self.origin, self.origin - self.low)
-        room = self._weighed(room)
+        room = self.weighed(room)
         ends = np.concatenate([size, size - room], axis=1)
         sign = np.ones(ends.shape, np.int64)
         sign[:, size.shape[1] :] = -1

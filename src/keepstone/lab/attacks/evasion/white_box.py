@@ -76,8 +76,8 @@ class WhiteBox:
 
         climb(meter, places, meter.y[places], meter.x[places], untargeted_ce, self.sweep, watch)
         pairs = _Pairs.of(meter, seen, first, self.targets)
-        everything = np.arange(len(pairs.places))
-        pairs.climb(meter, everything, pairs.ends, targeted_dlr, self.sweep)
+        chosen = pairs.worth(meter, np.inf, self.sweep)
+        pairs.climb(meter, chosen, pairs.ends[chosen], targeted_dlr, self.sweep)
         for turn, most in enumerate(self.near):
             chosen = pairs.worth(meter, most, self.iterations)
             if not len(chosen):
@@ -98,6 +98,8 @@ class _Pairs:
     first: Array
     gap: Array
     ends: Array
+    # How many pairs each sample has.
+    count: int
 
     @classmethod
     def of(cls, meter: Meter, seen: Array, first: Array, targets: int) -> _Pairs:
@@ -107,7 +109,7 @@ class _Pairs:
         wanted = np.argsort(-seen[places], axis=1, kind="stable")[:, :count].ravel()
         places = np.repeat(places, count)
         start = first[places, wanted]
-        return cls(places, wanted, start, start.copy(), meter.x[places])
+        return cls(places, wanted, start, start.copy(), meter.x[places], count)
 
     def worth(self, meter: Meter, most: float, iterations: int) -> Array:
         """The pairs that are near: of each sample as many as it has queries left for, the
@@ -121,17 +123,15 @@ class _Pairs:
         return np.sort(order[rank < meter.left[at] // iterations])
 
     def starts(self, meter: Meter, chosen: Array, kind: int, rng: np.random.Generator) -> Array:
-        """From where to climb again: edges, ends mixed with those to another class, or with
-        noise."""
+        """From where to climb again: an edge of the region (`kind` 0), the end of the climb to
+        another class with some of the own one's (1), or the own one's with some of an edge (2)."""
         region = Region.within(meter, self.places[chosen])
         if kind == 0:
             return region.edge(rng)
-        count = len(self.places) // len(np.unique(self.places))
-        other = chosen // count * count + rng.integers(0, count, len(chosen))
-        mixed = self.ends[other] if kind == 1 else region.edge(rng)
-        kept = rng.random(mixed.shape) < _MIX
-        start = np.where(kept if kind == 2 else ~kept, self.ends[chosen], mixed)
-        return region.project(start)
+        own = self.ends[chosen]
+        other = chosen // self.count * self.count + rng.integers(0, self.count, len(chosen))
+        most, some = (self.ends[other], own) if kind == 1 else (own, region.edge(rng))
+        return region.project(np.where(rng.random(own.shape) < _MIX, most, some))
 
     def climb(
         self, meter: Meter, chosen: Array, start: Array, loss: Climbing, iterations: int
