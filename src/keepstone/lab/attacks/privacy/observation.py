@@ -58,9 +58,11 @@ def log_odds(scores: Array, y: Array) -> Array:
     others = found.copy()
     others[rows, y] = -np.inf
     most = others.max(axis=1)
-    with np.errstate(invalid="ignore"):
-        rest = most + np.log(np.exp(others - most[:, None]).sum(axis=1))
-        seen = right - rest
+    # Scores may be infinite: a class is certain then, or impossible. Of two that are, nothing is
+    # known (NaN).
+    base = np.where(np.isfinite(most), most, 0.0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        seen = right - (base + np.log(np.exp(others - base[:, None]).sum(axis=1)))
     seen[broken] = np.nan
     return np.asarray(seen)
 
