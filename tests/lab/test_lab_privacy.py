@@ -129,7 +129,7 @@ def test_a_model_that_remembers_is_found_out(attack: MembershipAttack) -> None:
     assert at.low > 0.1
     assert found.outcome is Outcome.FAIL
     assert (found.doubts, found.signal, found.shadows, found.seed) == ((), "scores", 8, 5)
-    assert found.queries == target.queries == ROWS
+    assert found.queries == target.queries == ROWS + 32
     # What looks at the loss alone sees that rows differ, and hardly which are members.
     assert at.value > 2 * audit(LossThreshold(), trained()).tpr_at[0].value
 
@@ -169,7 +169,7 @@ def test_labels_alone_give_members_away(attack: MembershipAttack) -> None:
     seen = make_shadows(lambda x, y, seed: nearest(x, y, width=0.5), x, y, 8, 5, labels_only=True)
     found = audit_membership(attack, target, x, y, inside, seen, fprs=(0.01, 0.1))
     assert found.signal == "labels"
-    assert target.queries == ROWS
+    assert target.queries == found.queries
     # One bit a row: hardly anything at 1 %, but rows that no other model gets right are told.
     assert found.auc is not None
     assert found.auc > 0.6
@@ -197,7 +197,7 @@ def test_a_forest_that_is_asked_as_an_object(need_module: Callable[[str], Module
     at = {name: one.tpr_at[0].value for name, one in found.items()}
     assert at[repr(Rmia())] > 0.15
     assert at[repr(Rmia())] > 2 * at[repr(LossThreshold())]
-    assert np.isfinite([one.auc for one in found.values()]).all()
+    assert all(one.auc is not None and one.auc > 0.5 for one in found.values())
 
 
 def test_audits_repeat() -> None:
@@ -250,6 +250,17 @@ def test_scores_that_never_change_are_a_doubt() -> None:
     constant = Served(lambda rows: np.zeros((len(rows), CLASSES)))
     found = audit(LossThreshold(), constant, limits={0.01: 0.5})
     assert [one.code for one in found.doubts] == ["attack.constant_scores"]
+    assert found.tpr_at[0].high == 1
+    assert found.outcome is Outcome.INSUFFICIENT
+
+
+def test_answers_that_change_are_a_doubt() -> None:
+    """Noise on the answers makes one look private, and the next one averages it away."""
+    target, draw = trained(), np.random.default_rng(0)
+    plain = target._scores
+    target._scores = lambda rows: plain(rows) + draw.normal(size=(len(rows), CLASSES))
+    found = audit(Rmia(), target, limits={0.01: 1.0})
+    assert [one.code for one in found.doubts] == ["attack.unsteady"]
     assert found.tpr_at[0].high == 1
     assert found.outcome is Outcome.INSUFFICIENT
 
@@ -410,10 +421,12 @@ def test_a_pickle_among_the_arrays_is_not_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_odd_numbers_of_shadows_are_refused(count: int) -> None:
     x, y, _ = data()
-    for ask in (lambda: make_shadows(nearest, x, y, count, 0), lambda: shadows().first(count)):
-        with pytest.raises(InputError) as caught:
-            ask()
-        assert caught.value.code == "attack.bad_shadows"
+    with pytest.raises(InputError) as caught:
+        make_shadows(nearest, x, y, count, 0)
+    assert caught.value.code == "attack.bad_shadows"
+    with pytest.raises(InputError) as caught:
+        shadows().first(count)
+    assert caught.value.code == "attack.bad_shadows"
 
 
 def test_shadow_models_that_answer_nothing_are_refused() -> None:

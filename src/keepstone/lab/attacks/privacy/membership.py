@@ -28,6 +28,10 @@ from keepstone.lab.metrics.wilson import share
 from keepstone.lab.targets.port import Target
 
 FPRS = (0.01, 0.001)
+# Rows that are asked a second time, and how far the log-odds of one that is steady may move: a
+# batch of another size rounds otherwise.
+_PROBES = 32
+_STEADY = 1e-3
 
 
 class Outcome(StrEnum):
@@ -100,6 +104,8 @@ def audit_membership(
 ) -> Membership:
     """Ask `target` once for each row `x` (n, d), and count how many of `members` (n,) are told.
 
+    A few rows are asked twice: an answer that changes hides what an attacker gets who asks again.
+
     `y` (n,) are the rows' classes by their places. `limits` says which true-positive rate is
     allowed at which false-positive rate; a rate without one does not decide. Without any the
     outcome is `insufficient`: there is nothing to pass.
@@ -117,7 +123,9 @@ def audit_membership(
             "Make them with labels_only.",
         )
     wanted = dict.fromkeys([*fprs, *(limits or {})])
-    doubts = _doubts_of_answers(seen)
+    probes = np.unique(np.linspace(0, len(x) - 1, _PROBES).astype(int))
+    again = observe(target, x[probes], y[probes], labels_only=seen.labels_only)
+    doubts = _doubts_of_answers(seen, again, probes)
     roc = None
     if not doubts:
         scores = attack.scores(seen.log_odds, seen.labels_only, shadows)
@@ -141,7 +149,7 @@ def audit_membership(
         limits=tuple((limits or {}).items()),
         outcome=judge(found, limits or {}),
         doubts=doubts,
-        queries=seen.queries,
+        queries=seen.queries + again.queries,
         rows=data_digest(x, y),
         members=Digest.of(known.tobytes()),
     )
@@ -212,12 +220,16 @@ def _require_shadows(attack: MembershipAttack, shadows: Shadows | None, x: Array
         )
 
 
-def _doubts_of_answers(seen: Observation) -> tuple[Doubt, ...]:
+def _doubts_of_answers(seen: Observation, again: Observation, probes: Array) -> tuple[Doubt, ...]:
     silent = int(np.isnan(seen.log_odds).sum())
-    if not silent:
-        return ()
-    text = f"{silent} of {len(seen.log_odds)} rows got no label, or scores that are no numbers."
-    return (Doubt("attack.no_answers", text),)
+    if silent:
+        text = f"{silent} of {len(seen.log_odds)} rows got no label, or scores that are no numbers."
+        return (Doubt("attack.no_answers", text),)
+    steady = np.isclose(again.log_odds, seen.log_odds[probes], rtol=_STEADY, atol=_STEADY)
+    if not steady.all():
+        text = f"{int((~steady).sum())} of {len(probes)} rows got another answer when asked again."
+        return (Doubt("attack.unsteady", text),)
+    return ()
 
 
 def _doubts_of_scores(scores: Array) -> tuple[Doubt, ...]:
