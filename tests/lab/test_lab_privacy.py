@@ -121,7 +121,7 @@ def trained(**given: Any) -> Served:
 # Membership
 
 
-@pytest.mark.parametrize("attack", [Lira(), Rmia()], ids=repr)
+@pytest.mark.parametrize("attack", [Lira(), Lira(online=False), Rmia()], ids=repr)
 def test_a_model_that_remembers_is_found_out(attack: MembershipAttack) -> None:
     target = trained()
     found = audit(attack, target, limits={0.01: 0.1})
@@ -446,7 +446,7 @@ def test_shadow_models_that_answer_nothing_are_refused() -> None:
 def planted(seed: int, *, related: bool, labels_only: bool = False) -> AttributeLeak:
     """Guess a secret bit of which the label is, or is not, a function."""
     draw = np.random.default_rng(seed)
-    secret = (draw.random(600) < 0.4).astype(float)
+    secret = (draw.random(600) < 0.6).astype(float)
     x = np.column_stack([secret, draw.normal(size=(600, WIDTH - 1))])
     y = ((secret > 0) if related else (draw.random(600) < 0.5)).astype(np.int64)
     y = np.where(draw.random(600) < 0.15, 1 - y, y)

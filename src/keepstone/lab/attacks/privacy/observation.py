@@ -53,7 +53,6 @@ def log_odds(scores: Array, y: Array) -> Array:
     """The log-odds (n,) of class `y` under the softmax of `scores` (n, k); NaN where one is."""
     found = np.asarray(scores, np.float64)
     rows = np.arange(len(found))
-    broken = np.isnan(found).any(axis=1)
     right = found[rows, y]
     others = found.copy()
     others[rows, y] = -np.inf
@@ -63,7 +62,6 @@ def log_odds(scores: Array, y: Array) -> Array:
     base = np.where(np.isfinite(most), most, 0.0)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         seen = right - (base + np.log(np.exp(others - base[:, None]).sum(axis=1)))
-    seen[broken] = np.nan
     return np.asarray(seen)
 
 
