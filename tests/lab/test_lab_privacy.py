@@ -397,9 +397,11 @@ def test_shadows_are_kept_and_only_the_missing_are_trained(tmp_path: Path) -> No
         with pytest.raises(InputError) as caught:
             kept_shadows(path, train, **(asked | other))
         assert caught.value.code == "attack.bad_shadows"
-    with pytest.raises(OperationalError) as failed:
-        kept_shadows(tmp_path / "no" / "file", train, x, y, 2, 0, training="v1")
-    assert failed.value.code == "attack.not_kept"
+    for place in (tmp_path / "no" / "file", tmp_path):
+        with pytest.raises(OperationalError) as failed:
+            kept_shadows(place, train, x, y, 2, 0, training="v1")
+        assert failed.value.code == "attack.not_kept"
+    assert [one.name for one in tmp_path.iterdir()] == ["shadows.npz"]
 
 
 @pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", shadows().as_bytes()[:-30]])
@@ -423,6 +425,9 @@ def test_odd_numbers_of_shadows_are_refused(count: int) -> None:
     x, y, _ = data()
     with pytest.raises(InputError) as caught:
         make_shadows(nearest, x, y, count, 0)
+    assert caught.value.code == "attack.bad_shadows"
+    with pytest.raises(InputError) as caught:
+        make_shadows(nearest, x, y, 2, -1)
     assert caught.value.code == "attack.bad_shadows"
     with pytest.raises(InputError) as caught:
         shadows().first(count)

@@ -123,8 +123,8 @@ def make_shadows(
 
     Raises InputError `attack.bad_shadows`; what `train` raises, and OperationalError `target.*`.
     """
-    if count < 2 or count % 2 or len(x) < 4 or len(x) != len(y):
-        raise _bad("they come in pairs, and need at least four rows that have labels")
+    if count < 2 or count % 2 or len(x) < 4 or len(x) != len(y) or seed < 0:
+        raise _bad("they come in pairs, of a seed from 0 on and of four rows with labels or more")
     data = data_digest(x, y)
     inside = halves(len(x), count, seed)
     seen: list[Array] = []
@@ -179,18 +179,25 @@ def kept_shadows(
 
     `training` has to name all that decides how a model is trained: a function has no digest.
     A file of other data, seed or training is refused, not replaced.
+
+    Raises as `make_shadows` does, and OperationalError `attack.not_kept`.
     """
-    kept = read_shadows(path.read_bytes()) if path.exists() else None
+    try:
+        content = path.read_bytes() if path.exists() else None
+    except OSError as error:
+        raise _not_kept(error) from error
+    kept = None if content is None else read_shadows(content)
     found = make_shadows(
         train, x, y, count, seed, training=training, labels_only=labels_only, kept=kept
     )
     if kept is None or kept.count < found.count:
+        # Half a file would be refused ever after.
+        part = path.with_name(f"{path.name}.part")
         try:
-            path.write_bytes(found.as_bytes())
+            part.write_bytes(found.as_bytes())
+            part.replace(path)
         except OSError as error:
-            raise OperationalError(
-                "attack.not_kept", f"The shadow models' answers cannot be kept: {error.strerror}."
-            ) from error
+            raise _not_kept(error) from error
     return found
 
 
@@ -218,4 +225,11 @@ def _bad(why: str) -> InputError:
         "attack.bad_shadows",
         f"The shadow models cannot be used: {why}.",
         "Give a training function that makes models as the audited one was made.",
+    )
+
+
+def _not_kept(error: OSError) -> OperationalError:
+    return OperationalError(
+        "attack.not_kept",
+        f"The file of the shadow models' answers cannot be read or written: {error.strerror}.",
     )
