@@ -1,0 +1,603 @@
+"""Privacy attacks: what they find of models that remember, and not of models that cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepstone.contract.validate import Array
+from keepstone.errors import InputError, KeepstoneError, OperationalError
+from keepstone.lab.attacks.privacy.attribute_inference import AttributeLeak, audit_attribute
+from keepstone.lab.attacks.privacy.lira import Lira
+from keepstone.lab.attacks.privacy.loss_threshold import LossThreshold
+from keepstone.lab.attacks.privacy.membership import (
+    Membership,
+    MembershipAttack,
+    Outcome,
+    audit_membership,
+    judge,
+)
+from keepstone.lab.attacks.privacy.model_inversion import (
+    Inverted,
+    ModelInversion,
+    compare_inversion,
+)
+from keepstone.lab.attacks.privacy.observation import certainty, log_odds, observe, probability
+from keepstone.lab.attacks.privacy.rmia import Rmia
+from keepstone.lab.attacks.privacy.shadows import (
+    Shadows,
+    halves,
+    kept_shadows,
+    make_shadows,
+    read_shadows,
+)
+from keepstone.lab.domain import Domain
+from keepstone.lab.metrics.roc import TprAt
+from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization, Target
+from keepstone.lab.targets.python import PythonTarget
+
+ROWS, WIDTH, CLASSES = 1000, 8, 4
+DOMAIN = Domain.of((WIDTH,), -50.0, 50.0, "float64")
+ALL: tuple[MembershipAttack, ...] = (LossThreshold(), Lira(), Lira(online=False), Rmia())
+IDS = [repr(one) for one in ALL]
+
+
+class Served:
+    """A target whose scores are those of a function, and which counts its queries."""
+
+    capabilities = frozenset({Capability.LABEL, Capability.SCORES})
+
+    def __init__(
+        self,
+        scores: Callable[[Array], Array],
+        classes: int = CLASSES,
+        *,
+        labels_only: bool = False,
+        domain: Domain = DOMAIN,
+    ) -> None:
+        self.domain, self.classes, self.queries = domain, classes, 0
+        self._scores, self._labels_only = scores, labels_only
+        if labels_only:
+            self.capabilities = frozenset({Capability.LABEL})
+
+    def predict(self, rows: Array) -> Answers:
+        self.queries += len(rows)
+        scores = self._scores(rows)
+        labels = np.nan_to_num(scores).argmax(axis=1)
+        return Answers(labels) if self._labels_only else Answers(labels, scores)
+
+
+def nearest(x: Array, y: Array, seed: int = 0, *, width: float = 2.0, **given: Any) -> Served:
+    """Votes of the rows that were trained on, weighed by how near they are: it remembers all."""
+
+    def scores(rows: Array) -> Array:
+        square = ((rows[:, None, :] - x) ** 2).sum(axis=2)
+        votes = np.exp(-square / (2 * width**2)) @ np.eye(CLASSES)[y]
+        return np.asarray(np.log(votes / votes.sum(axis=1, keepdims=True) + 1e-4))
+
+    return Served(scores, **given)
+
+
+@cache
+def data(seed: int = 0) -> tuple[Array, Array, Array]:
+    """Rows, labels of which a fifth is wrong, and which half the model is trained on."""
+    draw = np.random.default_rng(seed)
+    y = draw.integers(0, CLASSES, ROWS)
+    x = draw.normal(size=(ROWS, WIDTH)) * 2 + np.eye(CLASSES, WIDTH)[y] * 4
+    wrong = draw.random(ROWS) < 0.2
+    y[wrong] = draw.integers(0, CLASSES, int(wrong.sum()))
+    return x, y, halves(ROWS, 2, 1000 + seed)[0]
+
+
+@cache
+def shadows(*, labels_only: bool = False) -> Shadows:
+    x, y, _ = data()
+    return make_shadows(nearest, x, y, 8, 5, labels_only=labels_only)
+
+
+def audit(
+    attack: MembershipAttack, target: Target, *, labels_only: bool = False, **given: Any
+) -> Membership:
+    x, y, inside = data()
+    return audit_membership(
+        attack, target, x, y, inside, shadows(labels_only=labels_only), fprs=(0.01,), **given
+    )
+
+
+def trained(**given: Any) -> Served:
+    x, y, inside = data()
+    return nearest(x[inside], y[inside], **given)
+
+
+# Membership
+
+
+@pytest.mark.parametrize("attack", [Lira(), Lira(online=False), Rmia()], ids=repr)
+def test_a_model_that_remembers_is_found_out(attack: MembershipAttack) -> None:
+    target = trained()
+    found = audit(attack, target, limits={0.01: 0.1})
+    (at,) = found.tpr_at
+    assert at.low > 0.1
+    assert found.outcome is Outcome.FAIL
+    assert (found.doubts, found.signal, found.shadows, found.seed) == ((), "scores", 8, 5)
+    assert found.queries == target.queries == ROWS + 32
+    # What looks at the loss alone sees that rows differ, and hardly which are members.
+    assert at.value > 2 * audit(LossThreshold(), trained()).tpr_at[0].value
+
+
+def test_few_shadow_models_share_one_spread() -> None:
+    """Four models with a row, and four without, do not tell how they vary on it."""
+    few, forced = (audit(one, trained()) for one in (Lira(), Lira(fixed_variance=False)))
+    assert few.tpr_at[0].value > forced.tpr_at[0].value
+    assert few.tpr_at == audit(Lira(fixed_variance=True), trained()).tpr_at
+
+
+@pytest.mark.parametrize("attack", ALL, ids=IDS)
+@pytest.mark.parametrize("labels_only", [False, True])
+def test_a_model_that_never_saw_the_data_tells_nothing(
+    attack: MembershipAttack, labels_only: bool
+) -> None:
+    x, y, _ = data(7)
+    stranger = nearest(x, y, labels_only=labels_only)
+    found = audit(attack, stranger, labels_only=labels_only, limits={0.01: 0.06})
+    (at,) = found.tpr_at
+    assert at.low <= 0.01 <= at.high
+    assert at.high < 0.06
+    assert found.outcome is Outcome.PASS
+
+
+def test_a_model_of_the_same_rows_with_other_labels_tells_nothing_of_these_labels() -> None:
+    x, y, inside = data()
+    shuffled = np.random.default_rng(0).permutation(y[inside])
+    (at,) = audit(Rmia(), nearest(x[inside], shuffled)).tpr_at
+    assert at.value < 0.06
+
+
+@pytest.mark.parametrize("attack", [Lira(), Lira(online=False), Rmia(), Rmia(online=False)])
+def test_labels_alone_give_members_away(attack: MembershipAttack) -> None:
+    target = trained(labels_only=True, width=0.5)
+    x, y, inside = data()
+    seen = make_shadows(lambda x, y, seed: nearest(x, y, width=0.5), x, y, 8, 5, labels_only=True)
+    found = audit_membership(attack, target, x, y, inside, seen, fprs=(0.01, 0.1))
+    assert found.signal == "labels"
+    assert target.queries == found.queries
+    # One bit a row: hardly anything at 1 %, but rows that no other model gets right are told.
+    assert found.auc is not None
+    assert found.auc > 0.6
+    gap = audit_membership(LossThreshold(), target, x, y, inside, fprs=(0.1,))
+    assert gap.auc is not None
+    assert found.auc > gap.auc
+
+
+def test_a_forest_that_is_asked_as_an_object(need_module: Callable[[str], ModuleType]) -> None:
+    need_module("sklearn")
+    from sklearn.ensemble import RandomForestClassifier
+
+    x, y, inside = data()
+
+    def train(x: Array, y: Array, seed: int) -> PythonTarget:
+        forest = RandomForestClassifier(20, random_state=seed).fit(x, y)
+        return PythonTarget(forest, DOMAIN)
+
+    seen = make_shadows(train, x, y, 4, 0)
+    target = train(x[inside], y[inside], 99)
+    found = {
+        repr(attack): audit_membership(attack, target, x, y, inside, seen, fprs=(0.01,))
+        for attack in (LossThreshold(), Lira(), Rmia())
+    }
+    at = {name: one.tpr_at[0].value for name, one in found.items()}
+    assert at[repr(Rmia())] > 0.15
+    assert at[repr(Rmia())] > 2 * at[repr(LossThreshold())]
+    assert all(one.auc is not None and one.auc > 0.5 for one in found.values())
+
+
+def test_audits_repeat() -> None:
+    x, y, inside = data()
+    again = make_shadows(nearest, x, y, 8, 5)
+    assert (again.log_odds == shadows().log_odds).all()
+    for attack in ALL:
+        one, other = (
+            audit_membership(attack, trained(), x, y, inside, seen) for seen in (again, shadows())
+        )
+        assert one.tpr_at == other.tpr_at
+        assert (one.rows, one.members) == (other.rows, other.members)
+
+
+# Bad input: never a number that looks good
+
+
+def broken(where: Array, how: str) -> Served:
+    target = trained()
+    plain = target.predict
+
+    def predict(rows: Array) -> Answers:
+        found = plain(rows)
+        assert found.scores is not None
+        labels, scores = found.labels.copy(), found.scores.copy()
+        if how == "nan":
+            scores[where] = np.nan
+        elif how == "inf":
+            scores[where] = np.inf
+        else:
+            labels[where] = UNANSWERED
+        return Answers(labels, scores)
+
+    target.predict = predict  # type: ignore[method-assign]
+    return target
+
+
+@pytest.mark.parametrize("attack", ALL, ids=IDS)
+@pytest.mark.parametrize("how", ["nan", "inf", "unanswered"])
+def test_answers_that_are_none_are_a_doubt(attack: MembershipAttack, how: str) -> None:
+    found = audit(attack, broken(np.arange(3), how), limits={0.01: 1.0})
+    assert [one.code for one in found.doubts] == ["attack.no_answers"]
+    (at,) = found.tpr_at
+    assert (at.low, at.high) == (0, 1)
+    assert (found.auc, found.roc) == (None, None)
+    assert found.outcome is Outcome.INSUFFICIENT
+
+
+def test_scores_that_never_change_are_a_doubt() -> None:
+    constant = Served(lambda rows: np.zeros((len(rows), CLASSES)))
+    found = audit(LossThreshold(), constant, limits={0.01: 0.5})
+    assert [one.code for one in found.doubts] == ["attack.constant_scores"]
+    assert found.tpr_at[0].high == 1
+    assert found.outcome is Outcome.INSUFFICIENT
+
+
+def test_answers_that_change_are_a_doubt() -> None:
+    """Noise on the answers makes one look private, and the next one averages it away."""
+    target, draw = trained(), np.random.default_rng(0)
+    plain = target._scores
+    target._scores = lambda rows: plain(rows) + draw.normal(size=(len(rows), CLASSES))
+    found = audit(Rmia(), target, limits={0.01: 1.0})
+    assert [one.code for one in found.doubts] == ["attack.unsteady"]
+    assert found.tpr_at[0].high == 1
+    assert found.outcome is Outcome.INSUFFICIENT
+
+
+def test_too_few_rows_are_insufficient() -> None:
+    x, y, inside = data()
+    part = np.r_[np.flatnonzero(inside)[:300], np.flatnonzero(~inside)[:100]]
+    target = nearest(*data(7)[:2])
+    found = audit_membership(
+        LossThreshold(), target, x[part], y[part], inside[part], limits={0.01: 0.9}
+    )
+    assert not any(one.sufficient for one in found.tpr_at)
+    assert found.outcome is Outcome.INSUFFICIENT
+    # And 500 are too few for one in a thousand.
+    found = audit(Rmia(), target, limits={0.001: 0.9})
+    assert found.outcome is Outcome.INSUFFICIENT
+
+
+def rate(low: float, high: float, *, sufficient: bool = True, n: int = 1000) -> TprAt:
+    return TprAt(0.01, (low + high) / 2, low, high, n, n, sufficient)
+
+
+@pytest.mark.parametrize(
+    ("found", "outcome"),
+    [
+        (rate(0.0, 0.05), Outcome.PASS),
+        (rate(0.0, 0.0501), Outcome.FAIL),
+        (rate(0.04, 0.3), Outcome.FAIL),
+        (rate(0.0, 0.04, sufficient=False), Outcome.INSUFFICIENT),
+        (rate(0.06, 1.0, sufficient=False), Outcome.FAIL),
+        # A guess among fifty would not pass either.
+        (rate(0.0, 0.2, n=50), Outcome.INSUFFICIENT),
+    ],
+)
+def test_the_verdict_reads_the_unfavourable_bound(found: TprAt, outcome: Outcome) -> None:
+    assert judge([found], {0.01: 0.05}) is outcome
+
+
+def test_without_a_limit_nothing_passes_and_the_worst_counts() -> None:
+    good, bad = rate(0, 0.02), replace(rate(0.5, 0.9), fpr=0.001)
+    assert judge([good, bad], {}) is Outcome.INSUFFICIENT
+    assert judge([good, bad], {0.01: 0.05}) is Outcome.PASS
+    assert judge([good, bad], {0.01: 0.05, 0.001: 0.05}) is Outcome.FAIL
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"members": np.ones(ROWS, bool)}, "attack.bad_members"),
+        ({"members": np.ones(ROWS)}, "attack.bad_members"),
+        ({"members": np.zeros(3, bool)}, "attack.bad_members"),
+        ({"y": data()[1] + CLASSES}, "attack.bad_labels"),
+        ({"y": data()[1].astype(float)}, "attack.bad_labels"),
+        ({"y": data()[1][:5]}, "attack.bad_labels"),
+        ({"x": data()[0] + 100}, "attack.outside_domain"),
+        ({"x": data()[0] + 0.001}, "attack.bad_shadows"),
+        ({"shadows": None}, "attack.bad_shadows"),
+        ({"target": trained(labels_only=True)}, "attack.bad_shadows"),
+    ],
+)
+def test_what_cannot_be_audited_is_said(changed: Mapping[str, Any], code: str) -> None:
+    x, y, inside = data()
+    asked: dict[str, Any] = {"x": x, "y": y, "members": inside, "shadows": shadows()}
+    with pytest.raises(InputError) as caught:
+        audit_membership(Rmia(), **({"target": trained()} | asked | dict(changed)))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("wrong", [{"gamma": 0.0}, {"gamma": np.nan}, {"offline": 1.5}])
+def test_parameters_out_of_range_are_refused(wrong: Mapping[str, Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        Rmia(**wrong)
+    assert caught.value.code == "attack.bad_parameter"
+
+
+# What is seen
+
+
+@given(st.lists(st.floats(-30, 30), min_size=2, max_size=5), st.floats(-300, 300))
+def test_log_odds_are_those_of_the_softmax(scores: list[float], shift: float) -> None:
+    found = np.array([scores])
+    weights = np.exp(found[0] - found.max())
+    share = weights[0] / weights.sum()
+    odds = log_odds(found + shift, np.array([0]))[0]
+    assert odds == pytest.approx(np.log(weights[0] / weights[1:].sum()), abs=1e-9)
+    assert probability(odds) == pytest.approx(share)
+
+
+def test_certainty_is_a_little_beyond_what_was_seen() -> None:
+    assert certainty(np.array([-3.0, 2.0, np.nan, np.inf, 700.0])) == pytest.approx(3 + np.log(2))
+    assert certainty(np.array([700.0, -np.inf])) == certainty(np.zeros(3)) == 5.0
+
+
+def test_scores_that_are_infinite_are_no_certainty() -> None:
+    odds = log_odds(np.array([[np.inf, np.inf], [0.0, -np.inf], [np.nan, 0]]), np.zeros(3, int))
+    assert np.isnan(odds).tolist() == [True, False, True]
+
+
+def test_every_row_is_asked_once() -> None:
+    target = Served(lambda rows: np.zeros((len(rows), 2)), 2)
+    found = observe(target, np.zeros((9000, WIDTH)), np.zeros(9000, int))
+    assert (target.queries, found.queries, len(found.log_odds)) == (9000, 9000, 9000)
+
+
+# Shadow models
+
+
+def test_halves_come_in_pairs_and_do_not_hang_on_how_many() -> None:
+    found = halves(101, 64, 3)
+    assert (found[:4] == halves(101, 4, 3)).all()
+    assert (found[0::2] == ~found[1::2]).all()
+    assert (found.sum(axis=0) == 32).all()
+    assert not (found[0] == halves(101, 2, 4)[0]).all()
+
+
+def test_shadows_are_kept_and_only_the_missing_are_trained(tmp_path: Path) -> None:
+    x, y, _ = (part[:40] for part in data())
+    made = []
+
+    def train(x: Array, y: Array, seed: int) -> Target:
+        made.append(seed)
+        return nearest(x, y)
+
+    path = tmp_path / "shadows.npz"
+    first = kept_shadows(path, train, x, y, 4, 0, training="v1")
+    more = kept_shadows(path, train, x, y, 6, 0, training="v1")
+    again = kept_shadows(path, train, x, y, 4, 0, training="v1")
+    assert len(made) == len(set(made)) == 6
+    assert more.count == 6
+    assert (more.first(4).log_odds == first.log_odds).all()
+    assert (again.log_odds == first.log_odds).all()
+    for other in ({"seed": 1}, {"training": "v2"}, {"x": x + 1}, {"labels_only": True}):
+        asked: dict[str, Any] = {"x": x, "y": y, "count": 4, "seed": 0, "training": "v1"}
+        with pytest.raises(InputError) as caught:
+            kept_shadows(path, train, **(asked | other))
+        assert caught.value.code == "attack.bad_shadows"
+    for place in (tmp_path / "no" / "file", tmp_path):
+        with pytest.raises(OperationalError) as failed:
+            kept_shadows(place, train, x, y, 2, 0, training="v1")
+        assert failed.value.code == "attack.not_kept"
+    assert [one.name for one in tmp_path.iterdir()] == ["shadows.npz"]
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"PK\x03\x04", shadows().as_bytes()[:-30]])
+def test_files_that_are_no_shadows_are_refused(content: bytes) -> None:
+    with pytest.raises(InputError) as caught:
+        read_shadows(content)
+    assert caught.value.code == "attack.bad_shadows"
+
+
+def test_a_pickle_among_the_arrays_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "file.npz"
+    odd = np.array([object()], dtype=object)
+    np.savez(path, inside=odd, log_odds=odd, labels_only=odd, seed=odd, data=odd, training=odd)
+    with pytest.raises(InputError) as caught:
+        read_shadows(path.read_bytes())
+    assert caught.value.code == "attack.bad_shadows"
+
+
+@pytest.mark.parametrize("count", [0, 1, 3])
+def test_odd_numbers_of_shadows_are_refused(count: int) -> None:
+    x, y, _ = data()
+    with pytest.raises(InputError) as caught:
+        make_shadows(nearest, x, y, count, 0)
+    assert caught.value.code == "attack.bad_shadows"
+    with pytest.raises(InputError) as caught:
+        make_shadows(nearest, x, y, 2, -1)
+    assert caught.value.code == "attack.bad_shadows"
+    with pytest.raises(InputError) as caught:
+        shadows().first(count)
+    assert caught.value.code == "attack.bad_shadows"
+
+
+def test_shadow_models_that_answer_nothing_are_refused() -> None:
+    x, y, _ = data()
+
+    def train(x: Array, y: Array, seed: int) -> Target:
+        return Served(lambda rows: np.full((len(rows), CLASSES), np.nan))
+
+    with pytest.raises(InputError) as caught:
+        make_shadows(train, x, y, 2, 0)
+    assert caught.value.code == "attack.bad_shadows"
+
+
+# Attributes
+
+
+def planted(seed: int, *, related: bool, labels_only: bool = False) -> AttributeLeak:
+    """Guess a secret bit of which the label is, or is not, a function."""
+    draw = np.random.default_rng(seed)
+    secret = (draw.random(600) < 0.6).astype(float)
+    x = np.column_stack([secret, draw.normal(size=(600, WIDTH - 1))])
+    y = ((secret > 0) if related else (draw.random(600) < 0.5)).astype(np.int64)
+    y = np.where(draw.random(600) < 0.15, 1 - y, y)
+
+    def scores(rows: Array) -> Array:
+        lean = 3 * (rows[:, 0] - 0.5) if related else rows[:, 1]
+        return np.column_stack([-lean, lean])
+
+    return audit_attribute(Served(scores, 2, labels_only=labels_only), x, y, 0, limit=0.1)
+
+
+@pytest.mark.parametrize("labels_only", [False, True])
+def test_an_attribute_that_the_model_hangs_on_is_guessed(labels_only: bool) -> None:
+    found = planted(1, related=True, labels_only=labels_only)
+    assert found.low > 0.1
+    assert found.guessed.low > found.majority.high
+    assert found.outcome is Outcome.FAIL
+    assert (found.queries, found.classes) == (1200, 2)
+    assert found.signal == ("labels" if labels_only else "scores")
+
+
+@pytest.mark.parametrize("labels_only", [False, True])
+@pytest.mark.parametrize("seed", range(3))
+def test_an_attribute_that_nothing_hangs_on_is_not(labels_only: bool, seed: int) -> None:
+    found = planted(seed, related=False, labels_only=labels_only)
+    assert found.low <= 0 <= found.high
+    assert found.advantage <= 0.01
+    assert found.outcome is Outcome.PASS
+
+
+def test_attributes_without_answers_or_limit_pass_nothing() -> None:
+    x, y, _ = data()
+    bits = np.column_stack([(x[:, 0] > 0).astype(float), x[:, 1:]])
+    silent = Served(lambda rows: np.full((len(rows), CLASSES), np.nan))
+    found = audit_attribute(silent, bits, y, 0, limit=0.9)
+    assert [one.code for one in found.doubts] == ["attack.no_answers"]
+    assert (found.outcome, found.low, found.high) == (Outcome.INSUFFICIENT, -1, 1)
+    assert audit_attribute(nearest(x, y), bits, y, 0).outcome is Outcome.INSUFFICIENT
+    few = audit_attribute(nearest(x, y), bits[:20], y[:20], 0, limit=0.05)
+    assert few.outcome is not Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("changed", "code"),
+    [
+        ({"feature": WIDTH}, "attack.bad_feature"),
+        ({"values": np.array([0.0])}, "attack.bad_feature"),
+        ({"values": np.array([0.0, 2.0])}, "attack.bad_feature"),
+        ({"values": np.array([0.0, 1.0, 99.0])}, "attack.outside_domain"),
+        ({"y": np.full(ROWS, 9)}, "attack.bad_labels"),
+    ],
+)
+def test_attributes_that_cannot_be_guessed_are_said(changed: Mapping[str, Any], code: str) -> None:
+    x, y, _ = data()
+    bits = np.column_stack([(x[:, 0] > 0).astype(float), x[:, 1:]])
+    asked: dict[str, Any] = {"x": bits, "y": y, "feature": 0}
+    with pytest.raises(InputError) as caught:
+        audit_attribute(nearest(x, y), **(asked | dict(changed)))
+    assert caught.value.code == code
+
+
+# Inversion
+
+
+class Linear(Served):
+    """A softmax of linear scores, by the rows' class means."""
+
+    capabilities = frozenset(Capability)
+
+    def __init__(self, weights: Array, bias: Array) -> None:
+        super().__init__(lambda rows: rows @ weights.T + bias, len(weights))
+        self.weights = weights
+
+    def linearize(self, rows: Array) -> Linearization:
+        found = self.predict(rows)
+        assert found.scores is not None
+        return Linearization(found.labels, found.scores, lambda weights: weights @ self.weights)
+
+
+class Scores(Served):
+    def __init__(self, inner: Linear) -> None:
+        super().__init__(lambda rows: inner._scores(rows), inner.classes)
+
+
+@cache
+def softmax() -> tuple[Linear, Array, Array]:
+    draw = np.random.default_rng(4)
+    centres = draw.normal(size=(8, WIDTH)) * 3
+    y = np.repeat(np.arange(8), 50)
+    x = centres[y] + draw.normal(size=(400, WIDTH))
+    means = np.stack([x[y == label].mean(axis=0) for label in range(8)])
+    return Linear(means, -0.5 * (means**2).sum(axis=1)), x, y
+
+
+@pytest.mark.parametrize("gradients", [True, False])
+def test_inversion_finds_the_class_means_of_a_linear_model(gradients: bool) -> None:
+    linear, x, y = softmax()
+    target = linear if gradients else Scores(linear)
+    target.queries = 0
+    found = ModelInversion().run(target, np.random.default_rng(0))
+    made = compare_inversion(found, x, y)
+    assert made.recovered.low > made.chance
+    assert np.median(made.similarity) > 0.5
+    assert found.queries == target.queries
+    assert target.domain.holds(found.rows).all()
+    again = ModelInversion().run(target, np.random.default_rng(0))
+    assert (again.rows == found.rows).all()
+
+
+def test_a_model_of_nothing_gives_no_class_away() -> None:
+    linear, x, y = softmax()
+    draw = np.random.default_rng(1)
+    strange = Linear(draw.normal(size=linear.weights.shape), np.zeros(8))
+    made = compare_inversion(ModelInversion().run(strange, draw), x, y)
+    assert made.recovered.low <= made.chance
+    blind = Inverted(np.zeros((8, WIDTH)), 0, ())
+    assert compare_inversion(blind, x, y).recovered.hits == 0
+
+
+@pytest.mark.parametrize("budget", [1, 32, 100])
+def test_inversion_keeps_its_budget(budget: int) -> None:
+    linear, _, _ = softmax()
+    for target, cost in ((linear, 1), (Scores(linear), 32)):
+        target.queries = 0
+        attack = ModelInversion(budget=budget)
+        if budget < cost:
+            with pytest.raises(InputError) as caught:
+                attack.run(target, np.random.default_rng(0))
+            assert caught.value.code == "attack.bad_budget"
+        else:
+            attack.run(target, np.random.default_rng(0))
+        assert target.queries <= budget * target.classes
+
+
+def test_inversion_that_cannot_be_is_said() -> None:
+    _, x, y = softmax()
+    draw = np.random.default_rng(0)
+    silent = Served(lambda rows: np.full((len(rows), 8), np.nan), 8)
+    found = ModelInversion().run(silent, draw)
+    assert [one.code for one in found.doubts] == ["attack.no_answers"]
+    assert compare_inversion(found, x, y).recovered.hits == 0
+    for ask, code in (
+        (lambda: ModelInversion(steps=0), "attack.bad_parameter"),
+        (lambda: ModelInversion().run(trained(labels_only=True), draw), "attack.unable"),
+        (lambda: compare_inversion(found, x, y * 0), "attack.bad_labels"),
+    ):
+        with pytest.raises(KeepstoneError) as caught:
+            ask()
+        assert caught.value.code == code
