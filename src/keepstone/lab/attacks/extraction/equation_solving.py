@@ -6,7 +6,7 @@ Prediction APIs, USENIX Security 2016, sections 4.1 and 6.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -18,6 +18,7 @@ from keepstone.lab.attacks.extraction.surrogate import (
     StolenModel,
     Training,
     fresh,
+    softmax,
     solve,
     train,
 )
@@ -25,8 +26,12 @@ from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Domain
 from keepstone.lab.targets.port import Capability
 
-# Halvings of a chord: where it crosses the copy's border, to a millionth.
-_HALVINGS = 20
+# How often rows are moved to where scores are equal, and back into the domain.
+_PROJECTIONS = 10
+# The share of the differences between scores that is left there, and the most of it, as logarithms.
+_SPREAD, _MOST = 0.5, 2.0
+# How often a copy of rounded probabilities is fitted again.
+_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,18 +39,22 @@ class EquationSolving:
     """Promise: a linear, logistic or softmax model is copied exactly from the scores of d + 1 rows.
 
     Those rows are the corners of a regular simplex, so that solving magnifies no rounding. Where
-    scores are rounded or not served, the nearest softmax regression is fitted instead, and further
-    rows are asked on the border between two classes of the copy so far (the paper's adaptive
-    retraining). With `hidden` layers the copy is a network of them, fitted to rows drawn evenly.
+    probabilities are rounded or not served, the nearest softmax regression is fitted, and further
+    rows are asked where the copy so far holds all classes for nearly as likely: there nothing
+    rounds to zero, and a label tells most. (The paper's adaptive retraining asks on the border
+    of two classes.) A rounded probability is an interval, and the copy's need only lie in it.
+    With `hidden` layers the copy is a network of them, fitted to rows drawn evenly.
 
-    Cost: d + 1 queries with scores, whatever the number of classes; with labels alone some tens of
-    (d + 1). Blind spots: a model that is not of this form is copied as its nearest one; the widths
-    of a network must be known; one-against-rest probabilities are no softmax of linear scores.
+    Cost: d + 1 queries with scores, whatever the number of classes; three to twenty times as many
+    with rounded ones; some tens of (d + 1) with labels alone. Blind spots: a model that is not of
+    this form is copied as its nearest one; the widths of a network must be known;
+    one-against-rest probabilities are no softmax of linear scores.
     """
 
     hidden: tuple[int, ...] = ()
     decay: float = 1e-6
-    steps: int = 500
+    label_decay: float = 1e-4
+    steps: int = 300
 
     name: ClassVar[str] = "equation-solving"
     source: ClassVar[Source] = Source("Tramèr et al. 2016, arXiv:1609.02943", "AML.T0024.002")
@@ -54,28 +63,56 @@ class EquationSolving:
     def ask(self, meter: QueryMeter, rng: np.random.Generator) -> None:
         domain = meter.domain
         meter.ask(simplex(domain, rng))
+        copy: Network | None = None
         while True:
             usable = meter.transcript().usable
-            size = max(domain.width + 1, len(usable) // 4)
-            rows = rng.uniform(domain.low, domain.high, (size, domain.width))
+            count = max(domain.width // 2 + 1, len(usable) // 4)
+            rows = rng.uniform(domain.low, domain.high, (count, domain.width))
             if len(usable) and not self.hidden and _exact(usable) is None:
-                rows = _on_border(self._fitted(usable, domain, rng), rows, rng)
+                copy = self._fitted(usable, rng, copy)
+                if meter.has_scores:
+                    rows = _telling(copy, rows, domain, rng)
+                else:
+                    # The domain's corners are labelled more variously than what lies between.
+                    rows = np.where(rng.random(rows.shape) < 0.5, domain.low, domain.high)
+                    half = slice(0, count // 2)
+                    rows[half] = _telling(copy, rows[half], domain, rng)
             meter.ask(rows)
 
     def copy(self, seen: Transcript, domain: Domain, rng: np.random.Generator) -> StolenModel:
         network = None if self.hidden else _exact(seen)
         if network is None:
-            network = self._fitted(seen, domain, rng)
+            network = self._in_intervals(self._fitted(seen, rng), seen)
         return StolenModel(network, domain, seen.classes)
 
-    def _fitted(self, seen: Transcript, domain: Domain, rng: np.random.Generator) -> Network:
+    def _fitted(
+        self, seen: Transcript, rng: np.random.Generator, start: Network | None = None
+    ) -> Network:
         wanted = seen.probabilities()
-        start = fresh(seen.rows, self.hidden, seen.classes, rng, "f8")
-        if self.hidden:
-            start = train(start, seen.rows, wanted, Training(self.hidden), rng)
-        return solve(
-            start, seen.rows, wanted, steps=self.steps, decay=self.decay, tolerance=1e-10
-        )
+        if start is None:
+            start = fresh(seen.rows, self.hidden, seen.classes, rng, "f8")
+            if self.hidden:
+                start = train(start, seen.rows, wanted, Training(self.hidden), rng)
+            else:
+                # What the answers do not determine stays zero.
+                start = replace(start, layers=tuple((w * 0, b) for w, b in start.layers))
+        return self._solved(start, seen, wanted)
+
+    def _in_intervals(self, found: Network, seen: Transcript) -> Network:
+        """The copy whose probabilities round to what was served, as nearly as may be."""
+        digits = seen.digits()
+        if digits is None:
+            return found
+        served, half = seen.probabilities(), 0.5 * 10.0**-digits
+        for _ in range(_ROUNDS):
+            told = softmax(found.scores(seen.rows))
+            wanted = np.clip(told, np.maximum(served - half, 0), served + half)
+            found = self._solved(found, seen, wanted / wanted.sum(axis=1, keepdims=True))
+        return found
+
+    def _solved(self, start: Network, seen: Transcript, wanted: Array) -> Network:
+        decay = self.label_decay if seen.scores is None else self.decay
+        return solve(start, seen.rows, wanted, steps=self.steps, decay=decay, tolerance=1e-6)
 
 
 def simplex(domain: Domain, rng: np.random.Generator) -> Array:
@@ -104,17 +141,24 @@ def _exact(seen: Transcript) -> Network | None:
     return Network(shift, scale, ((weights[:-1], weights[-1]),))
 
 
-def _on_border(network: Network, rows: Array, rng: np.random.Generator) -> Array:
-    """Where the chords from `rows` to others cross a border between two of the copy's classes.
+def _telling(network: Network, rows: Array, domain: Domain, rng: np.random.Generator) -> Array:
+    """`rows` moved to where the linear copy's scores are nearly equal for all classes.
 
-    A chord that crosses none keeps its row.
+    There each answer tells of every class: no probability rounds to zero, and a label could be
+    any. A share of each row's differences between scores is left, drawn between none and half;
+    of probabilities at most a factor of e squared.
     """
-    labels = network.scores(rows).argmax(axis=1)
-    low, high = rows, rows[rng.permutation(len(rows))]
-    crossing = labels != network.scores(high).argmax(axis=1)
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        same = network.scores(middle).argmax(axis=1) == labels
-        low = np.where(same[:, None], middle, low)
-        high = np.where(same[:, None], high, middle)
-    return np.where(crossing[:, None], low, rows)
+    weights, bias = network.layers[-1]
+    weights = weights - weights.mean(axis=1, keepdims=True)
+    back = np.linalg.pinv(weights, rcond=1e-6) * network.scale
+    moved = rows
+    wanted: Array | None = None
+    for _ in range(_PROJECTIONS):
+        scores = network.scores(moved)
+        scores = scores - scores.mean(axis=1, keepdims=True)
+        if wanted is None:
+            left = rng.uniform(0, _SPREAD, (len(rows), 1))
+            most = np.abs(scores).max(axis=1, keepdims=True)
+            wanted = scores * np.minimum(left, _MOST / np.maximum(most, 1e-12))
+        moved = np.clip(moved - (scores - wanted) @ back, domain.low, domain.high)
+    return moved

@@ -173,6 +173,12 @@ def solve(
     return replace(network, layers=_layers(apart(best)))
 
 
+def softmax(scores: Array) -> Array:
+    """Scores `(n, k)` as probabilities."""
+    found = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
+
+
 def _layers(values: list[Array]) -> Layers:
     return tuple(zip(values[::2], values[1::2], strict=True))
 
