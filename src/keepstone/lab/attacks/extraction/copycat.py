@@ -14,7 +14,7 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.lab.attacks.extraction.knockoff import check_pool, check_width, trained
 from keepstone.lab.attacks.extraction.queries import QueryMeter, Transcript
-from keepstone.lab.attacks.extraction.surrogate import StolenModel, Training
+from keepstone.lab.attacks.extraction.surrogate import TRAINING, StolenModel, Training
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Domain
 from keepstone.lab.targets.port import Capability
@@ -33,7 +33,7 @@ class Copycat:
 
     pool: Array = field(repr=False)
     balance: bool = True
-    training: Training = Training()
+    training: Training = TRAINING
 
     name: ClassVar[str] = "copycat"
     source: ClassVar[Source] = Source(

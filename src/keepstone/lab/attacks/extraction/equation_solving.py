@@ -20,6 +20,8 @@ from keepstone.lab.attacks.extraction.surrogate import (
     fresh,
     softmax,
     solve,
+    towards_probabilities,
+    towards_scores,
     train,
 )
 from keepstone.lab.attacks.port import Source
@@ -88,15 +90,35 @@ class EquationSolving:
     def _fitted(
         self, seen: Transcript, rng: np.random.Generator, start: Network | None = None
     ) -> Network:
-        wanted = seen.probabilities()
+        if self.hidden:
+            return self._network(seen, rng)
         if start is None:
-            start = fresh(seen.rows, self.hidden, seen.classes, rng, "f8")
-            if self.hidden:
-                start = train(start, seen.rows, wanted, Training(self.hidden), rng)
-            else:
-                # What the answers do not determine stays zero.
-                start = replace(start, layers=tuple((w * 0, b) for w, b in start.layers))
-        return self._solved(start, seen, wanted)
+            # What the answers do not determine stays zero.
+            start = fresh(seen.rows, (), seen.classes, rng, "f8")
+            zeros = tuple((weights * 0, bias) for weights, bias in start.layers)
+            start = replace(start, layers=zeros)
+        return self._solved(start, seen, seen.probabilities())
+
+    def _network(self, seen: Transcript, rng: np.random.Generator) -> Network:
+        start = fresh(seen.rows, self.hidden, seen.classes, rng, "f8")
+        wanted = seen.probabilities()
+        exact = seen.digits() is None and seen.scores is not None
+        if not exact or seen.scores is None:
+            start = train(start, seen.rows, wanted, Training(self.hidden), rng)
+            return self._solved(start, seen, wanted)
+        # Of scores that are not rounded the small differences count as much as the large.
+        scores = seen.scores.astype(np.float64)
+        unit = max(float(scores.std()), 1e-12)
+        tuned = solve(
+            start,
+            seen.rows,
+            towards_scores(scores / unit),
+            steps=self.steps,
+            decay=0.0,
+            tolerance=1e-9,
+        )
+        weights, bias = tuned.layers[-1]
+        return replace(tuned, layers=(*tuned.layers[:-1], (weights * unit, bias * unit)))
 
     def _in_intervals(self, found: Network, seen: Transcript) -> Network:
         """The copy whose probabilities round to what was served, as nearly as may be."""
@@ -112,7 +134,8 @@ class EquationSolving:
 
     def _solved(self, start: Network, seen: Transcript, wanted: Array) -> Network:
         decay = self.label_decay if seen.scores is None else self.decay
-        return solve(start, seen.rows, wanted, steps=self.steps, decay=decay, tolerance=1e-6)
+        goal = towards_probabilities(wanted)
+        return solve(start, seen.rows, goal, steps=self.steps, decay=decay, tolerance=1e-6)
 
 
 def simplex(domain: Domain, rng: np.random.Generator) -> Array:
@@ -135,7 +158,7 @@ def _exact(seen: Transcript) -> Network | None:
     scores -= scores.mean(axis=1, keepdims=True)
     shift, scale = seen.rows.mean(axis=0), np.maximum(seen.rows.std(axis=0), 1e-12)
     inputs = np.column_stack([(seen.rows - shift) / scale, np.ones(len(seen))])
-    weights, _, rank, _ = np.linalg.lstsq(inputs, scores, rcond=None)
+    weights, *_ = np.linalg.lstsq(inputs, scores, rcond=None)
     if np.abs(inputs @ weights - scores).max() > 1e-3 * max(1.0, float(np.abs(scores).max())):
         return None
     return Network(shift, scale, ((weights[:-1], weights[-1]),))
@@ -148,7 +171,7 @@ def _telling(network: Network, rows: Array, domain: Domain, rng: np.random.Gener
     any. A share of each row's differences between scores is left, drawn between none and half;
     of probabilities at most a factor of e squared.
     """
-    weights, bias = network.layers[-1]
+    weights = network.layers[-1][0]
     weights = weights - weights.mean(axis=1, keepdims=True)
     back = np.linalg.pinv(weights, rcond=1e-6) * network.scale
     moved = rows

@@ -82,7 +82,7 @@ class HeldOut:
 
     @property
     def answered(self) -> Array:
-        return self.served != UNANSWERED
+        return np.asarray(self.served != UNANSWERED)
 
     def findings(self) -> list[Finding]:
         """What makes any agreement on these rows worthless."""

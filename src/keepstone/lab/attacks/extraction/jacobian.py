@@ -14,7 +14,7 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.lab.attacks.extraction.knockoff import check_pool, check_width, trained
 from keepstone.lab.attacks.extraction.queries import QueryMeter, Transcript
-from keepstone.lab.attacks.extraction.surrogate import StolenModel, Training
+from keepstone.lab.attacks.extraction.surrogate import TRAINING, StolenModel, Training
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Domain
 from keepstone.lab.targets.port import Capability
@@ -36,7 +36,7 @@ class JacobianAugmentation:
     step: float = 0.1
     period: int = 3
     most: int = 400
-    training: Training = Training()
+    training: Training = TRAINING
 
     name: ClassVar[str] = "jacobian-augmentation"
     source: ClassVar[Source] = Source("Papernot et al. 2017, arXiv:1602.02697", "AML.T0005.001")

@@ -15,6 +15,7 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.attacks.extraction.queries import QueryMeter, Transcript
 from keepstone.lab.attacks.extraction.surrogate import (
+    TRAINING,
     Network,
     StolenModel,
     Training,
@@ -44,7 +45,7 @@ class Knockoff:
     kinds: Array | None = field(default=None, repr=False)
     batch: int = 32
     rate: float = 1.0
-    training: Training = Training()
+    training: Training = TRAINING
 
     name: ClassVar[str] = "knockoff"
     source: ClassVar[Source] = Source("Orekondy et al. 2019, arXiv:1812.02766", "AML.T0024.002")

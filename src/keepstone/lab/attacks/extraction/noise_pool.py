@@ -17,7 +17,7 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.attacks.extraction.knockoff import trained
 from keepstone.lab.attacks.extraction.queries import QueryMeter, Transcript
-from keepstone.lab.attacks.extraction.surrogate import StolenModel, Training
+from keepstone.lab.attacks.extraction.surrogate import TRAINING, StolenModel, Training
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Domain
 from keepstone.lab.targets.port import Capability
@@ -46,7 +46,7 @@ class NoisePool:
     noise: Noise = Noise.UNIFORM
     shape: tuple[int, ...] | None = None
     batch: int = 256
-    training: Training = Training()
+    training: Training = TRAINING
 
     name: ClassVar[str] = "noise-pool"
     source: ClassVar[Source] = Source("Roberts et al. 2019, arXiv:1912.08987", "AML.T0024.002")

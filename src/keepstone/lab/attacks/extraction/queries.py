@@ -19,7 +19,7 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.meter import BudgetSpent
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Target
 
-# Between rounded probabilities of how many digits an attacker tells.
+# Probabilities of so many digits count as whole ones.
 _MOST_DIGITS = 6
 
 
@@ -70,7 +70,9 @@ class Transcript:
             scores = self.scores.astype(np.float64)
             served = np.exp(scores - scores.max(axis=1, keepdims=True))
         total = served.sum(axis=1, keepdims=True)
-        soft = np.divide(served, total, out=np.zeros_like(served), where=total > 0)
+        # Of many classes each may round to zero: then any is as likely.
+        even = np.full_like(served, 1 / self.classes)
+        soft = np.divide(served, total, out=even, where=total > 0)
         told = soft[np.arange(len(self)), self.labels] >= soft.max(axis=1) - 1e-6
         return np.where(told[:, None], soft, hard)
 
@@ -89,22 +91,26 @@ class Transcript:
             found = scores
         else:
             return None
-        return found if np.abs(found.sum(axis=1) - 1).max() <= 0.05 * self.classes else None
+        digits = _digits(found)
+        rounding = 1e-3 if digits is None else 0.51 * self.classes * 10.0**-digits
+        return found if np.abs(found.sum(axis=1) - 1).max() <= rounding else None
 
     def digits(self) -> int | None:
         """To how many digits the probabilities are rounded; None where they are not."""
         served = self.served_probabilities()
-        if served is None:
-            return None
-        for digits in range(_MOST_DIGITS):
-            steps = served * 10**digits
-            if np.abs(steps - np.rint(steps)).max() <= 1e-6 * 10**digits:
-                return digits
-        return None
+        return None if served is None else _digits(served)
 
     def _at(self, where: Array | slice) -> Transcript:
         scores = None if self.scores is None else self.scores[where]
         return Transcript(self.rows[where], self.labels[where], scores, self.classes)
+
+
+def _digits(values: Array) -> int | None:
+    for digits in range(_MOST_DIGITS):
+        steps = values * 10**digits
+        if np.abs(steps - np.rint(steps)).max() <= 1e-6 * 10**digits:
+            return digits
+    return None
 
 
 class QueryMeter:

@@ -29,7 +29,7 @@ class Extraction:
     """What an attack made of `asked` queries out of `budget`.
 
     `curve` has a point for each budget that was named, by the number of queries. `stolen` is the
-    copy that all answers make, None where none could be made.
+    copy that all answers make, None where none could be made; `seen` is what was asked and served.
     """
 
     name: str
@@ -39,6 +39,7 @@ class Extraction:
     budget: int
     asked: int
     curve: tuple[Fidelity, ...]
+    seen: Transcript
     stolen: StolenModel | None
 
     @property
@@ -104,6 +105,7 @@ def extract(
         meter.budget,
         meter.asked,
         tuple(curve),
+        seen,
         stolen,
     )
 

@@ -6,8 +6,9 @@ learning library learns more from the same answers.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -37,6 +38,9 @@ class Training:
     def __post_init__(self) -> None:
         if min(self.epochs, self.steps, self.batch, *self.hidden, 1) < 1 or not self.rate > 0:
             raise InputError("attack.bad_training", "A copy that is never trained copies nothing.")
+
+
+TRAINING = Training()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -107,7 +111,7 @@ def fresh(
             (rng.normal(size=(before, after)) * np.sqrt(2 / before)).astype(kind),
             np.zeros(after, kind),
         )
-        for before, after in zip(widths[:-1], widths[1:], strict=True)
+        for before, after in pairwise(widths)
     )
     return Network(rows.mean(axis=0), scale, layers)
 
@@ -143,12 +147,40 @@ def train(
     return replace(network, layers=_layers(values))
 
 
-def solve(
-    network: Network, rows: Array, wanted: Array, *, steps: int, decay: float, tolerance: float
-) -> Network:
-    """The network whose scores' softmax is nearest to `wanted`, by all rows at once, in 64 bits.
+# Of all rows' scores `(n, k)`: the loss, and its gradient by the scores.
+ScoreLoss = Callable[[Array], tuple[float, Array]]
 
-    Nearest by cross-entropy, and `decay` times half the squares of the weights.
+
+def towards_probabilities(wanted: Array) -> ScoreLoss:
+    """Mean cross-entropy of the scores' softmax and `wanted` (n, k)."""
+
+    def loss(scores: Array) -> tuple[float, Array]:
+        shifted = scores - scores.max(axis=1, keepdims=True)
+        chances = np.exp(shifted)
+        total = chances.sum(axis=1, keepdims=True)
+        value = float((wanted * (np.log(total) - shifted)).sum()) / len(scores)
+        return value, (chances / total - wanted) / len(scores)
+
+    return loss
+
+
+def towards_scores(wanted: Array) -> ScoreLoss:
+    """Mean squared difference from scores `wanted` (n, k), but for what a softmax ignores."""
+    centred = wanted - wanted.mean(axis=1, keepdims=True)
+
+    def loss(scores: Array) -> tuple[float, Array]:
+        apart = scores - scores.mean(axis=1, keepdims=True) - centred
+        return float((apart**2).sum()) / len(scores), 2 * apart / len(scores)
+
+    return loss
+
+
+def solve(
+    network: Network, rows: Array, loss: ScoreLoss, *, steps: int, decay: float, tolerance: float
+) -> Network:
+    """The network with the least `loss` over all rows at once, in 64 bits.
+
+    `decay` times half the squares of the weights is added to it.
     """
     inputs = ((rows - network.shift) / network.scale).astype(np.float64)
     shapes = [part.shape for layer in network.layers for part in layer]
@@ -160,13 +192,13 @@ def solve(
 
     def objective(point: Array) -> tuple[float, Array]:
         values = apart(point)
-        seen, chances, logs = _forward(values, inputs)
-        loss = -float((wanted * logs).sum()) / len(inputs)
-        slopes = _backward(values, seen, (chances - wanted) / len(inputs))
+        seen, scores = _forward(values, inputs)
+        value, back = loss(scores)
+        slopes = _backward(values, seen, back)
         for at in range(0, len(values), 2):
-            loss += decay / 2 * float((values[at] ** 2).sum())
+            value += decay / 2 * float((values[at] ** 2).sum())
             slopes[at] += decay * values[at]
-        return loss, np.concatenate([slope.ravel() for slope in slopes])
+        return value, np.concatenate([slope.ravel() for slope in slopes])
 
     start = np.concatenate([part.ravel() for layer in network.layers for part in layer])
     best = minimize(objective, start.astype(np.float64), steps=steps, tolerance=tolerance)
@@ -183,16 +215,12 @@ def _layers(values: list[Array]) -> Layers:
     return tuple(zip(values[::2], values[1::2], strict=True))
 
 
-def _forward(values: list[Array], inputs: Array) -> tuple[list[Array], Array, Array]:
-    """The inputs of each layer, and the last one's probabilities and their logarithms."""
+def _forward(values: list[Array], inputs: Array) -> tuple[list[Array], Array]:
+    """The inputs of each layer, and the last one's scores."""
     seen = [inputs]
     for at in range(0, len(values) - 2, 2):
         seen.append(np.maximum(seen[-1] @ values[at] + values[at + 1], 0))
-    scores = seen[-1] @ values[-2] + values[-1]
-    scores -= scores.max(axis=1, keepdims=True)
-    chances = np.exp(scores)
-    total = chances.sum(axis=1, keepdims=True)
-    return seen, chances / total, scores - np.log(total)
+    return seen, seen[-1] @ values[-2] + values[-1]
 
 
 def _backward(values: list[Array], seen: list[Array], back: Array) -> list[Array]:
@@ -205,8 +233,8 @@ def _backward(values: list[Array], seen: list[Array], back: Array) -> list[Array
 
 
 def _slopes(values: list[Array], inputs: Array, goals: Array) -> list[Array]:
-    seen, chances, _ = _forward(values, inputs)
-    return _backward(values, seen, (chances - goals) / np.float32(len(inputs)))
+    seen, scores = _forward(values, inputs)
+    return _backward(values, seen, (softmax(scores) - goals) / np.float32(len(inputs)))
 
 
 def _adam(
