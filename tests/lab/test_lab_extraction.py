@@ -17,7 +17,7 @@ from keepstone.lab.attacks.extraction.copycat import Copycat
 from keepstone.lab.attacks.extraction.equation_solving import EquationSolving, simplex
 from keepstone.lab.attacks.extraction.fidelity import HeldOut, Outcome, measure
 from keepstone.lab.attacks.extraction.jacobian import JacobianAugmentation
-from keepstone.lab.attacks.extraction.knockoff import Knockoff
+from keepstone.lab.attacks.extraction.knockoff import Knockoff, Policy
 from keepstone.lab.attacks.extraction.lbfgs import minimize
 from keepstone.lab.attacks.extraction.noise_pool import Noise, NoisePool, draw
 from keepstone.lab.attacks.extraction.port import ExtractionAttack
@@ -89,7 +89,7 @@ def every_attack() -> list[ExtractionAttack]:
         EquationSolving(steps=30),
         EquationSolving(hidden=(4,), steps=20),
         Knockoff(pool(), training=QUICK),
-        Knockoff(pool(), kinds, batch=8, training=QUICK),
+        Knockoff(pool(), Policy.ADAPTIVE, kinds, batch=8, training=QUICK),
         Copycat(pool(), training=QUICK),
         JacobianAugmentation(pool(10), training=QUICK),
         NoisePool(training=QUICK),
@@ -127,6 +127,24 @@ def test_d_rows_are_not_enough_and_units_say_so() -> None:
     assert enough is not None
     assert few.high < enough.low
     assert (curve[1].units, enough.value) == (1.0, 1.0)
+
+
+def test_probabilities_that_vanish_are_not_taken_for_equations() -> None:
+    for scale, kind in ((40.0, np.float32), (400.0, np.float64)):
+
+        class Narrow(Original):
+            def predict(self, rows: Array, kind: type = kind) -> Answers:
+                found = super().predict(rows)
+                assert found.scores is not None
+                chances: Array = np.exp(found.scores).astype(kind)
+                return Answers(found.labels, as_scores(chances, probable=True))
+
+        target = Narrow(scale=scale)
+        curve = extract(target, EquationSolving(), held_out(target), [7, 140], 0).curve
+        few, many = (point.agreement for point in curve)
+        assert few is not None
+        assert many is not None
+        assert (many.value, few.value < 1) == (1, True)
 
 
 def test_a_simplex_is_regular_and_inside() -> None:
@@ -185,13 +203,20 @@ def test_labels_alone_are_enough_for_some_tens_of_units() -> None:
     assert last.low > 0.95 > first.high
 
 
-@pytest.mark.parametrize("digits", [0, 1, 2, 3, 5])
+@pytest.mark.parametrize("digits", [0, 1, 2, 3, 4])
 def test_rounding_is_told_from_the_answers(digits: int) -> None:
     target = Original()
     for served, wanted in ((RoundedScores(target, digits), digits), (target, None)):
         meter = QueryMeter(served, 50)
         meter.ask(pool(50))
         assert meter.transcript().digits() == wanted
+
+
+def test_probabilities_that_are_nearly_certain_are_not_rounded() -> None:
+    sure = np.array([[1e-9, 1 - 1e-9], [1 - 1e-12, 1e-12]])
+    seen = Transcript(np.zeros((2, 1)), np.array([1, 0]), as_scores(sure, probable=True), 2)
+    assert seen.digits() is None
+    assert seen.served_probabilities() is not None
 
 
 def test_rounded_probabilities_served_as_they_are_read_the_same() -> None:
@@ -213,10 +238,11 @@ def test_scores_that_contradict_the_label_are_not_believed() -> None:
 def test_a_network_is_solved_from_whole_scores() -> None:
     network = fresh(pool(), (3,), CLASSES, np.random.default_rng(3), "f8")
     target = StolenModel(network, DOMAIN, CLASSES)
-    attack = EquationSolving(hidden=(3,), steps=800)
+    # Wider than the model: a network of its very width may stay in a bad place.
+    attack = EquationSolving(hidden=(12,), steps=800)
     found = extract(target, attack, held_out(target), [150], 0)
     assert found.final.agreement is not None
-    assert found.final.agreement.low > 0.95
+    assert found.final.agreement.low > 0.9 > (found.final.constant or 1)
 
 
 # Budgets
@@ -254,7 +280,7 @@ def test_a_pool_that_ends_is_asked_once() -> None:
     target = Original()
     for attack in (
         Knockoff(pool(), training=QUICK),
-        Knockoff(pool(), np.arange(90) % 4, training=QUICK),
+        Knockoff(pool(), Policy.ADAPTIVE, np.arange(90) % 4, training=QUICK),
         Copycat(pool(), training=QUICK),
     ):
         target.rows.clear()
@@ -426,7 +452,7 @@ def test_pools_teach_more_with_more_queries() -> None:
     rows = pool(600)
     for attack in (
         Knockoff(rows, training=training),
-        Knockoff(rows, np.arange(600) % 3, training=training),
+        Knockoff(rows, Policy.ADAPTIVE, np.arange(600) % 3, training=training),
         Copycat(rows, training=training),
         NoisePool(training=training),
     ):
@@ -444,7 +470,11 @@ def test_the_adaptive_policy_prefers_kinds_that_tell() -> None:
     # Half of the pool is one row again and again: it tells nothing after the first.
     dull, bright = np.tile(rng.uniform(-1, 1, WIDTH), (400, 1)), pool(400)
     attack = Knockoff(
-        np.concatenate([dull, bright]), np.repeat([0, 1], 400), rate=20.0, training=QUICK
+        np.concatenate([dull, bright]),
+        Policy.ADAPTIVE,
+        np.repeat([0, 1], 400),
+        rate=20.0,
+        training=QUICK,
     )
     extract(target, attack, held_out(target), [300], 0)
     asked = np.concatenate(target.rows[2:])
@@ -487,7 +517,7 @@ def test_bad_pools_noise_and_training_are_refused() -> None:
         (lambda: Knockoff(np.zeros((0, 3))), "attack.bad_pool"),
         (lambda: Copycat(np.full((2, 3), np.nan)), "attack.bad_pool"),
         (lambda: JacobianAugmentation(np.zeros(3)), "attack.bad_pool"),
-        (lambda: Knockoff(pool(), np.zeros(3)), "attack.bad_pool"),
+        (lambda: Knockoff(pool(), Policy.ADAPTIVE, np.zeros(3)), "attack.bad_pool"),
         (lambda: Knockoff(np.zeros((2, 3))).ask(meter, rng), "attack.bad_pool"),
         (lambda: draw(Noise.NATURAL, DOMAIN, 1, rng, (2, 2)), "attack.bad_noise"),
         (lambda: Training(hidden=(0,)), "attack.bad_training"),

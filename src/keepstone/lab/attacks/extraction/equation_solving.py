@@ -32,6 +32,8 @@ from keepstone.lab.targets.port import Capability
 _PROJECTIONS = 10
 # The share of the differences between scores that is left there, and the most of it, as logarithms.
 _SPREAD, _MOST = 0.5, 2.0
+# Scores further below a row's greatest are taken to be so far below: zero has no logarithm.
+_DEEPEST = 100.0
 # How often a copy of rounded probabilities is fitted again.
 _ROUNDS = 3
 
@@ -51,6 +53,9 @@ class EquationSolving:
     with rounded ones; some tens of (d + 1) with labels alone. Blind spots: a model that is not of
     this form is copied as its nearest one; the widths of a network must be known;
     one-against-rest probabilities are no softmax of linear scores.
+
+    `decay` weighs the squares of the weights where they are fitted, `label_decay` where there are
+    labels alone; each fit takes at most `steps` steps.
     """
 
     hidden: tuple[int, ...] = ()
@@ -102,12 +107,12 @@ class EquationSolving:
     def _network(self, seen: Transcript, rng: np.random.Generator) -> Network:
         start = fresh(seen.rows, self.hidden, seen.classes, rng, "f8")
         wanted = seen.probabilities()
-        exact = seen.digits() is None and seen.scores is not None
-        if not exact or seen.scores is None:
+        if seen.scores is None or seen.digits() is not None:
             start = train(start, seen.rows, wanted, Training(self.hidden), rng)
             return self._solved(start, seen, wanted)
         # Of scores that are not rounded the small differences count as much as the large.
         scores = seen.scores.astype(np.float64)
+        scores = np.maximum(scores - scores.max(axis=1, keepdims=True), -_DEEPEST)
         unit = max(float(scores.std()), 1e-12)
         tuned = solve(
             start,
@@ -151,13 +156,16 @@ def simplex(domain: Domain, rng: np.random.Generator) -> Array:
 
 def _exact(seen: Transcript) -> Network | None:
     """The linear model whose scores these are; None if there are none, or they are no such."""
-    if seen.scores is None or seen.digits() is not None:
+    whole = seen.unsaturated
+    enough = len(whole) >= min(len(seen), seen.rows.shape[1] + 1)
+    if whole.scores is None or not enough or seen.digits() is not None:
         return None
-    scores = seen.scores.astype(np.float64)
+    scores = whole.scores.astype(np.float64)
     # What a softmax does not change, and probabilities do not tell: the same for every class.
     scores -= scores.mean(axis=1, keepdims=True)
-    shift, scale = seen.rows.mean(axis=0), np.maximum(seen.rows.std(axis=0), 1e-12)
-    inputs = np.column_stack([(seen.rows - shift) / scale, np.ones(len(seen))])
+    rows = whole.rows
+    shift, scale = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-12)
+    inputs = np.column_stack([(rows - shift) / scale, np.ones(len(rows))])
     weights, *_ = np.linalg.lstsq(inputs, scores, rcond=None)
     if np.abs(inputs @ weights - scores).max() > 1e-3 * max(1.0, float(np.abs(scores).max())):
         return None

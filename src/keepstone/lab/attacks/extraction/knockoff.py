@@ -7,6 +7,7 @@ CVPR 2019.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import ClassVar
 
 import numpy as np
@@ -27,13 +28,20 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.targets.port import Capability
 
 
+class Policy(StrEnum):
+    """Which row of the pool is asked next."""
+
+    RANDOM = "random"
+    ADAPTIVE = "adaptive"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Knockoff:
     """Promise: the rows of `pool` are asked, none of them twice, and a network is trained on the
     probabilities served for them; on labels where there are no scores.
 
-    At random; or, where `kinds` (n,) says of which kind each row of the pool is, by the adaptive
-    policy: a gradient bandit that prefers the kinds of which the model is certain, that it labels
+    At random; or by the adaptive policy, where `kinds` (n,) says of which kind each row of the
+    pool is: a gradient bandit that prefers the kinds of which the model is certain, that it labels
     variously, and on which the copy is wrong. The policy learns after each `batch` of queries.
 
     Cost: as many queries as the pool has rows. Blind spots: what the pool never shows is never
@@ -42,6 +50,7 @@ class Knockoff:
     """
 
     pool: Array = field(repr=False)
+    policy: Policy = Policy.RANDOM
     kinds: Array | None = field(default=None, repr=False)
     batch: int = 32
     rate: float = 1.0
@@ -53,15 +62,17 @@ class Knockoff:
 
     def __post_init__(self) -> None:
         check_pool(self.pool)
-        if self.kinds is not None and self.kinds.shape != (len(self.pool),):
+        if self.policy is Policy.ADAPTIVE and (
+            self.kinds is None or self.kinds.shape != (len(self.pool),)
+        ):
             raise InputError("attack.bad_pool", "There is not one kind for each row of the pool.")
 
     def ask(self, meter: QueryMeter, rng: np.random.Generator) -> None:
         check_width(self.pool, meter.domain)
-        if self.kinds is None:
+        if self.policy is Policy.RANDOM or self.kinds is None:
             meter.ask(self.pool[rng.permutation(len(self.pool))])
             return
-        policy = _Policy(self.kinds, self.rate, rng)
+        policy = _Bandit(self.kinds, self.rate, rng)
         network: Network | None = None
         while (places := policy.choose(self.batch)).size:
             before = meter.asked
@@ -80,7 +91,7 @@ class Knockoff:
 
     def _learn(
         self,
-        policy: _Policy,
+        policy: _Bandit,
         places: Array,
         new: Transcript,
         told: Transcript,
@@ -98,7 +109,7 @@ class Knockoff:
         return train(network, told.rows, told.probabilities(), self.training, rng, part)
 
 
-class _Policy:
+class _Bandit:
     """The paper's section 4.1.2: a preference for each kind, changed by its rewards."""
 
     def __init__(self, kinds: Array, rate: float, rng: np.random.Generator) -> None:

@@ -19,8 +19,12 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.meter import BudgetSpent
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Target
 
-# Probabilities of so many digits count as whole ones.
-_MOST_DIGITS = 6
+# What is served in place of the logarithm of zero, in 32 bits and in 64: `as_scores`.
+_LEAST = tuple(float(np.log(np.finfo(kind).tiny)) for kind in (np.float32, np.float64))
+# What is served as zero is no greater.
+_NOTHING = 1e-30
+# Probabilities of so many digits or more count as whole ones.
+_MOST_DIGITS = 5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,6 +50,17 @@ class Transcript:
         if self.scores is not None:
             good &= np.isfinite(self.scores).all(axis=1)
         return self._at(good)
+
+    @property
+    def unsaturated(self) -> Transcript:
+        """The rows of which no probability was so small that it was served as zero."""
+        if self.scores is None:
+            return self
+        scores = self.scores.astype(np.float64)
+        least = np.zeros(len(self), bool)
+        for value in _LEAST:
+            least |= (np.abs(scores - value) <= 1e-8 * -value).any(axis=1)
+        return self._at(~least)
 
     @property
     def unanswered(self) -> int:
@@ -86,7 +101,7 @@ class Transcript:
             return None
         scores = self.scores.astype(np.float64)
         if scores.max() <= 1e-6:
-            found = np.where(scores < -80, 0.0, np.exp(np.minimum(scores, 0.0)))
+            found = np.exp(np.minimum(scores, 0.0))
         elif scores.min() >= 0 and scores.max() <= 1:
             found = scores
         else:
@@ -108,7 +123,10 @@ class Transcript:
 def _digits(values: Array) -> int | None:
     for digits in range(_MOST_DIGITS):
         steps = values * 10**digits
-        if np.abs(steps - np.rint(steps)).max() <= 1e-6 * 10**digits:
+        whole = np.rint(steps)
+        # A small probability that was not rounded is no zero.
+        zeros = values[whole == 0]
+        if (zeros <= _NOTHING).all() and np.abs(steps - whole).max() <= 1e-7 * 10**digits:
             return digits
     return None
 
