@@ -203,22 +203,31 @@ def ours(model: Weights, small: Weights, x: Array, y: Array) -> dict[str, dict[s
     target = PythonTarget(model, DOMAIN)
     held_out = HeldOut.ask(target, x[POOL:], y[POOL:])
     pool, kinds = x[TRAIN:POOL], y[TRAIN:POOL]
-    attacks: dict[str, ExtractionAttack] = {
-        "knockoff.random": Knockoff(pool),
-        "knockoff.adaptive": Knockoff(pool, Policy.ADAPTIVE, kinds),
-        "copycat": Copycat(pool),
+    # Both sides ask the same rows where the policy leaves that to chance.
+    attacks: dict[str, Callable[[Array], ExtractionAttack]] = {
+        "knockoff.random": Knockoff,
+        "knockoff.adaptive": lambda _: Knockoff(pool, Policy.ADAPTIVE, kinds),
+        "copycat": Copycat,
     }
     found = {}
     for name, attack in attacks.items():
         for queries in QUERIES:
-            copies = [one_copy(target, attack, held_out, queries, seed) for seed in SEEDS]
+            copies = [
+                one_copy(target, attack(pool[_chosen(seed, queries)]), held_out, queries, seed)
+                for seed in SEEDS
+            ]
             found[f"{name}.{queries}"] = _listed(copies, held_out, queries)
     target = PythonTarget(small, DOMAIN)
     held_out = HeldOut.ask(target, x[POOL:], y[POOL:])
-    solving, queries = EquationSolving((SMALL,), steps=3000), 5 * UNKNOWNS
+    # Four times as wide: a copy of the very width often ends in a bad place.
+    solving, queries = EquationSolving((4 * SMALL,), steps=1000), 5 * UNKNOWNS
     copies = [one_copy(target, solving, held_out, queries, seed) for seed in SEEDS]
     found["equivalent"] = _listed(copies, held_out, queries)
     return found
+
+
+def _chosen(seed: int, queries: int) -> Array:
+    return np.random.default_rng(seed).permutation(POOL - TRAIN)[:queries]
 
 
 def _listed(

@@ -28,7 +28,7 @@ from art.estimators.classification import (  # type: ignore[import-not-found,unu
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
 # The functionally equivalent attack asks at most so often before it is stopped.
-MOST = 2_000_000
+MOST = 1_000_000
 
 
 class Served:
@@ -99,6 +99,10 @@ def attacks(task: Any) -> dict[str, Any]:
     pool, kinds = task["pool"].astype(np.float32), np.eye(10)[task["kinds"]]
     batch = int(task["batch"])
     found = {}
+
+    def ours(seed: int, count: int) -> Any:
+        return np.random.default_rng(seed).permutation(len(pool))[:count]
+
     for queries in task["queries"].tolist():
         # As many batches as ours.
         epochs = max(round(int(task["steps"]) * batch / queries), 30)
@@ -106,7 +110,7 @@ def attacks(task: Any) -> dict[str, Any]:
         def knockoff(
             strategy: str, count: int = queries, rounds: int = epochs
         ) -> Callable[[Served, Any, Any, int], Any]:
-            def steal(_: Served, original: Any, copy: Any, __: int) -> Any:
+            def steal(_: Served, original: Any, copy: Any, seed: int) -> Any:
                 attack = KnockoffNets(
                     original,
                     batch_size_fit=batch,
@@ -118,12 +122,18 @@ def attacks(task: Any) -> dict[str, Any]:
                     verbose=False,
                     use_probability=True,
                 )
-                return attack.extract(pool, kinds, thieved_classifier=copy)
+                chosen = slice(None) if strategy == "adaptive" else ours(seed, count)
+                return attack.extract(pool[chosen], kinds[chosen], thieved_classifier=copy)
 
             return steal
 
         def copycat(
-            _: Served, original: Any, copy: Any, __: int, count: int = queries, rounds: int = epochs
+            _: Served,
+            original: Any,
+            copy: Any,
+            seed: int,
+            count: int = queries,
+            rounds: int = epochs,
         ) -> Any:
             attack = CopycatCNN(
                 original,
@@ -133,7 +143,7 @@ def attacks(task: Any) -> dict[str, Any]:
                 nb_stolen=count,
                 use_probability=False,
             )
-            return attack.extract(pool, thieved_classifier=copy)
+            return attack.extract(pool[ours(seed, count)], thieved_classifier=copy)
 
         found[f"knockoff.random.{queries}"] = measured(task, knockoff("random"))
         found[f"knockoff.adaptive.{queries}"] = measured(task, knockoff("adaptive"))

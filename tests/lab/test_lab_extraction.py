@@ -236,7 +236,7 @@ def test_scores_that_contradict_the_label_are_not_believed() -> None:
 
 
 def test_a_network_is_solved_from_whole_scores() -> None:
-    network = fresh(pool(), (3,), CLASSES, np.random.default_rng(3), "f8")
+    network = fresh(pool(), DOMAIN, (3,), CLASSES, np.random.default_rng(3), "f8", gain=2.0)
     target = StolenModel(network, DOMAIN, CLASSES)
     # Wider than the model: a network of its very width may stay in a bad place.
     attack = EquationSolving(hidden=(12,), steps=800)
@@ -312,7 +312,7 @@ def test_an_attacks_nan_is_not_asked() -> None:
 
 
 def test_a_copy_of_itself_agrees_in_everything() -> None:
-    network = fresh(pool(), (8,), CLASSES, np.random.default_rng(0))
+    network = fresh(pool(), DOMAIN, (8,), CLASSES, np.random.default_rng(0))
     itself = StolenModel(network, DOMAIN, CLASSES)
     found = measure(itself, held_out(itself), _seen(itself))
     assert found.agreement is not None
@@ -536,7 +536,7 @@ def test_bad_pools_noise_and_training_are_refused() -> None:
 
 def test_a_copys_gradient_is_that_of_its_scores() -> None:
     rng = np.random.default_rng(0)
-    network = fresh(pool(), (5, 4), CLASSES, rng, "f8")
+    network = fresh(pool(), DOMAIN, (5, 4), CLASSES, rng, "f8")
     copy = StolenModel(network, DOMAIN, CLASSES)
     rows, weights = pool(4, 6), rng.normal(size=(4, CLASSES))
     slope = copy.linearize(rows).vjp(weights)

@@ -76,7 +76,7 @@ class EquationSolving:
             count = max(domain.width // 2 + 1, len(usable) // 4)
             rows = rng.uniform(domain.low, domain.high, (count, domain.width))
             if len(usable) and not self.hidden and _exact(usable) is None:
-                copy = self._fitted(usable, rng, copy)
+                copy = self._fitted(usable, domain, rng, copy)
                 if meter.has_scores:
                     rows = _telling(copy, rows, domain, rng)
                 else:
@@ -89,23 +89,27 @@ class EquationSolving:
     def copy(self, seen: Transcript, domain: Domain, rng: np.random.Generator) -> StolenModel:
         network = None if self.hidden else _exact(seen)
         if network is None:
-            network = self._in_intervals(self._fitted(seen, rng), seen)
+            network = self._in_intervals(self._fitted(seen, domain, rng), seen)
         return StolenModel(network, domain, seen.classes)
 
     def _fitted(
-        self, seen: Transcript, rng: np.random.Generator, start: Network | None = None
+        self,
+        seen: Transcript,
+        domain: Domain,
+        rng: np.random.Generator,
+        start: Network | None = None,
     ) -> Network:
         if self.hidden:
-            return self._network(seen, rng)
+            return self._network(seen, domain, rng)
         if start is None:
             # What the answers do not determine stays zero.
-            start = fresh(seen.rows, (), seen.classes, rng, "f8")
+            start = fresh(seen.rows, domain, (), seen.classes, rng, "f8")
             zeros = tuple((weights * 0, bias) for weights, bias in start.layers)
             start = replace(start, layers=zeros)
         return self._solved(start, seen, seen.probabilities())
 
-    def _network(self, seen: Transcript, rng: np.random.Generator) -> Network:
-        start = fresh(seen.rows, self.hidden, seen.classes, rng, "f8")
+    def _network(self, seen: Transcript, domain: Domain, rng: np.random.Generator) -> Network:
+        start = fresh(seen.rows, domain, self.hidden, seen.classes, rng, "f8", gain=2.0)
         wanted = seen.probabilities()
         if seen.scores is None or seen.digits() is not None:
             start = train(start, seen.rows, wanted, Training(self.hidden), rng)

@@ -78,13 +78,13 @@ class Knockoff:
             before = meter.asked
             meter.ask(self.pool[places])
             told = meter.transcript()
-            fresh_ones = Transcript(
+            new = Transcript(
                 told.rows[before:],
                 told.labels[before:],
                 None if told.scores is None else told.scores[before:],
                 told.classes,
             )
-            network = self._learn(policy, places, fresh_ones, told.usable, network, rng)
+            network = self._learn(policy, places, new, told.usable, network, meter.domain, rng)
 
     def copy(self, seen: Transcript, domain: Domain, rng: np.random.Generator) -> StolenModel:
         return trained(seen, domain, self.training, rng)
@@ -96,6 +96,7 @@ class Knockoff:
         new: Transcript,
         told: Transcript,
         network: Network | None,
+        domain: Domain,
         rng: np.random.Generator,
     ) -> Network | None:
         """Reward the kinds that were asked, and train the copy that judges them a little more."""
@@ -104,7 +105,7 @@ class Knockoff:
         if len(new.usable) == len(new):
             policy.reward(places, new, network)
         if network is None:
-            network = fresh(told.rows, self.training.hidden, told.classes, rng)
+            network = fresh(told.rows, domain, self.training.hidden, told.classes, rng)
         part = 0.02
         return train(network, told.rows, told.probabilities(), self.training, rng, part)
 
@@ -176,7 +177,7 @@ def trained(
     seen: Transcript, domain: Domain, training: Training, rng: np.random.Generator
 ) -> StolenModel:
     """A network trained from nothing on all the answers."""
-    network = fresh(seen.rows, training.hidden, seen.classes, rng)
+    network = fresh(seen.rows, domain, training.hidden, seen.classes, rng)
     network = train(network, seen.rows, seen.probabilities(), training, rng)
     return StolenModel(network, domain, seen.classes)
 

@@ -99,21 +99,33 @@ class StolenModel:
 
 
 def fresh(
-    rows: Array, hidden: Sequence[int], classes: int, rng: np.random.Generator, kind: str = "f4"
+    rows: Array,
+    domain: Domain,
+    hidden: Sequence[int],
+    classes: int,
+    rng: np.random.Generator,
+    kind: str = "f4",
+    gain: float = 1 / 3,
 ) -> Network:
-    """An untrained network for inputs like `rows`: He et al. 2015's scale for its weights."""
-    spread = rows.std(axis=0)
-    # A feature that hardly varied here may vary elsewhere.
-    scale = np.maximum(spread, max(0.1 * float(spread.max()), 1e-6))
+    """An untrained network for inputs like `rows`: weights of variance `gain` / their count.
+
+    A small start keeps what is learnt from few answers smooth; 2 is He et al. 2015's.
+    """
+    half = np.where(domain.high > domain.low, (domain.high - domain.low) / 2, 1.0)
+    # One scale for all features, as parts of their ranges: pixels at the edge that hardly vary
+    # would drown the others, scaled each by its own.
+    middle = rows.mean(axis=0)
+    common = float(np.sqrt((((rows - middle) / half) ** 2).mean()))
+    scale = half * max(common, 1e-6)
     widths = [rows.shape[1], *hidden, classes]
     layers = tuple(
         (
-            (rng.normal(size=(before, after)) * np.sqrt(2 / before)).astype(kind),
+            (rng.normal(size=(before, after)) * np.sqrt(gain / before)).astype(kind),
             np.zeros(after, kind),
         )
         for before, after in pairwise(widths)
     )
-    return Network(rows.mean(axis=0), scale, layers)
+    return Network(middle, scale, layers)
 
 
 def train(
