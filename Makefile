@@ -78,6 +78,7 @@ check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README, help tex
 	@$(PY) -m tools.pins --check
 	@$(PY) -m tools.docs_cli --check
 	@$(PY) -m tools.docs_errors --check
+	@$(PY) -m tools.docs_attacks --check
 	@$(PY) -m tools.readme
 	@$(PY) -m tools.fuzz 5
 	@$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
@@ -91,6 +92,7 @@ format: $(VENV)/.dev ## Format the code and mend what the linter can
 generate: $(VENV)/.dev ## Rewrite the pages that are made from the code
 	@$(PY) -m tools.docs_cli
 	@$(PY) -m tools.docs_errors
+	@$(PY) -m tools.docs_attacks
 
 .PHONY: test
 test: $(VENV)/.dev programs ## The fast tests

@@ -1,6 +1,6 @@
 """The fast gradient sign method: one step of length epsilon, in the direction that climbs most.
 
-Promise: two queries a sample, one of them with its gradient: the sample itself, then the far end
+Cost: two queries a sample, one of them with its gradient: the sample itself, then the far end
 of the step. With l2 and l1 the step is the steepest of that norm.
 
 Source: Goodfellow et al. 2015, arXiv 1412.6572. Blind spots: one step is right for a linear model

@@ -1,6 +1,6 @@
 """Projected gradient descent: small steps along the steepest direction, back within epsilon each.
 
-Promise: `iterations` queries with gradients for a sample and restart, and one for where they end.
+Cost: `iterations` queries with gradients for a sample and restart, and one for where they end.
 The first restart begins at a random point (or at the sample, see `random`), the others always do; a
 sample that falls is dropped at once. `momentum` above zero adds up normalised gradients instead
 (MI-FGSM).
