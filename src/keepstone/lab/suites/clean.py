@@ -15,6 +15,8 @@ from keepstone.lab.targets.port import UNANSWERED, Answers, Target
 # More of the rows than this may not go unanswered, or change from one asking to the next.
 MAX_UNANSWERED = 0.02
 MAX_UNSTABLE = 0.01
+# Scores of an honest model may be fitted apart from its labels, as those of an SVC are.
+MAX_CONTRADICTED = 0.05
 _ASKINGS = 2
 
 
@@ -91,7 +93,7 @@ def _scores(answers: Answers) -> list[Problem]:
     contradicted = (
         float((scores[np.arange(len(labels)), labels] < best).mean()) if len(labels) else 0
     )
-    if contradicted > MAX_UNSTABLE:
+    if contradicted > MAX_CONTRADICTED:
         return [
             invalid(
                 "attack.lying_scores",
