@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from tests.nets import CLASSES, save
+from tests.nets import CLASSES, WIDTH, save
 
 REQUIRE = """
 [[require]]
@@ -53,7 +53,8 @@ def test_a_file_is_attacked_and_the_json_is_what_is_promised(place: Any, net: Pa
     assert near["value"] >= far["value"]
     assert found["attacks"]
     assert all(one["queries_max"] <= one["budget"] <= 60 for one in found["attacks"])
-    assert found["verdict"] == ("fail" if status else "pass")
+    # Nothing that so few queries leave standing passes for robust.
+    assert (status, found["verdict"]) in ((1, "fail"), (3, "insufficient"))
     assert any("gradient" in one for one in found["not_evaluated"])
     assert report.read_text().startswith("<!doctype html>")
     again = attack(place, net, "--data", "data.npz", *asked)[1]
@@ -75,7 +76,7 @@ def test_a_policy_asks_for_a_test_and_a_red_team_brings_it(
     assert "It needs a robust accuracy of 0.5 or more within linf 0.001" in done.stderr
     assert "keepstone attack MODEL --data FILE --norm linf --eps 0.001" in done.stderr
 
-    asked = (net, "--data", "data.npz", "--budget", "40", "--as", key)
+    asked = (net, "--data", "data.npz", "--as", key)
     # A test at a smaller perturbation is no answer to what is asked.
     status, _ = attack(place, *asked, "--norm", "linf", "--eps", "0.0001")
     assert status == 0
@@ -129,7 +130,7 @@ def test_an_endpoint_is_attacked_within_its_limits(place: Any, net: Path, error_
     given = ("--low", "0", "--high", "1", "--norm", "linf", "--eps", "0.2", "--budget", "10")
     key = ("--key-file", "rita.key")
     status, found = attack(place, served["url"], *asked, *given, *key)
-    assert status in (0, 1)
+    assert status in (1, 3)
     assert found["clean_accuracy"] == 0.9
     assert "digest" not in found
     # A key that may only predict is not told what the model takes.
@@ -163,7 +164,7 @@ def test_what_cannot_be_used_has_a_code(place: Any, net: Path, error_code: Any) 
     quick = ("--norm", "linf", "--eps", "0.01", "--budget", "5")
     status, found = attack(place, net, "--data", "flipped.npz", *quick)
     assert (status, found["verdict"]) == (3, "invalid")
-    assert [one["code"] for one in found["problems"]] == ["attack.labels_mismatch"]
+    assert "attack.labels_mismatch" in [one["code"] for one in found["problems"]]
     status, found = attack(place, net, "--data", "few.npz", *quick)
     assert (status, found["verdict"]) == (3, "insufficient")
 
@@ -176,3 +177,59 @@ def test_a_run_goes_on_from_where_it_was(place: Any, net: Path, error_code: Any)
     assert second == first
     done = place.run("attack", *asked, "--seed", "1", "--resume", "done")
     assert (done.returncode, error_code(done)) == (2, "attack.other_run")
+
+
+# Privacy and extraction
+
+
+def test_members_are_told_and_a_policy_asks_how_many(
+    place: Any, net: Path, error_code: Any
+) -> None:
+    """A network of random weights was trained on nothing, so that nothing can be told."""
+    x = np.random.default_rng(5).uniform(-3, 3, (1200, WIDTH)).astype(np.float32)
+    y = onnxruntime.InferenceSession(net.read_bytes()).run(["label"], {"x": x})[0]
+    for name, part in (("in.npz", slice(600)), ("out.npz", slice(600, None))):
+        np.savez(place.root / name, x=x[part], y=y[part])
+    place.must("init")
+    key = place.signer("rita", "red-team")
+    rows = ("membership", net, "--members", "in.npz", "--nonmembers", "out.npz")
+    status, found = attack(place, *rows, "--as", key)
+    assert (status, found["schema"]) == (0, "keepstone.membership/v1")
+    assert (found["outcome"], found["attack"], found["shadows"]) == ("pass", "loss-threshold", 0)
+    (told,) = [one for one in found["tpr_at"] if one["fpr"] == 0.01]
+    assert told["low"] <= told["value"] <= told["high"] <= 0.1
+    assert found["statement"]["entry"].startswith("ks-")
+    # So few rows say nothing of one in a thousand.
+    assert attack(place, *rows, "--at-most", "0.1@0.001")[0] == 3
+
+    (place.root / "trainer.py").write_text(
+        "from sklearn.linear_model import LogisticRegression\n"
+        "def fit(x, y, seed):\n"
+        "    return LogisticRegression(max_iter=50, C=0.1).fit(x, y)\n"
+    )
+    place.environment["PYTHONPATH"] = f"{place.root}:{place.environment.get('PYTHONPATH', '')}"
+    shadows = ("--train", "trainer:fit", "--shadows", "2", "--kept", "shadows.npz")
+    status, found = attack(place, *rows, *shadows)
+    assert (found["attack"], found["shadows"]) == ("rmia", 2)
+    assert (place.root / "shadows.npz").exists()
+    for wrong in (("--train", "trainer:nothing", "--shadows", "2"), ("--shadows", "2")):
+        done = place.run("attack", *rows, *wrong)
+        assert (done.returncode, error_code(done)[:11]) == (2, "attack.bad_")
+    assert place.run("attack", *rows, "--at-most", "lots").returncode == 2
+
+
+def test_copies_are_made_and_told(place: Any, net: Path, error_code: Any) -> None:
+    x = np.random.default_rng(5).uniform(-3, 3, (600, WIDTH)).astype(np.float32)
+    y = onnxruntime.InferenceSession(net.read_bytes()).run(["label"], {"x": x})[0]
+    np.savez(place.root / "rows.npz", x=x, y=y)
+    asked = ("extract", net, "--data", "rows.npz", "--attack", "knockoff", "--budget", "60")
+    status, found = attack(place, *asked, "--budget", "250")
+    assert (status, found["schema"]) == (0, "keepstone.extraction/v1")
+    ((fewer, more),) = [one["curve"] for one in found["attacks"]]
+    assert (fewer["queries"], more["queries"]) == (60, 250)
+    assert more["agreement"]["value"] > fewer["agreement"]["value"]
+    assert attack(place, *asked, "--at-most", "0.1")[0] == 1
+    # A hundred held-out rows are the fewest that say anything.
+    np.savez(place.root / "few.npz", x=x[:50], y=y[:50])
+    few = ("extract", net, "--data", "few.npz", "--attack", "knockoff", "--budget", "10")
+    assert attack(place, *few)[0] == 3

@@ -36,8 +36,8 @@ def of_pictures() -> Outcome:
     x = rng.uniform(4, 12, (120, 64))
     y = target.predict(x).labels
     goals = (tuple([16.0] * 32 + [0.0] * 32), tuple([0.0] * 32 + [16.0] * 32))
-    steps = tuple(Step(Towards(goal), 40) for goal in goals)
-    suite = Suite("both", 120, lambda domain, able: steps)
+    steps = tuple(Step(Towards(goal), 40, 10) for goal in goals)
+    suite = Suite("both", 120, lambda able: steps)
     return run_suite(target, x, y, suite, question(0.5, 2.0), names=["<b>up", "down"])
 
 

@@ -41,7 +41,7 @@ def question(*epsilons: float, **changed: object) -> Question:
 
 def both(*attacks: object) -> Suite:
     chosen = attacks or (Towards((0.0, 1.0)), Towards((1.0, 0.0)))
-    return Suite("both", 200, lambda domain, able: tuple(Step(one, 50) for one in chosen))  # type: ignore[arg-type]
+    return Suite("both", 200, lambda able: tuple(Step(one, 50, 10) for one in chosen))  # type: ignore[arg-type]
 
 
 def run(target: Linear | None = None, y: np.ndarray = Y, **given: object) -> Outcome:
@@ -167,6 +167,15 @@ class NeedsGradient(Towards):
 
 def sign(seen: bool | None, weight: Weight, name: str = "flat") -> Sign:
     return Sign(name, seen, 1.0, 0.5, "why", weight)
+
+
+def test_a_budget_that_breaks_nothing_passes_nothing() -> None:
+    assert run(question=question(0.01, budget=10)).verdict is Verdict.PASS
+    found = run(question=question(0.01, budget=9))
+    assert found.verdict is Verdict.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["attack.weak"]
+    # What is broken is broken, for however little.
+    assert run(question=question(0.5, budget=9)).verdict is Verdict.FAIL
 
 
 def test_a_sign_that_proves_masking_makes_a_pass_invalid() -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import ceil, exp, floor, lgamma, log, log1p
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,17 @@ class TprAt:
     n_members: int
     n_nonmembers: int
     sufficient: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "fpr": self.fpr,
+            "value": round(self.value, 6),
+            "low": round(self.low, 6),
+            "high": round(self.high, 6),
+            "members": self.n_members,
+            "nonmembers": self.n_nonmembers,
+            "sufficient": self.sufficient,
+        }
 
 
 def roc_of(members: Array, nonmembers: Array) -> Roc:

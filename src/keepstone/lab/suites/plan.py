@@ -6,17 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keepstone.lab.attacks.port import Attack
-from keepstone.lab.domain import Domain
 from keepstone.lab.norms import Norm
 from keepstone.lab.targets.port import Capability, Target
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One attack, and the most queries it may spend on a sample."""
+    """One attack, and the most queries it may spend on a sample.
+
+    With fewer than `least` it is too weak for what it left standing to mean anything.
+    """
 
     attack: Attack
     budget: int
+    least: int
 
     def able(self, target: Target, norm: Norm) -> str | None:
         """Why it cannot attack this target, or None if it can."""
@@ -29,8 +32,11 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """`steps` gives the attacks for an input's domain; cheap ones that break much come first."""
+    """`steps` gives the attacks for what a target declares; cheap ones that break much come first.
+
+    Of the data `samples` are drawn at most.
+    """
 
     name: str
     samples: int
-    steps: Callable[[Domain, frozenset[Capability]], tuple[Step, ...]]
+    steps: Callable[[frozenset[Capability]], tuple[Step, ...]]

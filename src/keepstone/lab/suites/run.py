@@ -109,11 +109,14 @@ def run_suite(
     # (2)
     ran: list[Ran] = []
     missed: list[str] = []
-    for step in suite.steps(target.domain, target.capabilities):
+    weak: list[str] = []
+    for step in suite.steps(target.capabilities):
         why = step.able(target, question.norm)
         if why is not None:
             missed.append(f"{step.attack.name}: {why}")
             continue
+        if (question.budget or step.least) < step.least:
+            weak.append(f"{step.attack.name} below {step.least}")
         for eps in (None,) if step.attack.minimizes else question.epsilons:
             ran.append(_attack(target, standing, step, question, eps, len(ran), memory, watch))
     # (3)
@@ -124,7 +127,7 @@ def run_suite(
     worst = _worst(target, standing)
     # (5)
     robust = tuple(_robust(standing, eps) for eps in question.epsilons)
-    problems = (*clean.problems, *_gaps(ran), *seen.problems)
+    problems = (*clean.problems, *_gaps(ran, weak), *seen.problems)
     verdict, reasons = decide(robust, question.at_least, problems, seen.signs)
     return Outcome(
         suite=suite.name,
@@ -230,21 +233,29 @@ def _worst(target: Target, standing: _Standing) -> Worst:
     )
 
 
-def _gaps(ran: Sequence[Ran]) -> list[Problem]:
+def _gaps(ran: Sequence[Ran], weak: Sequence[str]) -> list[Problem]:
     """What an attack could not do that would have to be done for a pass."""
     if not ran:
         return [insufficient("attack.none_ran", "No attack of the suite could be run.")]
+    found = []
+    if weak:
+        found.append(
+            insufficient(
+                "attack.weak",
+                f"The budget was too small for what stands to be robust: {', '.join(weak)}.",
+            )
+        )
     asked = sum(one.queries_mean * one.attacked for one in ran)
     silent = sum(one.unanswered for one in ran)
     if asked and silent / asked > MAX_UNANSWERED:
-        return [
+        found.append(
             insufficient(
                 "attack.unanswered",
                 f"{silent / asked:.0%} of the attacks' questions were not answered: a target"
                 " that is throttled is not known to be robust.",
             )
-        ]
-    return []
+        )
+    return found
 
 
 def _queries(clean: Clean, ran: Sequence[Ran], worst: Worst) -> int:

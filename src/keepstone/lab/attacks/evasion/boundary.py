@@ -19,8 +19,8 @@ from typing import ClassVar
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.lab.attacks.evasion.outside import able, bisect, find_starts, is_wrong
 from keepstone.lab.attacks.evasion.bounds import costs
+from keepstone.lab.attacks.evasion.outside import able, bisect, find_starts, is_wrong
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.meter import Meter
 from keepstone.lab.targets.port import Capability

@@ -25,8 +25,8 @@ from typing import ClassVar
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.lab.attacks.evasion.pooled import PooledRidge
 from keepstone.lab.attacks.evasion.bounds import costs, into, lengths, radius
+from keepstone.lab.attacks.evasion.pooled import PooledRidge
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.losses import margin
 from keepstone.lab.meter import Meter

@@ -25,8 +25,8 @@ import numpy as np
 
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
-from keepstone.lab.attacks.evasion.network import Network
 from keepstone.lab.attacks.evasion.bounds import costs, into, lengths, radius
+from keepstone.lab.attacks.evasion.network import Network
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.losses import cross_entropy
 from keepstone.lab.meter import Meter

@@ -26,9 +26,9 @@ from typing import ClassVar
 import numpy as np
 
 from keepstone.contract.validate import Array
+from keepstone.lab.attacks.evasion.bounds import costs, into, lengths
 from keepstone.lab.attacks.evasion.crossing import above, at_most, climb
 from keepstone.lab.attacks.evasion.outside import able, is_wrong
-from keepstone.lab.attacks.evasion.bounds import costs, into, lengths
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.meter import Meter, reach
 from keepstone.lab.targets.port import Capability

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -89,6 +89,27 @@ class Membership:
     queries: int
     rows: Digest
     members: Digest
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON of the schema `keepstone.membership/v1`."""
+        return {
+            "schema": "keepstone.membership/v1",
+            "outcome": self.outcome.value,
+            "attack": self.attack,
+            "tpr_at": [one.to_dict() for one in self.tpr_at],
+            "limits": [{"fpr": fpr, "at_most": limit} for fpr, limit in self.limits],
+            "auc": None if self.auc is None else round(self.auc, 6),
+            "signal": self.signal,
+            "shadows": self.shadows,
+            "seed": self.seed,
+            "queries": self.queries,
+            "doubts": [{"code": one.code, "message": one.text} for one in self.doubts],
+            "parameters": self.parameters,
+            "paper": self.source.paper,
+            "atlas": self.source.atlas,
+            "rows": str(self.rows),
+            "members": str(self.members),
+        }
 
 
 def audit_membership(

@@ -1,0 +1,161 @@
+"""`keepstone attack extract`: how good a copy of a model its answers make."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keepstone.cli.attacking import (
+    FILE,
+    Attacked,
+    address_options,
+    check_options,
+    model_options,
+    opened_target,
+)
+from keepstone.cli.options import format_option
+from keepstone.cli.output import emit_json, say, table
+
+if TYPE_CHECKING:
+    from keepstone.contract.validate import Array
+    from keepstone.lab.attacks.extraction.port import ExtractionAttack
+    from keepstone.lab.attacks.extraction.run import Extraction
+    from keepstone.lab.samples import Samples
+
+_ATTACKS = ("equation-solving", "knockoff", "copycat", "jacobian-augmentation", "noise-pool")
+
+
+@click.command("extract")
+@click.argument("target")
+@click.option(
+    "--data",
+    required=True,
+    type=FILE,
+    help="Labelled rows; a copy is measured on one half, and the other is what a thief has.",
+)
+@click.option("--pool", type=FILE, help="What a thief has, instead of half of --data.")
+@click.option(
+    "--attack",
+    "attacks",
+    multiple=True,
+    type=click.Choice(_ATTACKS),
+    help="Which attack; may be given again.  [default: all]",
+)
+@click.option(
+    "--budget",
+    "budgets",
+    multiple=True,
+    type=int,
+    default=(100, 500),
+    show_default=True,
+    help="How many queries; the copies of smaller budgets are made of the first answers.",
+)
+@click.option(
+    "--at-most",
+    type=float,
+    help="The agreement that a copy may reach: the upper end of its interval has to stay below.",
+)
+@model_options
+@address_options
+@format_option("json")
+def command(target: str, data: Path, pool: Path | None, **given: Any) -> int:
+    """Copy the classifier TARGET by asking it, and say how alike the copies are.
+
+    Exit status: 0 the copies are told, and none is better than --at-most; 1 one may be; 2
+    something given cannot be used; 3 insufficient or invalid: nothing can be said.
+    """
+    from keepstone.lab.samples import read_samples
+
+    check_options(target, given)
+    everything = read_samples(data, given["label"])
+    with opened_target(target, everything, given) as attacked:
+        thief = None if pool is None else read_samples(pool, given["label"])
+        found = _extract(attacked, everything, thief, given)
+    if given["style"] == "json":
+        emit_json(
+            {
+                "schema": "keepstone.extraction/v1",
+                "target": attacked.shown,
+                "data": str(everything.digest),
+                "at_most": given["at_most"],
+                "attacks": [one.to_dict() for one in found],
+            }
+        )
+    else:
+        _show(found)
+    return _status(found, given["at_most"])
+
+
+def _extract(
+    attacked: Attacked, data: Samples, thief: Samples | None, given: dict[str, Any]
+) -> list[Extraction]:
+    import numpy as np
+
+    from keepstone.lab.attacks.extraction.fidelity import HeldOut
+    from keepstone.lab.attacks.extraction.run import extract
+
+    order = np.random.default_rng(given["seed"]).permutation(len(data))
+    half = len(data) if thief is not None else len(data) // 2
+    kept, rest = data.take(order[:half]), data.take(order[half:])
+    domain = attacked.target.domain
+    pool = (thief or rest).x
+    held_out = HeldOut.ask(
+        attacked.target, domain.fit(kept.x, kept.x), attacked.classes.encode(kept.y)
+    )
+    return [
+        extract(attacked.target, attack, held_out, given["budgets"], given["seed"])
+        for attack in _attacks(given["attacks"] or _ATTACKS, domain.fit(pool, pool))
+    ]
+
+
+def _attacks(names: tuple[str, ...], pool: Array) -> list[ExtractionAttack]:
+    from keepstone.lab.attacks.extraction.copycat import Copycat
+    from keepstone.lab.attacks.extraction.equation_solving import EquationSolving
+    from keepstone.lab.attacks.extraction.jacobian import JacobianAugmentation
+    from keepstone.lab.attacks.extraction.knockoff import Knockoff
+    from keepstone.lab.attacks.extraction.noise_pool import NoisePool
+
+    # A few rows are what this one needs: it makes the others itself.
+    seeds = pool[: max(1, len(pool) // 10)]
+    made: dict[str, Callable[[], ExtractionAttack]] = {
+        "equation-solving": EquationSolving,
+        "knockoff": partial(Knockoff, pool),
+        "copycat": partial(Copycat, pool),
+        "jacobian-augmentation": partial(JacobianAugmentation, seeds),
+        "noise-pool": NoisePool,
+    }
+    return [made[name]() for name in names]
+
+
+def _show(found: list[Extraction]) -> None:
+    rows = []
+    for one in found:
+        for point in one.curve:
+            agreement = point.agreement
+            shown = (
+                ("-", "-", "-")
+                if agreement is None
+                else (f"{agreement.value:.3f}", f"{agreement.low:.3f}", f"{agreement.high:.3f}")
+            )
+            rows.append((one.name, str(point.queries), *shown, point.outcome.value))
+    click.echo(table(rows, ("attack", "queries", "agreement", "low", "high", "")))
+    for one in found:
+        for finding in one.final.findings:
+            say(f"{one.name}: {finding.cause}", mark="warn")
+
+
+def _status(found: list[Extraction], at_most: float | None) -> int:
+    from keepstone.errors import Exit
+    from keepstone.lab.attacks.extraction.fidelity import Outcome
+
+    points = [point for one in found for point in one.curve]
+    measured = [point.agreement for point in points if point.agreement is not None]
+    if at_most is not None and any(one.high > at_most for one in measured):
+        return int(Exit.NO)
+    if any(one.final.outcome is not Outcome.MEASURED for one in found):
+        return int(Exit.UNDECIDED)
+    return int(Exit.OK)

@@ -1,0 +1,145 @@
+"""`keepstone attack membership`: how many of the rows a model was trained on it gives away."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keepstone.cli.attacking import (
+    FILE,
+    check_options,
+    model_options,
+    record,
+    statement_options,
+    wanted_model,
+)
+from keepstone.cli.options import format_option, workspace_option
+from keepstone.cli.output import emit_json, say, table
+
+if TYPE_CHECKING:
+    from keepstone.core.subject import Subject
+    from keepstone.evidence.dsse import Envelope
+    from keepstone.identity.signing import Signatory
+    from keepstone.lab.attacks.privacy.membership import Membership
+
+_ATTACKS = ("loss-threshold", "lira", "rmia")
+
+
+class LimitType(click.ParamType[tuple[float, float]]):
+    """`TPR@FPR`: the share of members that may be told at a false-positive rate."""
+
+    name = "TPR@FPR"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float]:
+        most, _, rate = str(value).partition("@")
+        try:
+            found = float(rate), float(most)
+        except ValueError:
+            self.fail(f"{value!r} is not TPR@FPR, such as 0.1@0.01", param, ctx)
+        if not (0 < found[0] < 1 and 0 <= found[1] <= 1):
+            self.fail(f"{value!r} is not a share at a rate between 0 and 1", param, ctx)
+        return found
+
+
+@click.command("membership")
+@click.argument("target", type=click.Path(path_type=Path))
+@click.option("--members", required=True, type=FILE, help="Rows that the model was trained on.")
+@click.option("--nonmembers", required=True, type=FILE, help="Rows drawn alike that it never saw.")
+@click.option(
+    "--at-most",
+    "limits",
+    multiple=True,
+    type=LimitType(),
+    default=("0.1@0.01",),
+    show_default=True,
+    help="The share of members that may be told where so many others are accused; the upper end"
+    " of its interval has to stay below. May be given again.",
+)
+@click.option(
+    "--attack",
+    type=click.Choice(_ATTACKS),
+    help="How they are told.  [default: rmia with shadow models, else loss-threshold]",
+)
+@click.option(
+    "--train",
+    help="Your code that trains such a model, package.module:function of x, y and a seed: shadow"
+    " models are made by it.",
+)
+@click.option("--shadows", type=int, default=0, help="How many shadow models: 4 for a CI, 64 else.")
+@click.option("--kept", type=FILE, help="A file that keeps what shadow models said.")
+@model_options
+@statement_options
+@workspace_option
+@format_option("json")
+def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
+    """Tell members from others by what the model in TARGET says of them, and count.
+
+    The headline is how many members are told while almost nobody is accused wrongly, never an
+    accuracy. Without shadow models only the crudest attack can be run.
+
+    Exit status: 0 pass; 1 fail; 2 something given cannot be used; 3 insufficient: too few rows,
+    or answers that nothing can be told from.
+    """
+    from keepstone.lab.samples import read_samples
+    from keepstone.workspace.auditing import Audit, audit, state
+
+    check_options(str(target), given)
+    attack = given["attack"] or ("rmia" if given["train"] else "loss-threshold")
+    asked = Audit(
+        target,
+        read_samples(members, given["label"]),
+        read_samples(nonmembers, given["label"]),
+        wanted_model(given),
+        dict(given["limits"]),
+        attack,
+        given["train"],
+        given["shadows"],
+        given["seed"],
+        given["kept"],
+    )
+    subject, found = audit(asked)
+    document = found.to_dict() | {"model": subject.name, "digest": str(subject.digest)}
+    if given["key"] is not None:
+
+        def make(subject: Subject, key: Signatory, now: int) -> Envelope:
+            return state(subject, found, key, now=now, lifetime_ms=given["lifetime"])
+
+        document["statement"] = record(subject, make, given)
+    if given["style"] == "json":
+        emit_json(document)
+    else:
+        _show(found)
+    return _status(found)
+
+
+def _show(found: Membership) -> None:
+    click.echo(f"{found.outcome.value}: {found.attack} with {found.shadows} shadow models")
+    rows = [
+        (
+            f"{one.fpr:g}",
+            f"{one.value:.3f}",
+            f"{one.low:.3f}",
+            f"{one.high:.3f}",
+            "" if one.sufficient else "too few rows",
+        )
+        for one in found.tpr_at
+    ]
+    click.echo(table(rows, ("false positives", "told", "low", "high", "")))
+    for doubt in found.doubts:
+        say(f"{doubt.code}: {doubt.text}", mark="warn")
+
+
+def _status(found: Membership) -> int:
+    from keepstone.errors import Exit
+    from keepstone.lab.attacks.privacy.membership import Outcome
+
+    statuses = {
+        Outcome.PASS: Exit.OK,
+        Outcome.FAIL: Exit.NO,
+        Outcome.INSUFFICIENT: Exit.UNDECIDED,
+    }
+    return int(statuses[found.outcome])

@@ -1,0 +1,187 @@
+"""What every kind of attack shares on the command line: whom to attack, and how it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from keepstone.cli.duration import DURATION
+from keepstone.cli.options import KEY, read_option_file, signing_key, site_at
+from keepstone.cli.output import say
+
+if TYPE_CHECKING:
+    from keepstone.core.subject import Subject
+    from keepstone.evidence.dsse import Envelope
+    from keepstone.identity.keystores.reference import KeyReference
+    from keepstone.identity.signing import Signatory
+    from keepstone.lab.samples import Samples
+    from keepstone.lab.targets.classes import Classes
+    from keepstone.lab.targets.port import Target
+    from keepstone.workspace.attacking import Wanted
+
+F = TypeVar("F", bound=Callable[..., object])
+FILE = click.Path(path_type=Path, dir_okay=False)
+_LABEL = "The column, or the array, of labels.  [default: y, label, target or class]"
+
+
+@dataclass(frozen=True, slots=True)
+class Attacked:
+    """What is attacked, and as what it is shown; the subject is known of files alone."""
+
+    shown: str
+    subject: Subject | None
+    target: Target
+    classes: Classes
+
+
+def model_options(function: F) -> F:
+    """How a model file is read."""
+    for option in (
+        click.option(
+            "--architecture", help="For weights alone: the code to import, package.module:Class."
+        ),
+        click.option("--high", type=float, help="The greatest value."),
+        click.option(
+            "--low", type=float, help="The least value of an input whose range nobody declares."
+        ),
+        click.option("--classes", help="The classes' names in the order of the scores: a,b,c."),
+        click.option("--label", help=_LABEL),
+        click.option("--seed", type=int, default=0, show_default=True, help="What is drawn by."),
+    ):
+        function = option(function)
+    return function
+
+
+def address_options(function: F) -> F:
+    """How a model behind an address is asked."""
+    for option in (
+        click.option(
+            "--ca", type=FILE, help="Certificates (PEM) to trust instead of the system's."
+        ),
+        click.option("--key-file", type=FILE, help="A file with the API key or token to ask with."),
+        click.option("--model", help="With an address: the model's name there."),
+    ):
+        function = option(function)
+    return function
+
+
+def statement_options(function: F) -> F:
+    """Whether what comes of it becomes evidence."""
+    for option in (
+        click.option(
+            "--lifetime",
+            type=DURATION,
+            default="30d",
+            show_default=True,
+            help="With --as: how long the statement holds.",
+        ),
+        click.option(
+            "--name",
+            help="With --as: the name that the model is served under.  [default: the file's]",
+        ),
+        click.option(
+            "--statement",
+            type=FILE,
+            help="With --as: append the statement to this file, and record it nowhere.",
+        ),
+        click.option(
+            "--as",
+            "key",
+            type=KEY,
+            help="Sign the result as evidence about the model, and record it in the workspace.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def check_options(target: str, given: dict[str, Any]) -> None:
+    """Raises a usage error for options that do not go together."""
+    remote = target.startswith("https://")
+    if remote != (given.get("model") is not None):
+        raise click.UsageError("An address and --model go together.")
+    key = given.get("key")
+    if remote and key is not None:
+        raise click.UsageError(
+            "What is served at an address says nothing of which file it is: --as needs a file."
+        )
+    if key is None and (given.get("statement") is not None or given.get("name") is not None):
+        raise click.UsageError("--statement and --name go with --as.")
+
+
+@contextmanager
+def opened_target(target: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attacked]:
+    if target.startswith("https://"):
+        with _remote(target, samples, given) as found:
+            yield found
+        return
+    from keepstone.workspace.attacking import open_model
+
+    with open_model(Path(target), samples, wanted_model(given)) as opened:
+        yield Attacked(target, opened.subject, opened.target, opened.classes)
+
+
+@contextmanager
+def _remote(url: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attacked]:
+    from keepstone.lab.targets.classifier import RemoteClassifier
+    from keepstone.lab.targets.remote import Address
+    from keepstone.workspace.attacking import require_fit
+
+    def text(path: Path | None) -> str | None:
+        return None if path is None else read_option_file(path).decode("utf-8", "replace").strip()
+
+    key = text(given["key_file"])
+    # The header file that `up` leaves is as good as the bare key.
+    bare = None if key is None else key.rpartition(" ")[2]
+    address = Address.parse(url, given["model"], bare, text(given["ca"]))
+    limits = {"low": given["low"], "high": given["high"]}
+    with RemoteClassifier(address, samples.y, _classes(given), **limits) as target:
+        require_fit(samples, target.domain)
+        yield Attacked(address.shown, None, target, target.names)
+        if target.remote.refusals:
+            say(
+                f"{target.remote.refusals} requests were refused for their number, and"
+                f" {target.remote.waited_s:.0f} s waited for it: ask with a key of more.",
+                mark="warn",
+            )
+
+
+def wanted_model(given: dict[str, Any]) -> Wanted:
+    """How a file is to be read, as `model_options` say."""
+    from keepstone.workspace.attacking import Wanted
+
+    return Wanted(given["architecture"], given["low"], given["high"], _classes(given))
+
+
+def _classes(given: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(given["classes"].split(",")) if given["classes"] else ()
+
+
+def record(
+    subject: Subject,
+    make: Callable[[Subject, Signatory, int], Envelope],
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    """Sign what `make` states at a time, and record it in the workspace or append it to a file."""
+    from keepstone.core.ports import SystemClock
+    from keepstone.core.subject import Subject as Named
+    from keepstone.workspace.operations import perform
+
+    key: KeyReference = given["key"]
+    if given["name"] is not None:
+        subject = Named(given["name"], subject.digest)
+    envelope = make(subject, signing_key(key), SystemClock().now_ms())
+    path: Path | None = given["statement"]
+    if path is not None:
+        with path.open("ab") as file:
+            file.write(envelope.to_json() + b"\n")
+        say(f"stated  {path}", mark="ok")
+        return {"file": str(path)}
+    answer = perform(site_at(given["root"]), "statement.record", {"envelope": envelope.to_dict()})
+    say(f"stated  entry {answer['entry']}", mark="ok")
+    return {"entry": answer["entry"]}
