@@ -18,6 +18,7 @@ sys.path.insert(0, str(HERE))
 
 from act import Act, Outcome  # noqa: E402
 from acts_artifacts import ARTIFACTS  # noqa: E402
+from acts_lab import LAB  # noqa: E402
 from acts_ledger import LEDGER  # noqa: E402
 from acts_models import MODELS  # noqa: E402
 from acts_registry import REGISTRY, Shop  # noqa: E402
@@ -73,7 +74,7 @@ def main() -> int:
                 for act in REGISTRY:
                     results.append(play(act, place))
                     show(len(results), act, results[-1])
-            for act in MODELS + ARTIFACTS + SIGNING + SUPPLY + LEDGER:
+            for act in MODELS + ARTIFACTS + SIGNING + SUPPLY + LAB + LEDGER:
                 results.append(play(act, place))
                 show(len(results), act, results[-1])
         finally:

@@ -9,6 +9,7 @@ The folder given by --out gets
     publisher.pem                 the publisher's private key (0600), made once and used again
     publisher.pub.pem             its public half, to be trusted by those who trust this publisher
     sample.json                   an Open Inference Protocol request with a digit it never saw
+    held_out.npz                  all digits it never saw, and what they are: to attack it with
 
 Training the same way again gives the same bytes of model; what was signed over them is kept.
 """
@@ -16,6 +17,7 @@ Training the same way again gives the same bytes of model; what was signed over 
 from __future__ import annotations
 
 import argparse
+import io
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,6 +64,7 @@ class Trained:
     metrics: dict[str, str]
     sample: list[int]
     label: int
+    held_out: bytes
 
 
 def train() -> Trained:
@@ -92,7 +95,9 @@ def train() -> Trained:
         "test_samples": str(len(test_y)),
     }
     sample = [int(value) for value in test_x[0]]
-    return Trained(_export(model), dataset, metrics, sample, int(test_y[0]))
+    held_out = io.BytesIO()
+    np.savez(held_out, x=test_x, y=test_y)
+    return Trained(_export(model), dataset, metrics, sample, int(test_y[0]), held_out.getvalue())
 
 
 def _fit(model: Any, images: Any, labels: Any) -> None:
@@ -175,6 +180,7 @@ def publish(trained: Trained, folder: Path, key: SigningKey, now: int) -> bool:
         canonical({"id": f"a-{trained.label}", "inputs": [infer]}),
         mode=0o644,
     )
+    write_atomic(folder / "held_out.npz", trained.held_out, mode=0o644)
     if still_signed(folder, trained.onnx, key):
         return False
     path = folder / f"{NAME}.onnx"
