@@ -16,7 +16,7 @@ from keepstone.lab.masking.subject import Subject
 class BlackBox:
     """Random search by scores breaks too many of the samples that the attack by gradient left.
 
-    Proves: a weaker attack that needs no gradient does better. Cost: 250 queries, and 50 for an
+    Proves: a weaker attack that needs no gradient does better. Cost: 250 queries, and 95 for an
     attack by gradient where none was told of. Blind to a model that withstands both.
     """
 
