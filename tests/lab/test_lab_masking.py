@@ -18,7 +18,7 @@ from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.losses import margin
 from keepstone.lab.masking.examine import Examination, Verdict, cost_of, examine, verdict_of
 from keepstone.lab.masking.listed import SIGNS
-from keepstone.lab.masking.measures.descent import Descent, descend
+from keepstone.lab.masking.measures.descent import Descent, descend, within
 from keepstone.lab.masking.measures.differences import Compared
 from keepstone.lab.masking.measures.search import windows
 from keepstone.lab.masking.measures.surrogate import Network
@@ -276,6 +276,15 @@ def test_a_class_between_two_others_is_attacked_towards_both() -> None:
     # Which come next is told by the scores at the samples.
     taken = Descent().goals_of(Subject(Line(), x, labels, LINF, 0.05))
     assert [set(one.tolist()) for one in taken] == [{0}, {2}]
+
+
+def test_a_gradient_keeps_to_what_can_follow_it() -> None:
+    frozen = Constraints.of(4, immutable=[3])
+    for dtype, end in (("float32", 1.0), ("uint8", 9.0)):
+        domain = Domain.of((4,), 0.0, end, dtype, frozen)
+        rows = np.array([[0, end, 0, 0], [end, 0, end, 0]], domain.work_dtype)
+        gradient = np.array([[-1.0, 1, 1, 1], [-1, 1, 1, 1]])
+        assert within(domain, rows, rows, gradient).tolist() == [[0, 0, 1, 0], [-1, 1, 0, 0]]
 
 
 def test_samples_of_one_class_do_not_tell_whether_another_can_be_reached() -> None:
