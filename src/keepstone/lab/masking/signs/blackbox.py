@@ -20,7 +20,7 @@ class BlackBox:
     attack by gradient where none was told of. Blind to a model that withstands both.
     """
 
-    limit: float = 0.02
+    limit: float = 0.01
     name: ClassVar[str] = "black_box"
     source: ClassVar[str] = (
         "Athalye et al. 2018, section 3.1; Carlini et al. 2019 (gradient-free attacks); the Square"
