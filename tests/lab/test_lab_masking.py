@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -18,11 +18,13 @@ from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.losses import margin
 from keepstone.lab.masking.examine import Examination, Verdict, cost_of, examine, verdict_of
 from keepstone.lab.masking.listed import SIGNS
-from keepstone.lab.masking.measures.descent import Descent
+from keepstone.lab.masking.measures.descent import Descent, descend, within
 from keepstone.lab.masking.measures.differences import Compared
+from keepstone.lab.masking.measures.search import windows
 from keepstone.lab.masking.measures.surrogate import Network
-from keepstone.lab.masking.port import Check, NotEvaluated, Sign, Weight, exceeds
+from keepstone.lab.masking.port import Check, Meters, NotEvaluated, Sign, Weight, exceeds
 from keepstone.lab.masking.subject import Subject
+from keepstone.lab.meter import Goal, Meter
 from keepstone.lab.norms import L1, L2, LINF, Norm
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization
 
@@ -210,6 +212,81 @@ def test_two_features_are_enough_to_be_honest_or_masked() -> None:
             assert masked.verdict is Verdict.MASKED
 
 
+def test_samples_that_nothing_can_turn_are_no_failure_of_an_attack() -> None:
+    """Of class 2 are those above the middle of a feature that stays as it is."""
+
+    def held(scores: Array, rows: Array) -> Array:
+        above = (rows[:, :1] > 0.5) & (np.arange(CLASSES) == 2)
+        return np.asarray(scores * (rows[:, :1] <= 0.5) + 9 * above, np.float32)
+
+    domain = Domain.of((WIDTH,), 0.0, 1.0, constraints=Constraints.of(WIDTH, immutable=[0]))
+    target = Slope(served=held, domain=domain)
+    found = examine(target, X, target.predict(X).labels, LINF, EPS)
+    unbounded = sign(found, "unbounded_fails")
+    assert unbounded.seen is False
+    assert f"of {(X[:, 0] <= 0.5).sum()} " in unbounded.message
+
+
+@pytest.mark.parametrize("norm", [LINF, L2])
+def test_features_at_the_ends_of_their_ranges_do_not_weaken_the_attack(norm: Norm) -> None:
+    """Were they followed out of the range, a search without gradients would do better."""
+    ends = X.copy()
+    ends[:, : WIDTH // 2] = np.rint(ends[:, : WIDTH // 2])
+    target = Slope()
+    for eps in (0.1, 0.2, 0.3):
+        found = examine(target, ends, target.predict(ends).labels, norm, eps)
+        assert found.verdict is Verdict.HONEST, (eps, found.seen)
+
+
+def test_a_class_between_two_others_is_attacked_towards_both() -> None:
+    """The class that is next by its score lies further than the other."""
+
+    @dataclass
+    class Line(Slope):
+        domain: Domain = field(default_factory=lambda: Domain.of((1,), 0.0, 1.0))
+
+        def parts(self, rows: Array) -> tuple[Array, Array]:
+            self.asked.append(len(rows))
+            at = rows[:, 0]
+            # To the left slowly and never quite, to the right steeply from further below.
+            left = np.where(at < 0.5, -0.05 - 0.01 * (at - 0.4), -0.051 + 0 * at)
+            right = 10 * (at - 0.45)
+            slopes = np.stack([np.where(at < 0.5, -0.01, 0.0), 0 * at, 10 + 0 * at], axis=1)
+            return np.stack([left, 0 * at, right], axis=1).astype(np.float32), slopes
+
+        def predict(self, rows: Array) -> Answers:
+            scores, _ = self.parts(rows)
+            return Answers(scores.argmax(axis=1), scores)
+
+        def linearize(self, rows: Array) -> Linearization:
+            scores, slopes = self.parts(rows)
+            return Linearization(
+                scores.argmax(axis=1),
+                scores,
+                lambda weights: (weights * slopes).sum(axis=1)[:, None].astype(rows.dtype),
+            )
+
+    x = np.linspace(0.425, 0.43, 20, dtype=np.float32)[:, None]
+    labels = np.ones(20, int)
+    goal = Goal(LINF, 0.05, 15)
+    for wanted, all_of_them in ((None, False), (0 * labels, False), (2 * labels, True)):
+        meter = Meter(Line(), x, labels, goal)
+        descend(meter, np.random.default_rng(0), margin, 15, wanted)
+        assert meter.broken.all() == all_of_them, wanted
+    # Which come next is told by the scores at the samples.
+    taken = Descent().goals_of(Subject(Line(), x, labels, LINF, 0.05))
+    assert [set(one.tolist()) for one in taken] == [{0}, {2}]
+
+
+def test_a_gradient_keeps_to_what_can_follow_it() -> None:
+    frozen = Constraints.of(4, immutable=[3])
+    for dtype, end in (("float32", 1.0), ("uint8", 9.0)):
+        domain = Domain.of((4,), 0.0, end, dtype, frozen)
+        rows = np.array([[0, end, 0, 0], [end, 0, end, 0]], domain.work_dtype)
+        gradient = np.array([[-1.0, 1, 1, 1], [-1, 1, 1, 1]])
+        assert within(domain, rows, rows, gradient).tolist() == [[0, 0, 1, 0], [-1, 1, 0, 0]]
+
+
 def test_samples_of_one_class_do_not_tell_whether_another_can_be_reached() -> None:
     labels = np.where(Y == 0, 0, (Y + 1) % CLASSES)
     assert (Y == 0).sum() >= 10
@@ -361,10 +438,15 @@ def test_each_sign_states_all_that_it_asks(name: str) -> None:
 
 
 def test_a_measure_that_asks_more_than_it_states_is_stopped() -> None:
-    class Greedy(Descent):
-        @property
-        def cost(self) -> int:
-            return 3
+    @dataclass(frozen=True)
+    class Greedy:
+        name: ClassVar[str] = "greedy"
+        needs: ClassVar[Capability] = Capability.LABEL
+        cost: int = 3
+
+        def take(self, subject: Subject, meters: Meters, rng: np.random.Generator) -> None:
+            meters(EPS, 2)
+            meters(EPS, 2)
 
     subject = Subject(Slope(), X, Y, LINF, EPS)
     with pytest.raises(NotEvaluated, match="states"):
@@ -431,6 +513,23 @@ def test_a_finding_is_plain_data() -> None:
     assert found["verdict"] == "honest"
     assert set(found) == {"verdict", "signs", "queries", "cost"}
     assert set(found["signs"][0]) == {"name", "seen", "value", "limit", "message", "weight"}
+
+
+def test_one_of_a_few_is_chance() -> None:
+    assert not exceeds(1, 10, 0.02)
+    assert not exceeds(3, 100, 0.02)
+    assert exceeds(8, 100, 0.02)
+
+
+def test_windows_are_squares_over_all_channels() -> None:
+    rng = np.random.default_rng(0)
+    found = windows(Domain.of((2, 6, 6), 0.0, 1.0), rng, 50, 0.25).reshape(50, 2, 6, 6)
+    assert (found.sum(axis=(2, 3)) == 9).all()
+    assert (found[:, 0] == found[:, 1]).all()
+    assert (found.any(axis=(1, 3)).sum(axis=1) == 3).all()
+    single = windows(DOMAIN, rng, 50, 0.01)
+    assert single.any(axis=1).all()
+    assert single.mean() < 0.2
 
 
 @given(st.integers(1, 400), st.floats(0, 0.5))

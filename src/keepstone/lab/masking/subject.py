@@ -82,6 +82,11 @@ class Subject:
         return self.target.domain
 
     @property
+    def scores(self) -> Array | None:
+        """What was served for the samples as they are `(n, k)`."""
+        return None if self.clean.scores is None else self.clean.scores[self._right]
+
+    @property
     def queries(self) -> int:
         """The most that any one sample has been asked so far."""
         return int(self._queries.max())

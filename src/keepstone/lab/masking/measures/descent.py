@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from keepstone.contract.validate import Array
+from keepstone.lab.domain import Domain
 from keepstone.lab.losses import Loss, cross_entropy, margin
 from keepstone.lab.masking.port import Meters
 from keepstone.lab.masking.subject import Subject
@@ -16,6 +17,7 @@ from keepstone.lab.targets.port import Capability
 
 # Parts of epsilon, at the first step and at the last.
 _STEPS = (1.0, 0.05)
+_NUDGE = 1e-3
 
 
 def finite(values: Array) -> Array:
@@ -23,8 +25,13 @@ def finite(values: Array) -> Array:
     return np.nan_to_num(values, nan=0.0, posinf=0.0, neginf=0.0)
 
 
-def descend(meter: Meter, rng: np.random.Generator, loss: Loss, steps: int) -> None:
-    """Projected gradient descent from a random start, its steps shrinking, by `steps` queries."""
+def descend(
+    meter: Meter, rng: np.random.Generator, loss: Loss, steps: int, wanted: Array | None = None
+) -> None:
+    """Projected gradient descent from a random start, its steps shrinking, by `steps` queries.
+
+    With `wanted` (n,) it climbs to those classes, whatever the loss.
+    """
     eps, norm, domain = meter.goal.eps, meter.goal.norm, meter.domain
     assert eps is not None
     drawn = norm.noise(rng, *meter.x.shape) * eps
@@ -35,8 +42,12 @@ def descend(meter: Meter, rng: np.random.Generator, loss: Loss, steps: int) -> N
             break
         found = meter.linearize(at, rows[at])
         with np.errstate(all="ignore"):
-            _, weights = loss(found.scores, meter.y[at])
+            if wanted is None:
+                _, weights = loss(found.scores, meter.y[at])
+            else:
+                weights = _towards(found.scores, meter.y[at], wanted[at])
         gradient = finite(found.vjp(finite(weights)))
+        gradient = within(domain, rows[at], meter.x[at], gradient)
         moved = rows[at] - meter.x[at] + (size * norm.steepest(gradient)).astype(rows.dtype)
         rows[at] = domain.fit(meter.x[at] + norm.project(moved, eps), meter.x[at])
     at = meter.standing()
@@ -44,27 +55,62 @@ def descend(meter: Meter, rng: np.random.Generator, loss: Loss, steps: int) -> N
         meter.ask(at, rows[at])
 
 
+def _towards(scores: Array, labels: Array, wanted: Array) -> Array:
+    """The weights of a wanted class's score less the right one's."""
+    weights = np.zeros_like(scores)
+    rows = np.arange(len(scores))
+    weights[rows, wanted] = 1
+    weights[rows, labels] = -1
+    return weights
+
+
+def within(domain: Domain, rows: Array, origin: Array, gradient: Array) -> Array:
+    """The gradient without the features that cannot follow it: at an end of their range, or held.
+
+    Else a step that is measured over all of them is spent on those.
+    """
+    span = (domain.high - domain.low).astype(rows.dtype)
+    push = np.maximum(1.0, span) if domain.dtype.kind in "iu" else span * _NUDGE
+    moved = domain.fit(rows + np.sign(gradient) * push.astype(rows.dtype), origin)
+    return np.where(moved == rows, 0, gradient)
+
+
 @dataclass(frozen=True, slots=True)
 class Descent:
-    """`steps` of cross-entropy, then as many of the margin. Gives which samples it broke.
+    """`steps` of cross-entropy, as many of the margin, and `steps_to` towards each of the `goals`
+    classes that come next. Gives which samples it broke.
 
-    Source: Madry et al. 2018; the two losses because cross-entropy alone saturates (Carlini and
-    Wagner 2017).
+    Source: Madry et al. 2018; the margin because cross-entropy saturates (Carlini and Wagner
+    2017), and goals because the class that is next at the sample need not be the nearest (Gowal
+    et al. 2019).
     """
 
     steps: int = 25
+    goals: int = 3
+    steps_to: int = 15
     name: ClassVar[str] = "descent"
     needs: ClassVar[Capability] = Capability.GRADIENT
 
     @property
     def cost(self) -> int:
-        return 2 * self.steps
+        return 2 * self.steps + self.goals * self.steps_to
 
     def take(self, subject: Subject, meters: Meters, rng: np.random.Generator) -> Array:
-        meter = meters(subject.eps, 2 * self.steps)
+        meter = meters(subject.eps, self.cost)
         for loss in (cross_entropy, margin):
             descend(meter, rng, loss, self.steps)
+        for wanted in self.goals_of(subject):
+            descend(meter, rng, margin, self.steps_to, wanted)
         return meter.broken
+
+    def goals_of(self, subject: Subject) -> list[Array]:
+        """For each sample the class that comes second by its scores, the third, and so on."""
+        if subject.scores is None:
+            return []
+        others = finite(subject.scores).copy()
+        others[np.arange(len(others)), subject.y] = -np.inf
+        order = np.argsort(-others, axis=1, kind="stable")
+        return [order[:, place] for place in range(min(self.goals, order.shape[1] - 1))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ def search(meter: Meter, rng: np.random.Generator, queries: int) -> None:
         at = meter.standing()
         if not at.size:
             return
-        window = _windows(meter.domain, rng, len(at), float(part))
+        window = windows(meter.domain, rng, len(at), float(part))
         rows = _moved(meter, rng, at, best[at], window)
         tried = _margin(meter, at, rows)
         kept = tried >= loss[at]
@@ -84,7 +84,7 @@ def _moved(meter: Meter, rng: np.random.Generator, places: Array, rows: Array, a
     return meter.domain.fit(origin + norm.project(delta, eps), origin)
 
 
-def _windows(domain: Domain, rng: np.random.Generator, count: int, part: float) -> Array:
+def windows(domain: Domain, rng: np.random.Generator, count: int, part: float) -> Array:
     """Squares of pictures, whatever their channels; of other inputs single features `(n, d)`."""
     if len(domain.shape) < 2 or min(domain.shape[-2:]) < 2:
         at = rng.random((count, domain.width)) < part

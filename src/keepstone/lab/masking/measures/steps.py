@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.lab.masking.measures.descent import finite
+from keepstone.lab.masking.measures.descent import finite, within
 from keepstone.lab.masking.measures.gradients import GRADIENTS, Found
 from keepstone.lab.masking.port import Meters, NotEvaluated
 from keepstone.lab.masking.subject import Subject
@@ -46,12 +46,13 @@ class Steps:
         changes, broken = [], []
         for turn in range(1 + self.directions):
             meter = meters(subject.eps, len(self.parts))
-            drawn = rng.standard_normal(gradient.shape) if turn else gradient
-            way = subject.norm.steepest(drawn)
             every = np.arange(len(meter.x))
+            drawn = rng.standard_normal(gradient.shape) if turn else gradient
             line = []
             for part in self.parts:
-                moved = meter.x + (part * subject.eps * way).astype(meter.x.dtype)
+                side = within(meter.domain, meter.x, meter.x, np.sign(part) * drawn)
+                way = abs(part) * subject.eps * subject.norm.steepest(side)
+                moved = meter.x + way.astype(meter.x.dtype)
                 scores = meter.ask(every, moved).scores
                 if scores is None:
                     raise NotEvaluated("the target served no scores")

@@ -10,7 +10,7 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.lab.domain import Domain
 from keepstone.lab.losses import Loss, cross_entropy, margin
-from keepstone.lab.masking.measures.descent import standing
+from keepstone.lab.masking.measures.descent import standing, within
 from keepstone.lab.masking.port import Meters
 from keepstone.lab.masking.subject import Subject
 from keepstone.lab.norms import Norm
@@ -139,7 +139,8 @@ def _adversarial(model: Network, x: Array, y: Array, loss: Loss, subject: Subjec
     norm: Norm = subject.norm
     rows = x
     for size in subject.eps * np.geomspace(0.5, 0.05, _STEPS):
-        step = (size * norm.steepest(model.climb(rows, y, loss))).astype(x.dtype)
+        way = within(subject.domain, rows, x, model.climb(rows, y, loss))
+        step = (size * norm.steepest(way)).astype(x.dtype)
         rows = subject.domain.fit(x + norm.project(rows - x + step, subject.eps), x)
     return rows
 

@@ -16,11 +16,11 @@ from keepstone.lab.masking.subject import Subject
 class BlackBox:
     """Random search by scores breaks too many of the samples that the attack by gradient left.
 
-    Proves: a weaker attack that needs no gradient does better. Cost: 250 queries, and 50 for an
+    Proves: a weaker attack that needs no gradient does better. Cost: 250 queries, and 95 for an
     attack by gradient where none was told of. Blind to a model that withstands both.
     """
 
-    limit: float = 0.02
+    limit: float = 0.01
     name: ClassVar[str] = "black_box"
     source: ClassVar[str] = (
         "Athalye et al. 2018, section 3.1; Carlini et al. 2019 (gradient-free attacks); the Square"
