@@ -389,6 +389,8 @@ def rows() -> list[dict[str, Any]]:
                 "met": theirs is None or line.ours.high >= theirs.low,
             }
         )
+        if theirs is None:
+            continue
         ratio = line.their_seconds / max(line.seconds, 1e-9)
         found.append(
             {
