@@ -192,7 +192,7 @@ def test_rows_are_asked_where_every_class_is_likely() -> None:
     plain = meter.transcript().served_probabilities()
     assert plain is not None
     # Half of the rows are such corners, where nearly every answer is one class for certain.
-    assert (plain.max(axis=1) > 0.95).mean() > 0.85
+    assert (plain.max(axis=1) > 0.95).mean() > 0.75
     assert (served[-60:].max(axis=1) > 0.95).mean() < 0.65
 
 
