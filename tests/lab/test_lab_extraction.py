@@ -186,9 +186,14 @@ def test_rows_are_asked_where_every_class_is_likely() -> None:
         EquationSolving().ask(meter, np.random.default_rng(0))
     served = meter.transcript().served_probabilities()
     assert served is not None
-    # Of the corners nearly every answer is one class for certain; of late rows hardly any.
-    assert (served[-60:].max(axis=1) > 0.95).mean() < 0.2
-    assert (served[: WIDTH + 1].max(axis=1) > 0.95).mean() > 0.5
+    corners = np.where(np.random.default_rng(1).random((200, WIDTH)) < 0.5, -1.0, 1.0)
+    meter = QueryMeter(RoundedScores(target, 2), 200)
+    meter.ask(corners)
+    plain = meter.transcript().served_probabilities()
+    assert plain is not None
+    # Half of the rows are such corners, where nearly every answer is one class for certain.
+    assert (plain.max(axis=1) > 0.95).mean() > 0.75
+    assert (served[-60:].max(axis=1) > 0.95).mean() < 0.65
 
 
 def test_labels_alone_are_enough_for_some_tens_of_units() -> None:
@@ -421,6 +426,7 @@ def test_a_target_that_fails_ends_the_attack_with_its_own_code() -> None:
     assert found.final.findings[0].code == "target.too_slow"
     assert found.final.outcome is Outcome.INSUFFICIENT
     assert found.asked == target.asked - 500 == 15
+    assert (found.final.queries, found.final.unanswered) == (15, 5)
 
 
 @pytest.mark.parametrize(("count", "enough"), [(99, False), (100, True)])
@@ -429,6 +435,17 @@ def test_too_few_held_out_rows_are_insufficient(count: int, enough: bool) -> Non
     found = extract(target, EquationSolving(), held_out(target, count), [20], 0).final
     assert (found.agreement is not None) is enough
     assert ("attack.too_few" in {one.code for one in found.findings}) is not enough
+
+
+@pytest.mark.parametrize(
+    ("served", "code"), [(UNANSWERED, "attack.throttled"), (CLASSES, "attack.broken_outputs")]
+)
+def test_held_out_rows_that_go_wrong_make_no_number(served: int, code: str) -> None:
+    target = Original()
+    there = held_out(target)
+    there.served[:20] = served
+    found = extract(target, EquationSolving(), there, [20], 0).final
+    assert ([one.code for one in found.findings], found.agreement) == ([code], None)
 
 
 def test_bad_held_out_rows_are_refused() -> None:
@@ -481,12 +498,21 @@ def test_the_adaptive_policy_prefers_kinds_that_tell() -> None:
     assert (asked == dull[0]).all(axis=1).mean() < 0.4
 
 
-def test_copycat_looks_at_no_scores() -> None:
+def test_copycat_and_augmentation_look_at_no_scores() -> None:
     target = Original()
-    attack = Copycat(pool(), training=QUICK)
-    with_scores = extract(target, attack, held_out(target), [60], 0)
-    without = extract(LabelsOnly(target), attack, held_out(target), [60], 0)
-    assert with_scores.to_dict() == without.to_dict()
+    for attack in (
+        Copycat(pool(), training=QUICK),
+        Copycat(pool(), balance=False, training=QUICK),
+        JacobianAugmentation(pool(10), training=QUICK),
+    ):
+        with_scores = extract(target, attack, held_out(target), [60], 0)
+        without = extract(LabelsOnly(target), attack, held_out(target), [60], 0)
+        assert (with_scores.seen.rows == without.seen.rows).all()
+        assert with_scores.stolen is not None
+        assert without.stolen is not None
+        rows = pool(20, 9)
+        scores = (one.network.scores(rows) for one in (with_scores.stolen, without.stolen))
+        assert (next(scores) == next(scores)).all()
 
 
 def test_augmentation_moves_along_the_gradients_sign() -> None:

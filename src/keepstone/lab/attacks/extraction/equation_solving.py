@@ -44,8 +44,9 @@ class EquationSolving:
 
     Those rows are the corners of a regular simplex, so that solving magnifies no rounding. Where
     probabilities are rounded or not served, the nearest softmax regression is fitted, and further
-    rows are asked where the copy so far holds all classes for nearly as likely: there nothing
-    rounds to zero, and a label tells most. (The paper's adaptive retraining asks on the border
+    rows are asked: half of them at the domain's corners, which show classes that the copy lacks,
+    half where it holds all classes for nearly as likely: there nothing rounds to zero, and a
+    label tells most. (The paper's adaptive retraining asks on the border
     of two classes.) A rounded probability is an interval, and the copy's need only lie in it.
     With `hidden` layers the copy is a network of them, fitted to rows drawn evenly.
 
@@ -77,13 +78,11 @@ class EquationSolving:
             rows = rng.uniform(domain.low, domain.high, (count, domain.width))
             if len(usable) and not self.hidden and _exact(usable) is None:
                 copy = self._fitted(usable, domain, rng, copy)
-                if meter.has_scores:
-                    rows = _telling(copy, rows, domain, rng)
-                else:
-                    # The domain's corners are labelled more variously than what lies between.
-                    rows = np.where(rng.random(rows.shape) < 0.5, domain.low, domain.high)
-                    half = slice(0, count // 2)
-                    rows[half] = _telling(copy, rows[half], domain, rng)
+                # The domain's corners show classes that no copy knows yet.
+                corners = np.where(rng.random(rows.shape) < 0.5, domain.low, domain.high)
+                half = count // 2
+                corners[:half] = _telling(copy, rows[:half], domain, rng)
+                rows = corners
             meter.ask(rows)
 
     def copy(self, seen: Transcript, domain: Domain, rng: np.random.Generator) -> StolenModel:
