@@ -13,11 +13,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from keepstone.contract.validate import Array
+if TYPE_CHECKING:
+    # Peers import this file too, in environments without this library.
+    from keepstone.contract.validate import Array
 
 ATTACKED = 500
 # For each model the epsilon (L-inf, on pixels in [0, 1]) that it is attacked with.
@@ -154,3 +156,11 @@ def _worst(model: Any, x: Any, eps: float, loss: Any, steps: int = 5) -> Any:
         found = found.detach() + eps / 2.5 * slope.sign()
         found = torch.min(torch.max(found, x - eps), x + eps).clamp(0, 1)
     return found.detach()
+
+
+def warm_up() -> None:
+    """What torch imports at its first gradient is no attack's cost."""
+    import torch
+
+    x = torch.zeros(2, requires_grad=True)
+    torch.autograd.grad(x * 2, x, torch.ones(2))

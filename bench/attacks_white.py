@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.attacks_models import DATA, EPS, Data, train
+from bench.attacks_models import DATA, EPS, Data, train, warm_up
 from keepstone.contract.validate import Array
 from keepstone.lab.attacks.evasion.white_box import WhiteBox
 from keepstone.lab.attacks.port import run_attack
@@ -117,7 +117,7 @@ def pairs(seeds: range | list[int] = SEEDS) -> Iterator[Pair]:
 
     torch.set_num_threads(1)
     peer = source()
-    _warm_up()
+    warm_up()
     for turn, (seed, name, kind) in enumerate(
         (seed, name, kind) for seed in seeds for name in DATA for kind in EPS
     ):
@@ -134,14 +134,6 @@ def pairs(seeds: range | list[int] = SEEDS) -> Iterator[Pair]:
                 int(theirs.sum()), cost, int((stands & ~theirs).sum()),
             )  # fmt: skip
         yield found
-
-
-def _warm_up() -> None:
-    """What torch imports at its first gradient is no one's cost."""
-    import torch
-
-    x = torch.zeros(1, requires_grad=True)
-    torch.autograd.grad((x * 2).sum(), x)
 
 
 def rows() -> list[dict[str, Any]]:

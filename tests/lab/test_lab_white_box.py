@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab import losses
-from keepstone.lab.attacks.evasion.apgd import ApgdCe, ApgdTargeted, _Climb
+from keepstone.lab.attacks.evasion.apgd import ApgdCe, ApgdTargeted, _Climb, climb
 from keepstone.lab.attacks.evasion.carlini_wagner import CarliniWagner
 from keepstone.lab.attacks.evasion.deepfool import DeepFool
 from keepstone.lab.attacks.evasion.fgsm import Fgsm
@@ -225,6 +225,18 @@ def test_a_sample_that_has_spent_its_budget_does_not_stop_the_others(
     assert np.isfinite(meter.distance[1:]).mean() > 0.9
 
 
+def test_a_climb_drops_a_sample_whose_rows_cost_more_than_it_has() -> None:
+    target, x = linear(15, 3)
+    y = target.predict(x).labels
+    meter = Meter(target, x, y, Goal(LINF, 9.0, 10))
+    meter.ask(np.zeros(9, np.int64), np.repeat(x[:1], 9, axis=0))
+    places = np.array([0, 0, 1])
+    wanted = (y[places] + [1, 2, 1]) % 3
+    climb(meter, places, wanted, x[places], losses.targeted_margin, 10)
+    assert np.isfinite(meter.distance[1])
+    assert meter.left[0] == 1
+
+
 @pytest.mark.parametrize("scale", [1e-4, 1e5])
 def test_no_rescaling_of_the_scores_hides_a_class(scale: float) -> None:
     target, x = linear(4, 5, scale=scale)
@@ -392,12 +404,12 @@ def test_a_projection_is_in_the_region_and_the_nearest(
 
 
 def test_rounding_does_not_take_a_step_beyond_epsilon() -> None:
-    """A 32-bit pixel near 200 and 8.1 rounds by more than the meter lets pass."""
+    """A 32-bit pixel near 200 and 2.1 rounds by more than the meter lets pass."""
     domain = Domain.of((1,), 0, 255)
     target = Linear(domain, np.array([[0.0, 1.0]]), np.array([201.0, 0.0]))
-    x = np.random.default_rng(0).uniform(193.5, 200, (200, 1)).astype(np.float32)
-    _, tally = attack(Fgsm(), target, x, np.zeros(200, np.int64), Goal(LINF, 8.1, 5))
-    assert tally.within(8.1).all()
+    x = np.random.default_rng(0).uniform(199.0, 200, (200, 1)).astype(np.float32)
+    _, tally = attack(Fgsm(), target, x, np.zeros(200, np.int64), Goal(LINF, 2.1, 5))
+    assert tally.within(2.1).all()
 
 
 # Losses and the torch target

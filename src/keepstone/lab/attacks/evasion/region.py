@@ -133,6 +133,7 @@ def _safe(meter: Meter, eps: float) -> float:
     domain = meter.domain
     largest = float(np.abs([domain.low, domain.high]).max())
     seen = domain.dtype if domain.dtype.kind == "f" else domain.work_dtype
-    error = float(np.spacing(np.asarray(largest, seen)))
+    # Adding to a feature rounds by half of what its neighbours are apart.
+    error = float(np.spacing(np.asarray(largest, seen))) / 2
     error *= {"l2": domain.width**0.5, "l1": domain.width}.get(meter.goal.norm.name, 1.0)
     return eps if error <= reach(eps) - eps else max(eps - error, 0.0)
