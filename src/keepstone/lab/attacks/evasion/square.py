@@ -81,10 +81,11 @@ def picture(shape: tuple[int, ...]) -> Array:
     places = np.arange(int(np.prod(shape)))
     if len(shape) == 2 and min(shape) > 1:
         return places.reshape(1, *shape)
-    if len(shape) == 3 and shape[0] in _CHANNELS:
-        return places.reshape(shape)
-    if len(shape) == 3 and shape[2] in _CHANNELS:
-        return np.moveaxis(places.reshape(shape), 2, 0)
+    if len(shape) == 3:
+        able = [axis for axis in (0, 2) if shape[axis] in _CHANNELS]
+        if able:
+            # Where both could be the channels, those are fewer than rows or columns.
+            return np.moveaxis(places.reshape(shape), min(able, key=lambda at: shape[at]), 0)
     return places.reshape(1, 1, -1)
 
 
