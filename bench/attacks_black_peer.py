@@ -110,9 +110,9 @@ def art_attack(name: str, counted: Counted) -> Callable[[Any, Any], Found]:
             epsilon=EPS,
             verbose=False,
         )
-        return lambda x, y: simba.generate(
-            x.reshape(-1, *picture), np.eye(_CLASSES)[y]
-        ).reshape(len(x), -1)
+        return lambda x, y: simba.generate(x.reshape(-1, *picture), np.eye(_CLASSES)[y]).reshape(
+            len(x), -1
+        )
     elif name == "signopt":
         attack = art.SignOPTAttack(
             _art(counted, scored=False), targeted=False, query_limit=2000, max_iter=20
@@ -172,7 +172,7 @@ def measure(model: Any, library: str, name: str, count: int) -> dict[str, Any]:
     clean = model.predict(x) == y
     x_right, y_right = x[clean], y[clean]
     attack = (art_attack if library == "art" else foolbox_attack)(name, counted)
-    np.random.seed(0)  # noqa: NPY002  # what these libraries draw from
+    np.random.seed(0)  # what these libraries draw from
     # ART's take one sample after another by themselves, so that this is no slower.
     single = library == "art" and name in ("hopskipjump", "boundary", "zoo", "signopt", "simba")
     most = None

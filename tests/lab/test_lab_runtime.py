@@ -10,7 +10,7 @@ import pytest
 
 from keepstone.contract.schema import DType, ModelContract, TensorSpec
 from keepstone.contract.validate import NUMPY, Array
-from keepstone.core.digest import Digest
+from keepstone.core.digest import Digest, FileDigest, artifact_digest
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.attacks.evasion.random_search import RandomSearch
 from keepstone.lab.attacks.port import run_attack
@@ -184,7 +184,9 @@ def test_an_onnx_model_is_attacked_through_the_vaults_runtime(tmp_path: Path) ->
     onnx.checker.check_model(model)
     path = tmp_path / "model.onnx"
     path.write_bytes(model.SerializeToString())
-    with verify_files(path, Digest.of(path.read_bytes())) as files:
+    content = path.read_bytes()
+    digest = artifact_digest([FileDigest(".", len(content), Digest.of(content))])
+    with verify_files(path, digest) as files:
         _, prepared = prepare(files)
         runtime, contract = prepared.start(), prepared.contract
     found = RuntimeTarget(runtime, contract, domain_of(contract, -1, 1))

@@ -289,7 +289,9 @@ def test_xgboosts_trees_are_read(
 def test_lightgbms_trees_are_read(need_module: Callable[[str], ModuleType], classes: int) -> None:
     library = need_module("lightgbm")
     x, y = data(classes)
-    options = {"objective": "multiclass", "num_class": 3} if classes == 3 else {"objective": "binary"}
+    options = (
+        {"objective": "multiclass", "num_class": 3} if classes == 3 else {"objective": "binary"}
+    )
     quiet = {"num_threads": 1, "verbose": -1}
     booster = library.train(options | quiet, library.Dataset(x, y), 12)
     trees, served = read_trees(booster), BoosterTarget(booster, DOMAIN)

@@ -102,7 +102,7 @@ class RuntimeTarget:
             raise _unknown()
         place = np.searchsorted(self.labels, found, sorter=self._order).clip(0, self.classes - 1)
         encoded = self._order[place]
-        if (self.labels[encoded] != found).any():
+        if not np.array_equal(self.labels[encoded], found):
             raise _unknown()
         return np.asarray(encoded, np.int64)
 
@@ -116,7 +116,7 @@ class RuntimeTarget:
             labels = self.encode(found[self._label.name].reshape(len(rows), -1)[:, 0])
             return Answers(labels, scores)
         assert scores is not None
-        known = np.isfinite(scores).all(axis=1)
+        known: Array = np.asarray(np.isfinite(scores).all(axis=1))
         best = np.where(known[:, None], scores, 0).argmax(axis=1)
         return Answers(np.where(known, best, UNANSWERED), scores)
 
@@ -150,10 +150,13 @@ class RuntimeTarget:
         if named.dtype.kind in "OS":
             named = _texts(named)
         if named.ndim != 1 or len(set(named.tolist())) != len(named) or len(named) < 2:
-            raise InputError("target.bad_labels", "The classes' names are not two or more, each once.")
+            raise InputError(
+                "target.bad_labels", "The classes' names are not two or more, each once."
+            )
         if count and len(named) != count:
             raise InputError(
-                "target.bad_labels", f"The model scores {count} classes, and {len(named)} are named."
+                "target.bad_labels",
+                f"The model scores {count} classes, and {len(named)} are named.",
             )
         return named
 

@@ -93,9 +93,7 @@ def _crossings(
     return _together(rows, row, feature, up, beyond, value, worth)
 
 
-def _splits(
-    trees: Trees, rows: Array, going: Array, counts: Array
-) -> tuple[Array, Array, Array]:
+def _splits(trees: Trees, rows: Array, going: Array, counts: Array) -> tuple[Array, Array, Array]:
     """The splits on the paths of `going`, in the trees that count for each `(n, t)`: their row,
     their node, and the leaf that the path ends at."""
     owner, tree = np.nonzero(counts)

@@ -67,9 +67,7 @@ class Network:
         """One step of Adam (Kingma and Ba 2015)."""
         self._count += 1
         first, second = _DECAYS
-        for weight, slope, (mean, square) in zip(
-            self._weights, slopes, self._moments, strict=True
-        ):
+        for weight, slope, (mean, square) in zip(self._weights, slopes, self._moments, strict=True):
             mean += (1 - first) * (slope - mean)
             square += (1 - second) * (slope**2 - square)
             unbiased = mean / (1 - first**self._count)

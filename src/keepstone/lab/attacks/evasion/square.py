@@ -27,6 +27,7 @@ from keepstone.lab.attacks.evasion.region import costs, into, radius
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.losses import margin
 from keepstone.lab.meter import Meter
+from keepstone.lab.norms import L2
 from keepstone.lab.targets.port import Capability
 
 # Of 10,000 queries, those after which the window's area is halved (the paper's schedule).
@@ -41,7 +42,9 @@ class Square:
     share: float = 0.8
 
     name: ClassVar[str] = "square"
-    source: ClassVar[Source] = Source("Andriushchenko et al. 2020, arXiv:1912.00049", "AML.T0043.001")
+    source: ClassVar[Source] = Source(
+        "Andriushchenko et al. 2020, arXiv:1912.00049", "AML.T0043.001"
+    )
     needs: ClassVar[Capability] = Capability.SCORES
     norms: ClassVar[frozenset[str]] = frozenset({"linf", "l2"})
     minimizes: ClassVar[bool] = False
@@ -58,7 +61,9 @@ class Square:
             spent = 1 - float(meter.left[at[0]]) / meter.goal.budget
             share = self.share / 2 ** int((spent > _HALVINGS).sum())
             if spent == 0:
-                tried = _tiles(rng, layout, len(at), eps) if euclid else _stripes(rng, layout, len(at))
+                tried = (
+                    _tiles(rng, layout, len(at), eps) if euclid else _stripes(rng, layout, len(at))
+                )
                 tried = tried if euclid else tried * eps
             elif euclid:
                 tried = _shifted(rng, layout, kept[at], eps, share)
@@ -98,7 +103,7 @@ def windows(rng: np.random.Generator, layout: Array, count: int, area: float) ->
     if height == 1:
         many = int(np.clip(round(area), 1, width))
         chosen = rng.random((count, width)).argsort(axis=1)[:, :many]
-        return layout[0, 0][chosen][:, None, :]
+        return np.asarray(layout[0, 0][chosen][:, None, :])
     side = int(np.clip(round(sqrt(area)), 1, min(height, width)))
     top = rng.integers(0, height - side + 1, count)[:, None, None] + np.arange(side)[:, None]
     left = rng.integers(0, width - side + 1, count)[:, None, None] + np.arange(side)
@@ -111,7 +116,7 @@ def _signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 def _stripes(rng: np.random.Generator, layout: Array, count: int) -> Array:
     """One sign for each column and channel of each row."""
-    channels, height, width = layout.shape
+    channels, _, width = layout.shape
     found = np.empty((count, layout.size))
     columns = _signs(rng, (count, channels, 1, width))
     found[:, layout.ravel()] = np.broadcast_to(columns, (count, *layout.shape)).reshape(count, -1)
@@ -138,7 +143,11 @@ def _peaks(pixels: int, flat: bool) -> Array:
         return np.asarray(found / np.linalg.norm(found))
     side = round(sqrt(pixels))
     upper = side // 2
-    bump = np.concatenate([_bump(upper, side), -_bump(side - upper, side)]) if side > 1 else np.ones((1, 1))
+    bump = (
+        np.concatenate([_bump(upper, side), -_bump(side - upper, side)])
+        if side > 1
+        else np.ones((1, 1))
+    )
     return np.asarray((bump / np.linalg.norm(bump)).ravel())
 
 
@@ -179,7 +188,11 @@ def _tiles(rng: np.random.Generator, layout: Array, count: int, eps: float) -> A
             for left in range(0, width - side + 1, side):
                 places = layout[:, top : top + side, left : left + side].reshape(1, channels, -1)
                 found[rows, places] = _bumps(rng, layout, count, side * side)
-    return found * (eps / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
+    return _of_length(found, eps)
+
+
+def _of_length(rows: Array, eps: float) -> Array:
+    return np.asarray(rows * (eps / np.maximum(L2.distance(rows), 1e-12)[:, None]))
 
 
 def _shifted(
@@ -203,4 +216,4 @@ def _shifted(
     found[rows, taken] = 0
     length = np.sqrt(((inside**2).sum(axis=1) + left) / channels)[:, None, None]
     found[rows, given] = new * length
-    return found * (eps / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
+    return _of_length(found, eps)

@@ -61,9 +61,7 @@ class Transfer:
         for turn in range(self.restarts):
             self._steps(meter, rng, gradient, turn)
 
-    def _steps(
-        self, meter: Meter, rng: np.random.Generator, gradient: Gradient, turn: int
-    ) -> None:
+    def _steps(self, meter: Meter, rng: np.random.Generator, gradient: Gradient, turn: int) -> None:
         """One climb of the surrogate's loss; the target is asked about each place on it."""
         norm, cost, eps = meter.goal.norm, costs(meter), radius(meter)
         rows, pull = meter.x.copy(), np.zeros_like(meter.x)
@@ -88,7 +86,7 @@ class Transfer:
         scale, low = lengths(meter), meter.domain.low.astype(meter.x.dtype)
 
         def inside(rows: Array) -> Array:
-            return (rows - low) / scale
+            return np.asarray((rows - low) / scale)
 
         network = Network(rng, meter.domain.width, meter.classes)
         # That the target is right on the samples is known: it costs no query.

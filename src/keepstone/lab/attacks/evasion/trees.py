@@ -99,9 +99,7 @@ def _half(meter: Meter, at: Array) -> Array:
     return np.full(len(at), float(meter.goal.norm.distance(half)[0]))
 
 
-def _start(
-    meter: Meter, rng: np.random.Generator, at: Array, eps: Array, turn: int
-) -> Array:
+def _start(meter: Meter, rng: np.random.Generator, at: Array, eps: Array, turn: int) -> Array:
     """The samples, and after the first turn a random place in their balls."""
     if turn == 0:
         return meter.x[at]
@@ -154,4 +152,3 @@ def just_inside(meter: Meter, low: Array, high: Array) -> tuple[Array, Array]:
     if domain.constraints is not None:
         whole |= domain.constraints.integer
     return np.where(whole, np.floor(low) + 1, first), np.where(whole, np.floor(high), last)
-
