@@ -11,7 +11,7 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.attacks.evasion.boundary import Boundary
 from keepstone.lab.attacks.evasion.hopskipjump import HopSkipJump
-from keepstone.lab.attacks.evasion.outside import between, find_starts
+from keepstone.lab.attacks.evasion.outside import between, find_starts, is_wrong
 from keepstone.lab.attacks.evasion.patch import Patch
 from keepstone.lab.attacks.evasion.pooled import PooledRidge
 from keepstone.lab.attacks.evasion.random_search import RandomSearch
@@ -197,7 +197,7 @@ def test_a_plateau_is_walked_over(attack: Attack) -> None:
     target, x = Tied(domain), np.full((1, 100), 0.5, np.float32)
     meter = Meter(target, x, np.zeros(1, int), Goal(LINF, 0.1, 200))
     run_attack(attack, meter, np.random.default_rng(0))
-    assert (target.asked[1] != target.asked[-1]).mean() > 0.3
+    assert (target.asked[0] != target.asked[-1]).mean() > 0.3
 
 
 @pytest.mark.parametrize("attack", SCORELESS, ids=name_of)
@@ -262,6 +262,15 @@ def test_label_attacks_come_near_the_smallest_perturbation(attack: Attack, norm:
     truth = np.abs(x @ slope) / dual
     ratio = np.median(meter.tally().distance / truth)
     assert 0.999 <= ratio < 1.15
+
+
+def test_no_answer_is_not_wrong() -> None:
+    domain = Domain.of((6,), 0, 1)
+    x = samples(domain, 8)
+    meter = Meter(Watched(domain, silent=1.0), x, np.zeros(8, int), Goal(L2, None, 3))
+    assert not is_wrong(meter, np.arange(8), x).any()
+    _, started = find_starts(meter, np.random.default_rng(0), 2)
+    assert not started.size
 
 
 def test_a_start_is_a_sample_of_another_class_that_is_near() -> None:
@@ -350,6 +359,7 @@ def test_the_pooled_guess_finds_a_linear_target() -> None:
     # What was not answered teaches nothing.
     before = guess.weights.copy()
     guess.add(rows, Answers(np.full(200, -1), np.full((200, 3), np.nan)))
+    guess.add(rows, Answers(np.full(200, -1)))
     assert (guess.weights == before).all()
 
 
