@@ -125,7 +125,7 @@ def art_attack(name: str, counted: Counted) -> Callable[[Any, Any], Found]:
 def foolbox_attack(name: str, counted: Counted) -> Callable[[Any, Any], Found]:
     from foolbox import attacks
 
-    class Served(foolbox.models.base.Model):  # type: ignore[misc,name-defined]
+    class Served(foolbox.models.base.Model):  # type: ignore[misc]
         bounds = foolbox.types.Bounds(0.0, 1.0)
 
         def __call__(self, inputs: Any) -> Any:

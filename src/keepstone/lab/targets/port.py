@@ -78,12 +78,15 @@ class GradientTarget(Target, Protocol):
 def are_probabilities(outputs: Array) -> bool:
     """Whether these outputs are probabilities of classes, to be told once from many rows.
 
-    One column in [0, 1] is the probability of the second of two classes.
+    One column in [0, 1] is the probability of the second of two classes. Sums may be off as far
+    as rounding to two digits makes them.
     """
     found = _rows(np.asarray(outputs, np.float64))
     if not found.size or not np.isfinite(found).all() or found.min() < 0 or found.max() > 1:
         return False
-    return found.shape[1] == 1 or bool(np.abs(found.sum(axis=1) - 1).max() <= 1e-3)
+    return found.shape[1] == 1 or bool(
+        np.abs(found.sum(axis=1) - 1).max() <= 0.005 * found.shape[1]
+    )
 
 
 def as_scores(outputs: Array, *, probable: bool) -> Array:

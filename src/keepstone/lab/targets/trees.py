@@ -78,7 +78,9 @@ class Trees:
         while todo:
             node, below, above = todo.pop()
             if not inner[node]:
-                found.append(node), low.append(below), high.append(above)
+                found.append(node)
+                low.append(below)
+                high.append(above)
                 continue
             at, cut = self.feature[node], self.threshold[node]
             less, more = above.copy(), below.copy()

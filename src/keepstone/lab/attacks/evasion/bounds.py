@@ -31,8 +31,8 @@ def costs(meter: Meter) -> Array:
 def into(meter: Meter, places: Array, rows: Array, eps: Array | None = None) -> Array:
     """Rows within epsilon of their samples and in the domain, near to `rows`.
 
-    `eps` (n,) is one for each row, else the goal's. Whole numbers are rounded towards the sample. A one-hot group that would take its row out of
-    epsilon stays as the sample's.
+    `eps` (n,) is one for each row, else the goal's. Whole numbers are rounded towards the sample.
+    A one-hot group that would take its row out of epsilon stays as the sample's.
     """
     eps, cost = np.full(len(rows), radius(meter)) if eps is None else eps, costs(meter)
     domain, norm = meter.domain, meter.goal.norm
@@ -50,9 +50,27 @@ def into(meter: Meter, places: Array, rows: Array, eps: Array | None = None) -> 
     groups = () if domain.constraints is None else domain.constraints.one_hot
     if groups:
         beyond = meter.measure(places, found) > eps + reach(0.0)
-        members = [at for group in groups for at in group]
-        found[np.ix_(beyond, members)] = origin[np.ix_(beyond, members)]
-    return found
+        members = np.zeros(domain.width, bool)
+        members[[at for group in groups for at in group]] = True
+        held = beyond[:, None] & members
+        found[held] = origin[held]
+        whole[members] = True
+    return _rounded_back(meter, places, found, eps, whole)
+
+
+def _rounded_back(meter: Meter, places: Array, rows: Array, eps: Array, whole: Array) -> Array:
+    """`rows`, of which none is further than epsilon by the rounding of its type.
+
+    Beside large values a small epsilon is a few steps of a 32-bit float.
+    """
+    kind = meter.domain.dtype if meter.domain.dtype.kind == "f" else meter.domain.work_dtype
+    for _ in range(4):
+        beyond = np.flatnonzero(meter.measure(places, rows) > eps + reach(0.0))
+        if not beyond.size:
+            break
+        back = np.nextafter(rows[beyond].astype(kind), meter.x[places[beyond]].astype(kind))
+        rows[beyond] = np.where(whole, rows[beyond], back.astype(rows.dtype))
+    return rows
 
 
 def lengths(meter: Meter) -> Array:

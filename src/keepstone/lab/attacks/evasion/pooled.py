@@ -18,7 +18,7 @@ from keepstone.lab.targets.port import UNANSWERED, Answers
 _MOST = 1024
 # Scores further than this below the best say no more than that they are far below.
 _FLOOR = 8.0
-_RIDGE = 0.1
+_RIDGE, _LEAST = 0.1, 0.01
 # Solved again when so much more was seen.
 _GROWTH = 1.1
 
@@ -31,13 +31,13 @@ class PooledRidge:
 
     def __init__(self, meter: Meter) -> None:
         self._classes = meter.classes
-        self._scale = lengths(meter)
+        self._scale = lengths(meter).astype(np.float64)
         rows = meter.x / self._scale
         self._centre = rows.mean(axis=0)
         rows = rows - self._centre
         self._full = meter.domain.width <= _MOST
-        self._ridge = _RIDGE * max(float((rows**2).sum()) / rows.shape[1], 1e-9)
-        truth = np.eye(self._classes, dtype=rows.dtype)[meter.y]
+        self._ridge = _RIDGE * float((rows**2).sum()) / rows.shape[1]
+        truth = np.eye(self._classes)[meter.y]
         self._gram = self._square(rows)
         self._moment = rows.T @ (truth - truth.mean(axis=0))
         self._mean: Array | None = None
@@ -52,10 +52,10 @@ class PooledRidge:
         """Learn from what the target said to `rows`."""
         known = answers.labels != UNANSWERED
         if answers.scores is None:
-            wanted = np.eye(self._classes, dtype=rows.dtype)[np.where(known, answers.labels, 0)]
+            wanted = np.eye(self._classes)[np.where(known, answers.labels, 0)]
         else:
             best = answers.scores.max(axis=1, keepdims=True)
-            wanted = np.clip(answers.scores - best, -_FLOOR, 0).astype(rows.dtype)
+            wanted = np.clip(answers.scores - best, -_FLOOR, 0).astype(np.float64)
             known = known & np.isfinite(wanted).all(axis=1)
         if not known.any():
             return
@@ -76,9 +76,11 @@ class PooledRidge:
         return np.asarray(rows.T @ rows if self._full else (rows**2).sum(axis=0))
 
     def _solve(self) -> Array:
+        squares = np.diagonal(self._gram) if self._full else self._gram
+        # One sample alone spreads nowhere: then what was asked says how much to trust.
+        ridge = max(self._ridge, _LEAST * float(squares.mean()), 1e-12)
         if self._full:
-            system = self._gram + self._ridge * np.eye(len(self._gram), dtype=self._gram.dtype)
-            found = np.linalg.solve(system, self._moment)
+            found = np.linalg.solve(self._gram + ridge * np.eye(len(squares)), self._moment)
         else:
-            found = self._moment / (self._gram + self._ridge)[:, None]
+            found = self._moment / (squares + ridge)[:, None]
         return np.asarray(found.T / self._scale)

@@ -27,6 +27,7 @@ from keepstone.lab.attacks.evasion.bounds import costs, into, radius
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.losses import margin
 from keepstone.lab.meter import Meter
+from keepstone.lab.norms import L2
 from keepstone.lab.targets.port import Capability
 
 # Of 10,000 queries, those after which the window's area is halved (the paper's schedule).
@@ -85,10 +86,11 @@ def picture(shape: tuple[int, ...]) -> Array:
     places = np.arange(int(np.prod(shape)))
     if len(shape) == 2 and min(shape) > 1:
         return places.reshape(1, *shape)
-    if len(shape) == 3 and shape[0] in _CHANNELS:
-        return places.reshape(shape)
-    if len(shape) == 3 and shape[2] in _CHANNELS:
-        return np.moveaxis(places.reshape(shape), 2, 0)
+    if len(shape) == 3:
+        able = [axis for axis in (0, 2) if shape[axis] in _CHANNELS]
+        if able:
+            # Where both could be the channels, those are fewer than rows or columns.
+            return np.moveaxis(places.reshape(shape), min(able, key=lambda at: shape[at]), 0)
     return places.reshape(1, 1, -1)
 
 
@@ -101,7 +103,7 @@ def windows(rng: np.random.Generator, layout: Array, count: int, area: float) ->
     if height == 1:
         many = int(np.clip(round(area), 1, width))
         chosen = rng.random((count, width)).argsort(axis=1)[:, :many]
-        return layout[0, 0][chosen][:, None, :]
+        return np.asarray(layout[0, 0][chosen][:, None, :])
     side = int(np.clip(round(sqrt(area)), 1, min(height, width)))
     top = rng.integers(0, height - side + 1, count)[:, None, None] + np.arange(side)[:, None]
     left = rng.integers(0, width - side + 1, count)[:, None, None] + np.arange(side)
@@ -114,7 +116,7 @@ def _signs(rng: np.random.Generator, shape: tuple[int, ...]) -> Array:
 
 def _stripes(rng: np.random.Generator, layout: Array, count: int) -> Array:
     """One sign for each column and channel of each row."""
-    channels, height, width = layout.shape
+    channels, _, width = layout.shape
     found = np.empty((count, layout.size))
     columns = _signs(rng, (count, channels, 1, width))
     found[:, layout.ravel()] = np.broadcast_to(columns, (count, *layout.shape)).reshape(count, -1)
@@ -186,7 +188,11 @@ def _tiles(rng: np.random.Generator, layout: Array, count: int, eps: float) -> A
             for left in range(0, width - side + 1, side):
                 places = layout[:, top : top + side, left : left + side].reshape(1, channels, -1)
                 found[rows, places] = _bumps(rng, layout, count, side * side)
-    return found * (eps / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
+    return _of_length(found, eps)
+
+
+def _of_length(rows: Array, eps: float) -> Array:
+    return np.asarray(rows * (eps / np.maximum(L2.distance(rows), 1e-12)[:, None]))
 
 
 def _shifted(
@@ -210,4 +216,4 @@ def _shifted(
     found[rows, taken] = 0
     length = np.sqrt(((inside**2).sum(axis=1) + left) / channels)[:, None, None]
     found[rows, given] = new * length
-    return found * (eps / np.maximum(np.linalg.norm(found, axis=1, keepdims=True), 1e-12))
+    return _of_length(found, eps)

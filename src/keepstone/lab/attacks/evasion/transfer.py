@@ -86,7 +86,7 @@ class Transfer:
         scale, low = lengths(meter), meter.domain.low.astype(meter.x.dtype)
 
         def inside(rows: Array) -> Array:
-            return (rows - low) / scale
+            return np.asarray((rows - low) / scale)
 
         network = Network(rng, meter.domain.width, meter.classes)
         # That the target is right on the samples is known: it costs no query.
