@@ -11,6 +11,8 @@ from functools import partial
 
 from keepstone.errors import InputError
 from keepstone.lab.attacks.evasion.boundary import Boundary
+from keepstone.lab.attacks.evasion.carlini_wagner import CarliniWagner
+from keepstone.lab.attacks.evasion.deepfool import DeepFool
 from keepstone.lab.attacks.evasion.hopskipjump import HopSkipJump
 from keepstone.lab.attacks.evasion.random_search import RandomSearch
 from keepstone.lab.attacks.evasion.square import Square
@@ -25,6 +27,8 @@ from keepstone.lab.targets.port import Capability
 # counts for something.
 _PLAN: tuple[tuple[Attack, tuple[int, int, int]], ...] = (
     (WhiteBox(), (1_000, 1_000, 1_000)),
+    (DeepFool(), (200, 400, 400)),
+    (CarliniWagner(), (1_000, 1_000, 5_000)),
     (TreeAttack(), (400, 2_000, 20_000)),
     (RandomSearch(), (300, 1_000, 5_000)),
     (Square(), (1_000, 5_000, 10_000)),
@@ -33,7 +37,7 @@ _PLAN: tuple[tuple[Attack, tuple[int, int, int]], ...] = (
     (Boundary(), (500, 2_500, 25_000)),
 )
 # Too dear for what they add, where minutes count.
-_NOT_QUICK = ("transfer", "boundary")
+_NOT_QUICK = ("carlini-wagner", "transfer", "boundary")
 
 
 def _steps(number: int, able: frozenset[Capability]) -> tuple[Step, ...]:

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keepstone.lab.attacks.port import Attack
-from keepstone.lab.norms import Norm
 from keepstone.lab.targets.port import Capability, Target
 
 
@@ -21,12 +20,10 @@ class Step:
     budget: int
     least: int
 
-    def able(self, target: Target, norm: Norm) -> str | None:
-        """Why it cannot attack this target, or None if it can."""
+    def lacks(self, target: Target) -> str | None:
+        """What the target does not give it, or None if it can attack."""
         if self.attack.needs not in target.capabilities:
             return f"it needs the target's {self.attack.needs.value}, which it does not declare"
-        if norm.name not in self.attack.norms:
-            return f"it knows no norm {norm.name}"
         return None
 
 
