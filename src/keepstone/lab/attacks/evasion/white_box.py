@@ -18,9 +18,11 @@ to go on, and the points to start from, are this repository's.
 
 Cost: some 100 queries with gradients for a sample that stands and is far, a few hundred for one
 that is near, and up to some 3,000 for one that is near several classes. A smaller budget is kept,
-and spent on the nearest classes first. Blind spots: it sees by gradients alone. A model that masks or
-randomises them needs a search that asks for scores or labels beside it; FAB and Square are not part
-of this.
+and spent on the nearest classes first.
+
+Blind spots: it sees by gradients alone. A model that masks or randomises them needs a search that
+asks for scores or labels beside it; FAB and Square are not part of this. With l1, where APGD lacks
+the schedule of larger balls, it may leave a sample or two that AutoAttack breaks.
 """
 
 from __future__ import annotations
