@@ -15,8 +15,8 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-import eagerpy as ep  # type: ignore[import-not-found]
-import foolbox  # type: ignore[import-not-found]
+import eagerpy as ep
+import foolbox
 import numpy as np
 from threadpoolctl import threadpool_limits
 
@@ -51,7 +51,7 @@ class Counted:
 
 
 def _art(counted: Counted, *, scored: bool, shape: tuple[int, ...] = (64,)) -> Any:
-    from art.estimators.classification import (  # type: ignore[import-not-found]
+    from art.estimators.classification import (
         BlackBoxClassifierNeuralNetwork,
     )
 
@@ -66,7 +66,7 @@ def _art(counted: Counted, *, scored: bool, shape: tuple[int, ...] = (64,)) -> A
 
 
 def art_attack(name: str, counted: Counted) -> Callable[[Any, Any], Found]:
-    import art.attacks.evasion as art  # type: ignore[import-not-found]
+    import art.attacks.evasion as art
 
     picture = (1, 8, 8)
     if name == "hopskipjump":

@@ -12,6 +12,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,11 @@ def foolbox(model: Any, x: Any, y: Any, eps: float) -> Iterator[tuple[str, str, 
         ("carlini-wagner", "l2", price, None),
     ):
         # In [1] are the points as the attack left them, cut to the epsilon where there is one.
-        yield name, norm, lambda one=one, radius=radius: one(asked, x, y, epsilons=radius)[1]
+        yield name, norm, partial(_found, one, asked, x, y, radius)
+
+
+def _found(attack: Any, asked: Any, x: Any, y: Any, radius: float | None) -> Any:
+    return attack(asked, x, y, epsilons=radius)[1]
 
 
 def cleverhans(

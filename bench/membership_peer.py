@@ -13,10 +13,10 @@ import time
 import warnings
 
 import numpy as np
-from art.attacks.inference.membership_inference import (  # type: ignore[import-not-found]
+from art.attacks.inference.membership_inference import (
     MembershipInferenceBlackBox,
 )
-from art.estimators.classification import SklearnClassifier  # type: ignore[import-not-found]
+from art.estimators.classification import SklearnClassifier
 from sklearn.ensemble import RandomForestClassifier
 
 

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bench import attacks_white as bench
+from bench.run import check
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab import losses
@@ -455,3 +457,20 @@ def test_gradients_of_a_torch_target_are_those_of_autograd(
     (gradient,) = torch.autograd.grad(told.sum(), given)
     np.testing.assert_allclose(loss, told.detach().numpy(), rtol=1e-5)
     np.testing.assert_allclose(answers.vjp(weights), gradient.numpy().reshape(10, -1), atol=1e-6)
+
+
+# The bench
+
+
+def test_the_bench_says_that_its_peer_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(bench.SOURCE, raising=False)
+    assert bench.source() is None
+    alone = bench.Pair("digits", "pgd", 0, 500, 180, 1.5, 160.0)
+    monkeypatch.setattr(bench, "pairs", lambda: iter([alone]))
+    found = check(bench.rows())
+    assert all(row["peer"] == "AutoAttack (skipped: AUTOATTACK_SOURCE is not set)" for row in found)
+    assert not any(row["met"] for row in found)
+    worse = bench.Pair("digits", "pgd", 0, 500, 180, 1.5, 160.0, 179, 15.0, 1)
+    better = bench.Pair("digits", "pgd", 1, 500, 180, 1.5, 160.0, 185, 15.0, 0)
+    monkeypatch.setattr(bench, "pairs", lambda: iter([worse, better]))
+    assert [row["met"] for row in check(bench.rows())] == [False, True]
