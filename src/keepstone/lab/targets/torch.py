@@ -1,4 +1,4 @@
-"""A torch module in the caller's own process: labels, scores, and their gradient.
+"""A torch module or exported program in the caller's own process: labels, scores, their gradient.
 
 Rows go to torch without a copy where their type allows it. The module is put into evaluation
 mode; its parameters get no gradients.
@@ -19,6 +19,7 @@ from keepstone.lab.targets.port import (
     Linearization,
     are_probabilities,
     as_scores,
+    best_class,
 )
 
 _PROBES = 16
@@ -33,9 +34,7 @@ class TorchTarget:
 
     def __init__(self, module: Any, domain: Domain, *, batch: int = 256) -> None:
         self._torch = _torch()
-        if not callable(getattr(module, "eval", None)):
-            raise InputError("target.bad_object", "The object is no torch module.")
-        self.module = module.eval()
+        self.module = _module(self._torch, module)
         self.module.requires_grad_(False)
         self.domain = domain
         self._batch = batch
@@ -53,7 +52,7 @@ class TorchTarget:
 
     def predict(self, rows: Array) -> Answers:
         scores = as_scores(self._outputs(rows), probable=self._probable)
-        return Answers(scores.argmax(axis=1), scores)
+        return Answers(best_class(scores), scores)
 
     def linearize(self, rows: Array) -> Linearization:
         pieces = [self._forward(piece) for piece in self._pieces(rows)]
@@ -69,7 +68,7 @@ class TorchTarget:
                 done.append(self._pulled_back(given, found, cotangent))
             return np.concatenate(done).astype(rows.dtype, copy=False)
 
-        return Linearization(outputs.argmax(axis=1), outputs, vjp)
+        return Linearization(best_class(outputs), outputs, vjp)
 
     def _forward(self, rows: Array) -> tuple[Any, Any]:
         """Inputs that remember, and their scores as attacks take them."""
@@ -103,6 +102,17 @@ class TorchTarget:
 
     def _pieces(self, rows: Array) -> list[Array]:
         return [rows[at : at + self._batch] for at in range(0, len(rows), self._batch)] or [rows]
+
+
+def _module(torch: Any, given: Any) -> Any:
+    """What is called: the module in evaluation mode, or what a program was exported as."""
+    if isinstance(given, torch.export.ExportedProgram):
+        return given.module()
+    if not isinstance(given, torch.nn.Module):
+        raise InputError(
+            "target.bad_object", "The object is neither a torch module nor an exported program."
+        )
+    return given.eval()
 
 
 def _torch() -> Any:
