@@ -1,6 +1,6 @@
 """Batched random search: for trees and tables, and whatever else serves no more than labels.
 
-Promise: of each sample one row is asked at a time, all samples in one batch; a row is kept when
+Promise: all samples are asked in one batch, a row or a few of each; a row is kept when
 the target's margin did not shrink, so that on a plateau, where trees tie, the search walks on. A
 margin of zero is no success: only the served label is. Constraints and costs are honoured.
 
@@ -32,15 +32,20 @@ from keepstone.lab.losses import margin
 from keepstone.lab.meter import Meter
 from keepstone.lab.targets.port import Capability
 
+# Tries at one sample in one call: they do not learn of each other.
+_TRIES = 4
+
 
 @dataclass(frozen=True, slots=True)
 class RandomSearch:
     """`start` and `end` are the shares of features that a try moves, first and last; `random` is
-    the share of those whose side is drawn. Raises InputError `attack.no_eps`."""
+    the share of those whose side is drawn; `rows` is how many a call should ask, where few samples
+    stand. Raises InputError `attack.no_eps`."""
 
     start: float = 0.8
     end: float = 0.016
     random: float = 0.3
+    rows: int = 64
 
     name: ClassVar[str] = "random-search"
     source: ClassVar[Source] = Source("Croce et al. 2022, arXiv:2006.12834", "AML.T0043.001")
@@ -54,6 +59,9 @@ class RandomSearch:
         kept, best = meter.x.copy(), np.full(len(meter.x), -np.inf)
         scores = guess.scores(meter.x).astype(np.float64)
         while (at := meter.standing()).size:
+            # A call costs the target more than a row: of few samples several tries are asked.
+            many = np.clip(self.rows // len(at), 1, min(_TRIES, int(meter.left[at].min())))
+            at = np.repeat(at, many)
             rows = into(meter, at, self._moved(meter, rng, guess, at, kept[at], scores[at]))
             answers = meter.ask(at, rows)
             guess.add(rows, answers)
@@ -62,7 +70,9 @@ class RandomSearch:
                 continue
             found = margin(answers.scores, meter.y[at])[0]
             scores[at] = np.where(np.isfinite(answers.scores), answers.scores, 0)
-            better = found >= best[at]
+            # Of several tries at one sample the best is written last.
+            order = np.argsort(found, kind="stable")
+            better = order[found[order] >= best[at[order]]]
             best[at[better]], kept[at[better]] = found[better], rows[better]
 
     def _moved(
@@ -83,10 +93,13 @@ class RandomSearch:
         if labelled:
             share = np.full(len(at), 1.0)
         share = np.where(meter.left[at] == budget, 1.0, share)
-        count = np.maximum(1, rng.binomial(shape[1], np.clip(share, 0, 1)))
+        chosen = rng.random(shape) < share[:, None]
+        chosen[np.arange(len(at)), rng.integers(shape[1], size=len(at))] = True
         if meter.goal.norm.name == "l0":
-            count = np.minimum(count, max(1, int(eps)))
-        chosen = rng.random(shape).argsort(axis=1) < count[:, None]
+            # No more than may differ, or what was found before would not matter.
+            order = np.where(chosen, rng.random(shape), 1).argsort(axis=1).argsort(axis=1)
+            chosen &= order < max(1, int(eps))
+        count = chosen.sum(axis=1)
         rival = _rivals(rng, scores, meter.y[at], labelled)
         towards = guess.weights[rival] - guess.weights[meter.y[at]]
         drawn = rng.choice((-1.0, 1.0), shape)
