@@ -26,7 +26,7 @@ from keepstone.lab.targets.port import Capability
 # The most queries for a sample: of the suites in their order. What the first has is the least that
 # counts for something.
 _PLAN: tuple[tuple[Attack, tuple[int, int, int]], ...] = (
-    (WhiteBox(), (1_000, 1_000, 1_000)),
+    (WhiteBox(), (1_000, 3_500, 3_500)),
     (DeepFool(), (200, 400, 400)),
     (CarliniWagner(), (1_000, 1_000, 5_000)),
     (TreeAttack(), (400, 2_000, 20_000)),
