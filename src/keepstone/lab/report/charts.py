@@ -10,6 +10,8 @@ from math import log10
 
 _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 36
+# One line of the legend, which stands above the chart.
+_LEGEND = 14
 _COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#0a7ea4", "#57606a")
 Points = Sequence[tuple[float, float]]
 
@@ -53,7 +55,7 @@ class _Scale:
 
 
 def line_chart(lines: Sequence[Line], x: str, y: str, *, log: bool = False) -> str:
-    """Lines under one another's legend."""
+    """Lines, and above them what each is."""
     scale = _Scale.over([at for line in lines for at, _ in line.points], log)
     drawn = []
     for number, line in enumerate(lines):
@@ -61,10 +63,10 @@ def line_chart(lines: Sequence[Line], x: str, y: str, *, log: bool = False) -> s
         path = _steps(line.points, scale)
         drawn.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
         drawn.append(
-            f'<text x="{_WIDTH - _RIGHT - 4}" y="{_TOP + 12 + 14 * number}" fill="{colour}"'
-            f' text-anchor="end" font-size="11">{escape(line.name)}</text>'
+            f'<text x="{_LEFT}" y="{_LEGEND * (number - len(lines)) + 4}" fill="{colour}"'
+            f' font-size="11">{escape(line.name)}</text>'
         )
-    return _frame(scale, "".join(drawn), x, y)
+    return _frame(scale, "".join(drawn), x, y, above=_LEGEND * len(lines))
 
 
 def interval_chart(
@@ -104,7 +106,7 @@ def _y(share: float) -> float:
     return _TOP + (1 - min(1.0, max(0.0, share))) * (_HEIGHT - _TOP - _BOTTOM)
 
 
-def _frame(scale: _Scale, drawn: str, x: str, y: str) -> str:
+def _frame(scale: _Scale, drawn: str, x: str, y: str, *, above: int = 0) -> str:
     bottom = _HEIGHT - _BOTTOM
     marks = []
     for part in range(5):
@@ -120,7 +122,7 @@ def _frame(scale: _Scale, drawn: str, x: str, y: str) -> str:
             f' font-size="11">{value:.3g}</text>'
         )
     return (
-        f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(y)} by {escape(x)}"'
+        f'<svg viewBox="0 {-above} {_WIDTH} {_HEIGHT + above}" role="img" aria-label="{escape(y)} by {escape(x)}"'
         f' xmlns="http://www.w3.org/2000/svg">{"".join(marks)}{drawn}'
         f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle" font-size="12">'
         f"{escape(x)}</text></svg>"
