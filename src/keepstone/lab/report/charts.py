@@ -122,7 +122,8 @@ def _frame(scale: _Scale, drawn: str, x: str, y: str, *, above: int = 0) -> str:
             f' font-size="11">{value:.3g}</text>'
         )
     return (
-        f'<svg viewBox="0 {-above} {_WIDTH} {_HEIGHT + above}" role="img" aria-label="{escape(y)} by {escape(x)}"'
+        f'<svg viewBox="0 {-above} {_WIDTH} {_HEIGHT + above}" role="img"'
+        f' aria-label="{escape(y)} by {escape(x)}"'
         f' xmlns="http://www.w3.org/2000/svg">{"".join(marks)}{drawn}'
         f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle" font-size="12">'
         f"{escape(x)}</text></svg>"
