@@ -233,3 +233,16 @@ def test_copies_are_made_and_told(place: Any, net: Path, error_code: Any) -> Non
     np.savez(place.root / "few.npz", x=x[:50], y=y[:50])
     few = ("extract", net, "--data", "few.npz", "--attack", "knockoff", "--budget", "10")
     assert attack(place, *few)[0] == 3
+
+
+def test_an_attacker_keeps_to_constraints(place: Any, net: Path, error_code: Any) -> None:
+    said = {"schema": "keepstone.constraints/v1", "immutable": list(range(WIDTH))}
+    (place.root / "all.json").write_text(json.dumps(said))
+    asked = (net, "--data", "data.npz", "--norm", "linf", "--eps", "2")
+    free = attack(place, *asked)[1]["robust_accuracy"][0]["value"]
+    held = attack(place, *asked, "--constraints", "all.json")[1]["robust_accuracy"][0]["value"]
+    # Who may change nothing breaks nothing.
+    assert free < held == 0.9
+    (place.root / "odd.json").write_text("{}")
+    done = place.run("attack", *asked, "--constraints", "odd.json")
+    assert (done.returncode, error_code(done)) == (2, "attack.bad_constraint")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from keepstone.errors import InputError
+from keepstone.lab.constraints import read_constraints
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.norms import L1, L2, LINF, NORMS, norm_called
 
@@ -121,3 +124,53 @@ def test_an_unknown_norm() -> None:
     with pytest.raises(InputError) as caught:
         norm_called("l7")
     assert caught.value.code == "attack.bad_norm"
+
+
+# A file of constraints
+
+SAID = {
+    "schema": "keepstone.constraints/v1",
+    "immutable": ["age"],
+    "integer": [1],
+    "grows": ["visits"],
+    "one_hot": [["red", "green"]],
+    "cost": {"income": 2.5, "0": 3},
+}
+NAMES = ("age", "visits", "red", "green", "income")
+
+
+def test_a_file_says_what_an_attacker_may_do() -> None:
+    found = read_constraints(json.dumps(SAID).encode(), 5, NAMES)
+    assert found.immutable.tolist() == [True, False, False, False, False]
+    assert found.integer.tolist() == [False, True, False, False, False]
+    assert found.direction.tolist() == [0, 1, 0, 0, 0]
+    assert found.one_hot == ((2, 3),)
+    assert found.cost is not None
+    assert found.cost.tolist() == [3, 1, 1, 1, 2.5]
+    with pytest.raises(InputError) as caught:
+        Domain.of((4,), 0, 1, constraints=found)
+    assert caught.value.code == "attack.bad_constraint"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"schema": "keepstone.constraints/v2"},
+        {"immutable": ["nobody"]},
+        {"immutable": [5]},
+        {"immutable": [True]},
+        {"immutable": "age"},
+        {"one_hot": ["red"]},
+        {"one_hot": 3},
+        {"cost": [1]},
+        {"cost": {"age": 0}},
+        {"cost": {"age": True}},
+        {"cost": {"nobody": 1}},
+        {"shrinks": ["visits"]},
+        {"more": 1},
+    ],
+)
+def test_a_file_of_constraints_that_says_nothing(changed: dict[str, object]) -> None:
+    with pytest.raises(InputError) as caught:
+        read_constraints(json.dumps(SAID | changed).encode(), 5, NAMES)
+    assert caught.value.code == "attack.bad_constraint"

@@ -73,6 +73,12 @@ OTHERS = {"membership": "attack_membership", "extract": "attack_extract"}
     help="The robust accuracy that is enough: the lower end of its interval has to reach it.",
 )
 @click.option("--samples", type=int, help="How many samples are drawn.  [default: as the suite]")
+@click.option(
+    "--constraints",
+    type=FILE,
+    help="A JSON file of what an attacker may do to which feature: immutable, integer, grows,"
+    " shrinks, one_hot, cost.",
+)
 @model_options
 @address_options
 @click.option("--report", type=FILE, help="Write the report for people to this HTML file.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keepstone.evidence.dsse import Envelope
     from keepstone.identity.keystores.reference import KeyReference
     from keepstone.identity.signing import Signatory
+    from keepstone.lab.domain import Constraints
     from keepstone.lab.samples import Samples
     from keepstone.lab.targets.classes import Classes
     from keepstone.lab.targets.port import Target
@@ -122,7 +123,8 @@ def opened_target(target: str, samples: Samples, given: dict[str, Any]) -> Itera
         return
     from keepstone.workspace.attacking import open_model
 
-    with open_model(Path(target), samples, wanted_model(given)) as opened:
+    wanted = replace(wanted_model(given), constraints=_constraints(samples, given))
+    with open_model(Path(target), samples, wanted) as opened:
         yield Attacked(target, opened.subject, opened.target, opened.classes)
 
 
@@ -139,7 +141,11 @@ def _remote(url: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attac
     # The header file that `up` leaves is as good as the bare key.
     bare = None if key is None else key.rpartition(" ")[2]
     address = Address.parse(url, given["model"], bare, text(given["ca"]))
-    limits = {"low": given["low"], "high": given["high"]}
+    limits = {
+        "low": given["low"],
+        "high": given["high"],
+        "constraints": _constraints(samples, given),
+    }
     with RemoteClassifier(address, samples.y, _classes(given), **limits) as target:
         require_fit(samples, target.domain)
         yield Attacked(address.shown, None, target, target.names)
@@ -156,6 +162,16 @@ def wanted_model(given: dict[str, Any]) -> Wanted:
     from keepstone.workspace.attacking import Wanted
 
     return Wanted(given["architecture"], given["low"], given["high"], _classes(given))
+
+
+def _constraints(samples: Samples, given: dict[str, Any]) -> Constraints | None:
+    from keepstone.lab.constraints import MAX_FILE, read_constraints
+
+    path = given.get("constraints")
+    if path is None:
+        return None
+    data = read_option_file(path, MAX_FILE)
+    return read_constraints(data, samples.x.shape[1], samples.features)
 
 
 def _classes(given: dict[str, Any]) -> tuple[str, ...]:

@@ -102,7 +102,8 @@ class Domain:
         dtype: str = "float32",
         constraints: Constraints | None = None,
     ) -> Domain:
-        """Raises InputError `attack.bad_domain` for a range that is empty or not finite."""
+        """Raises InputError `attack.bad_domain` for a range that is empty or not finite,
+        `attack.bad_constraint`."""
         width = prod(shape)
         ends = [_end(bound, width) for bound in (low, high)]
         finite = np.isfinite(ends[0]).all() and np.isfinite(ends[1]).all()
@@ -111,6 +112,10 @@ class Domain:
                 "attack.bad_domain",
                 "The range of the model's inputs is empty or not finite.",
                 "Give --low and --high, or declare them in the model's contract.",
+            )
+        if constraints is not None and len(constraints.immutable) != width:
+            raise InputError(
+                "attack.bad_constraint", "The constraints are of rows of another width."
             )
         return cls(tuple(shape), np.dtype(dtype), ends[0], ends[1], constraints)
 

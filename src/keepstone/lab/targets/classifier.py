@@ -9,7 +9,7 @@ import numpy as np
 
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError, OperationalError
-from keepstone.lab.domain import Domain
+from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.targets.classes import Classes
 from keepstone.lab.targets.outputs import Tensors
 from keepstone.lab.targets.port import (
@@ -41,6 +41,7 @@ class RemoteClassifier:
         *,
         low: float | None = None,
         high: float | None = None,
+        constraints: Constraints | None = None,
         batch: int = _BATCH,
         **limits: Any,
     ) -> None:
@@ -53,7 +54,7 @@ class RemoteClassifier:
         self.remote = Remote(address, keep_alive=True, **limits)
         try:
             self._tensors = Tensors.of(self.remote.metadata())
-            self.domain = Domain.of_spec(self._tensors.input, low, high)
+            self.domain = Domain.of_spec(self._tensors.input, low, high, constraints)
             self.names = Classes.of(labels, self._tensors.score_count, named)
             self._batch = batch
             self._probable = self._tensors.scores is not None and self._are_probabilities()
