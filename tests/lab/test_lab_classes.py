@@ -54,6 +54,13 @@ def test_text_bytes_and_numbers_are_the_same_class(labels: list[str]) -> None:
     assert classes.encode(np.array(mixed, object)).tolist() == wanted
 
 
+def test_whole_numbers_are_the_same_in_every_type() -> None:
+    classes = Classes(("1", "0"))
+    for labels in ([0, 1], [0.0, 1.0], [False, True]):
+        assert classes.encode(np.array(labels)).tolist() == [1, 0]
+    assert code(classes.encode, np.array([0.5])) == "target.bad_labels"
+
+
 def test_an_unknown_label_is_refused() -> None:
     assert code(Classes(("a", "b")).encode, np.array(["a", "c"])) == "target.bad_labels"
 

@@ -50,18 +50,18 @@ class Classes:
                 f"The samples have {len(found)} labels, and the model {scores} classes.",
                 "Name its classes in the order of its scores with --classes.",
             )
-        return cls(tuple(_text(value) for value in found.tolist()))
+        return cls(tuple(name_of(value) for value in found.tolist()))
 
     def encode(self, labels: Array) -> Array:
         """The places of these labels. Raises InputError `target.bad_labels` for an unknown one."""
         flat = np.asarray(labels).ravel()
         if flat.dtype == object:
             # Values of several types cannot be put in order.
-            flat = np.array([_text(value) for value in flat.tolist()])
+            flat = np.array([name_of(value) for value in flat.tolist()])
         # Text is compared with text: 3 and "3" are the same class.
         known, back = np.unique(flat, return_inverse=True)
         places = {name: place for place, name in enumerate(self.names)}
-        texts = [_text(value) for value in known.tolist()]
+        texts = [name_of(value) for value in known.tolist()]
         odd = [text for text in texts if text not in places]
         if odd:
             raise InputError(
@@ -72,6 +72,9 @@ class Classes:
         return np.array([places[text] for text in texts], np.int64)[back]
 
 
-def _text(value: object) -> str:
+def name_of(value: object) -> str:
+    """What a label is called: whole numbers alike, whatever type they were written in."""
+    if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
+        value = int(value)
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return text[:_MAX_NAME]

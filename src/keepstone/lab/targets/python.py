@@ -15,6 +15,7 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.domain import Domain
+from keepstone.lab.targets.classes import Classes, name_of
 from keepstone.lab.targets.port import Answers, Capability, as_scores
 
 
@@ -42,7 +43,7 @@ class PythonTarget:
         self.model = model
         self.domain = domain
         self.labels = np.asarray(known)
-        self._order = np.argsort(self.labels, kind="stable")
+        self.names = Classes(tuple(map(name_of, self.labels.tolist())))
         found: tuple[Any, bool] = _scorer(model) if scores else (None, False)
         self._scorer, self._probable = found
 
@@ -57,12 +58,7 @@ class PythonTarget:
 
     def encode(self, labels: Array) -> Array:
         """Classes by their places. Raises InputError `target.bad_labels` for an unknown one."""
-        found = np.asarray(labels)
-        place = np.searchsorted(self.labels, found, sorter=self._order).clip(0, self.classes - 1)
-        encoded = self._order[place]
-        if (self.labels[encoded] != found).any():
-            raise InputError("target.bad_labels", "There are labels that the model does not know.")
-        return np.asarray(encoded, np.int64)
+        return self.names.encode(labels)
 
     def predict(self, rows: Array) -> Answers:
         inputs = self.domain.as_inputs(rows)
