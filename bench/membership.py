@@ -29,10 +29,11 @@ from keepstone.lab.attacks.privacy.lira import Lira
 from keepstone.lab.attacks.privacy.loss_threshold import LossThreshold
 from keepstone.lab.attacks.privacy.membership import MembershipAttack, audit_membership
 from keepstone.lab.attacks.privacy.rmia import Rmia
-from keepstone.lab.attacks.privacy.shadows import Train, halves, make_shadows
+from keepstone.lab.attacks.privacy.shadows import halves, make_shadows
 from keepstone.lab.domain import Domain
 from keepstone.lab.metrics.roc import roc_of, tpr_at
 from keepstone.lab.targets.python import PythonTarget
+from keepstone.lab.training import Train
 
 PEER = "art-membership"
 TREES = 100

@@ -22,7 +22,6 @@ from keepstone.lab.attacks.privacy.loss_threshold import LossThreshold
 from keepstone.lab.attacks.privacy.membership import (
     Membership,
     MembershipAttack,
-    Outcome,
     audit_membership,
     judge,
 )
@@ -42,6 +41,7 @@ from keepstone.lab.attacks.privacy.shadows import (
 )
 from keepstone.lab.domain import Domain
 from keepstone.lab.metrics.roc import TprAt
+from keepstone.lab.outcome import Outcome
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization, Target
 from keepstone.lab.targets.python import PythonTarget
 

@@ -135,7 +135,7 @@ def _show(found: Membership) -> None:
 
 def _status(found: Membership) -> int:
     from keepstone.errors import Exit
-    from keepstone.lab.attacks.privacy.membership import Outcome
+    from keepstone.lab.outcome import Outcome
 
     statuses = {
         Outcome.PASS: Exit.OK,

@@ -11,11 +11,11 @@ from keepstone.contract.validate import Array
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError
 from keepstone.lab.attacks.port import Source
-from keepstone.lab.attacks.privacy.membership import Doubt, Outcome
 from keepstone.lab.attacks.privacy.observation import certainty, observe
-from keepstone.lab.attacks.privacy.shadows import data_digest
 from keepstone.lab.metrics.wilson import Share, share
+from keepstone.lab.outcome import Doubt, Outcome
 from keepstone.lab.targets.port import Target
+from keepstone.lab.training import data_digest
 
 _CONFIDENCE = 0.95
 # What a label that is wrong weighs against how common a value is: a wrong one never wins.

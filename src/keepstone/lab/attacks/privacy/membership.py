@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -22,22 +21,18 @@ from keepstone.core.digest import Digest
 from keepstone.errors import InputError
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.attacks.privacy.observation import Observation, observe
-from keepstone.lab.attacks.privacy.shadows import Shadows, data_digest
+from keepstone.lab.attacks.privacy.shadows import Shadows
 from keepstone.lab.metrics.roc import Roc, TprAt, roc_of, tpr_at, unknown_at
 from keepstone.lab.metrics.wilson import share
+from keepstone.lab.outcome import Doubt, Outcome
 from keepstone.lab.targets.port import Target
+from keepstone.lab.training import data_digest
 
 FPRS = (0.01, 0.001)
 # Rows that are asked a second time, and how far the log-odds of one that is steady may move: a
 # batch of another size rounds otherwise.
 _PROBES = 32
 _STEADY = 1e-3
-
-
-class Outcome(StrEnum):
-    PASS = "pass"  # noqa: S105  # no password
-    FAIL = "fail"
-    INSUFFICIENT = "insufficient"
 
 
 class MembershipAttack(Protocol):
@@ -54,14 +49,6 @@ class MembershipAttack(Protocol):
         `seen` (n,) are the log-odds that the target gave; `shadows` saw the same rows.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Doubt:
-    """Why a number is not to be trusted: a stable code, and one sentence."""
-
-    code: str
-    text: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,9 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.attacks.port import Source
-from keepstone.lab.attacks.privacy.membership import Doubt
 from keepstone.lab.losses import cross_entropy
 from keepstone.lab.metrics.wilson import Share, share
+from keepstone.lab.outcome import Doubt
 from keepstone.lab.targets.port import Capability, GradientTarget, Target
 
 

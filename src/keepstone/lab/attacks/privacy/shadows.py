@@ -17,27 +17,16 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.attacks.privacy.observation import Observation, observe
-from keepstone.lab.targets.port import Target
+from keepstone.lab.training import Train, data_digest
 
 _FIELDS = ("inside", "log_odds", "labels_only", "seed", "data", "training")
-
-
-class Train(Protocol):
-    """Trains a model of the kind that is audited, the same one for the same arguments.
-
-    `y` are classes by their places; a class may be missing from a half.
-    """
-
-    def __call__(self, x: Array, y: Array, seed: int) -> Target: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,13 +74,6 @@ class Shadows:
             training=np.array(self.training),
         )
         return buffer.getvalue()
-
-
-def data_digest(x: Array, y: Array) -> Digest:
-    """The digest of rows and labels: of their shapes, types and values."""
-    parts = [(np.ascontiguousarray(x)), np.ascontiguousarray(y)]
-    head = canonical([{"shape": list(part.shape), "dtype": part.dtype.str} for part in parts])
-    return Digest.of(head + b"\n" + b"".join(part.tobytes() for part in parts))
 
 
 def halves(rows: int, count: int, seed: int) -> Array:

@@ -1,0 +1,20 @@
+"""The outcome of one audit or drill, and what keeps its number from being trusted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Outcome(StrEnum):
+    PASS = "pass"  # noqa: S105  # no password
+    FAIL = "fail"
+    INSUFFICIENT = "insufficient"
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a number is not to be trusted: a stable code, and one sentence."""
+
+    code: str
+    text: str
