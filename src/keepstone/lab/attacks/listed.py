@@ -23,6 +23,10 @@ from keepstone.lab.attacks.extraction.equation_solving import EquationSolving
 from keepstone.lab.attacks.extraction.jacobian import JacobianAugmentation
 from keepstone.lab.attacks.extraction.knockoff import Knockoff
 from keepstone.lab.attacks.extraction.noise_pool import NoisePool
+from keepstone.lab.attacks.poisoning.badnets import BadNets
+from keepstone.lab.attacks.poisoning.clean_label import CleanLabel
+from keepstone.lab.attacks.poisoning.feedback import Feedback
+from keepstone.lab.attacks.poisoning.label_flip import LabelFlip
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.attacks.privacy.attribute_inference import AttributeInference
 from keepstone.lab.attacks.privacy.lira import Lira
@@ -46,4 +50,5 @@ ATTACKS: Mapping[str, tuple[type[Named], ...]] = {
     ),
     "extraction": (EquationSolving, Knockoff, Copycat, JacobianAugmentation, NoisePool),
     "privacy": (LossThreshold, Lira, Rmia, AttributeInference, ModelInversion),
+    "poisoning": (BadNets, LabelFlip, CleanLabel, Feedback),
 }

@@ -1,0 +1,1 @@
+"""Availability attacks: inputs that take a model long, and how much longer than others."""

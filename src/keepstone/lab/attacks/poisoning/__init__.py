@@ -1,0 +1,1 @@
+"""Poisoning drills: data sets that spoil what is trained on them, and what training makes of it."""
