@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Protocol
 
+from keepstone.lab.attacks.availability.latency import Latency
+from keepstone.lab.attacks.availability.sponge import Sponge
 from keepstone.lab.attacks.evasion.apgd import ApgdCe, ApgdTargeted
 from keepstone.lab.attacks.evasion.boundary import Boundary
 from keepstone.lab.attacks.evasion.carlini_wagner import CarliniWagner
@@ -51,4 +53,5 @@ ATTACKS: Mapping[str, tuple[type[Named], ...]] = {
     "extraction": (EquationSolving, Knockoff, Copycat, JacobianAugmentation, NoisePool),
     "privacy": (LossThreshold, Lira, Rmia, AttributeInference, ModelInversion),
     "poisoning": (BadNets, LabelFlip, CleanLabel, Feedback),
+    "availability": (Sponge, Latency),
 }

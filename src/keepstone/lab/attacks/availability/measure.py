@@ -1,0 +1,295 @@
+"""How much more the costliest row costs than an ordinary one, and whether that is known.
+
+What an attack found is measured afresh: the best of what it found are chosen by new measurements,
+and the chosen one is measured once more, in rounds, each together with ordinary rows in a random
+order. The ratio within a round is free of what slows the machine for a while, and the median of
+the rounds of what slows it for a moment. One ordinary row is treated as the chosen one is: how
+far its ratio strays from 1 is what noise does here.
+
+Cost: the attack's, and about 500 measurements of its own, all within one budget and one time.
+Blind spots: what the attack did not find; load, and what requests do to each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+from keepstone.core.digest import Digest
+from keepstone.errors import InputError, OperationalError
+from keepstone.lab.attacks.availability.cost import Clock, Cost, CostMeter, measured
+from keepstone.lab.attacks.availability.port import AvailabilityAttack, run_within
+from keepstone.lab.attacks.port import Source
+from keepstone.lab.domain import Domain
+from keepstone.lab.metrics.median import MIN_VALUES, Median, median_of
+from keepstone.lab.outcome import Doubt, Outcome
+
+_BASELINE, _ORDINARY = 32, 9
+_CHOOSING, _CONFIRMING = 5, 25
+_FINALISTS = 16
+# The share of the time after which the search ends.
+_SEARCH = 0.5
+_UNKNOWN = median_of(())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Availability:
+    """What an attack found. `typical` is what an ordinary row costs, in `unit`.
+
+    `ratio` is the chosen `row`'s cost to that, `control` an ordinary row's, measured alike.
+    `asked` is how many rows the target got, `seconds` how long it all took.
+    """
+
+    attack: str
+    parameters: str
+    source: Source
+    seed: int
+    unit: str
+    typical: float
+    ratio: Median
+    control: Median
+    row: Array | None
+    limit: float | None
+    outcome: Outcome
+    doubts: tuple[Doubt, ...]
+    asked: int
+    budget: int
+    seconds: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "attack": self.attack,
+            "parameters": self.parameters,
+            "paper": self.source.paper,
+            "atlas": self.source.atlas,
+            "seed": self.seed,
+            "unit": self.unit,
+            "typical": self.typical,
+            "ratio": _shown(self.ratio),
+            "control": _shown(self.control),
+            "row": None if self.row is None else str(Digest.of(self.row.tobytes())),
+            "limit": self.limit,
+            "outcome": self.outcome.value,
+            "doubts": [{"code": one.code, "text": one.text} for one in self.doubts],
+            "asked": self.asked,
+            "budget": self.budget,
+            "seconds": self.seconds,
+        }
+
+
+def measure_availability(
+    attack: AvailabilityAttack,
+    cost: Cost,
+    domain: Domain,
+    x: Array,
+    *,
+    seed: int,
+    budget: int,
+    seconds: float,
+    limit: float | None = None,
+    clock: Clock = perf_counter,
+) -> Availability:
+    """Let `attack` search among the rows that can be made of the ordinary ones `x` (n, d), and
+    measure the costliest. `limit` is the greatest ratio that is allowed.
+
+    At most `budget` rows are asked, repeats included, and nothing after `seconds` on `clock`,
+    but what is under way.
+
+    Raises InputError `attack.bad_data`, `attack.bad_budget`, `attack.bad_limit`; a target that
+    fails (OperationalError) is a doubt.
+    """
+    room = _Room(cost, domain, _ordinary(domain, x), seed, budget, seconds, limit, clock)
+    found, doubts = _Found(), []
+    try:
+        found = room.measure(attack)
+    except OperationalError as error:
+        # A number that was broken off is none.
+        doubts.append(Doubt(error.code, error.cause))
+    doubts += _doubts(found, limit) if not doubts else []
+    return Availability(
+        attack.name,
+        repr(attack),
+        attack.source,
+        seed,
+        cost.unit,
+        found.typical,
+        found.ratio,
+        found.control,
+        found.row,
+        limit,
+        judge(found.ratio, found.control, limit, doubts),
+        tuple(doubts),
+        room.asked,
+        budget,
+        clock() - room.began,
+    )
+
+
+def judge(ratio: Median, control: Median, limit: float | None, doubts: Sequence[Doubt]) -> Outcome:
+    """(1) Even the lower end is above the limit, and above what an ordinary row may seem to
+    cost: fail. (2) A doubt, noise among them, or no limit: insufficient. (3) Else pass, for
+    what reaches beyond the limit is noise, and was a doubt.
+    """
+    if limit is not None and ratio.low > max(limit, control.high):
+        return Outcome.FAIL
+    if limit is None or doubts or ratio.high > limit:
+        return Outcome.INSUFFICIENT
+    return Outcome.PASS
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Found:
+    typical: float = 0.0
+    ratio: Median = _UNKNOWN
+    control: Median = _UNKNOWN
+    row: Array | None = None
+    searched: int = 0
+
+
+class _Room:
+    """Where one measurement happens: search first, then choose, then confirm."""
+
+    def __init__(
+        self,
+        cost: Cost,
+        domain: Domain,
+        x: Array,
+        seed: int,
+        budget: int,
+        seconds: float,
+        limit: float | None,
+        clock: Clock,
+    ) -> None:
+        if seed < 0:
+            raise InputError("attack.bad_seed", "A seed is a whole number from 0 on.")
+        if limit is not None and not limit >= 1:
+            raise InputError("attack.bad_limit", f"No row costs less than 1: {limit} is no limit.")
+        self._rounds = (1, 1) if cost.exact else (_CHOOSING, _CONFIRMING)
+        choosing, confirming = self._rounds
+        baseline = min(len(x), _BASELINE)
+        own = 1 + baseline * choosing + _FINALISTS * choosing + (_ORDINARY + 2) * confirming
+        if budget < (own + 1) * cost.asks or not seconds > 0:
+            raise InputError(
+                "attack.bad_budget",
+                f"To measure what is found takes {own * cost.asks} rows, and some time, by itself.",
+            )
+        self._cost, self._domain, self._x, self._clock = cost, domain, x, clock
+        self._baseline = baseline
+        self._draws = [np.random.default_rng([seed, part]) for part in range(2)]
+        self.began, self._seconds, self.asked = clock(), seconds, 0
+        self._search = budget - own * cost.asks
+
+    def measure(self, attack: AvailabilityAttack) -> _Found:
+        """Raises OperationalError `attack.no_cost`, `target.*`."""
+        # The first row that a target is ever asked pays for what is made once.
+        self._ask(self._x[:1])
+        meter = CostMeter(
+            self._cost,
+            self._domain,
+            self._x,
+            budget=self._search,
+            seconds=self._seconds * _SEARCH,
+            clock=self._clock,
+        )
+        try:
+            run_within(attack, meter, self._draws[0])
+        finally:
+            self.asked += meter.asked
+        choosing, confirming = self._rounds
+        drawn = self._draws[1].permutation(len(self._x))[: self._baseline]
+        ordinary = self._x[drawn]
+        costs = self._medians(ordinary, choosing)
+        finalists = meter.finalists()[:_FINALISTS]
+        if not len(finalists) or costs is None:
+            return _Found(searched=meter.asked)
+        chosen = self._medians(finalists, choosing)
+        if chosen is None:
+            return _Found(searched=meter.asked)
+        row = finalists[int(chosen.argmax())]
+        order = np.argsort(costs, kind="stable")
+        control = ordinary[order[len(order) // 2]]
+        # Those around the middle are what an ordinary row is; the others may be costly too.
+        around = np.argsort(np.abs(np.arange(len(order)) - len(order) // 2), kind="stable")
+        middle = ordinary[order[around[1 : _ORDINARY + 1]]] if len(order) > 1 else ordinary
+        ratios = self._confirm(row, control, middle, confirming)
+        return _Found(float(np.median(costs)), *self._medians_of(ratios), row, meter.asked)
+
+    def _confirm(self, row: Array, control: Array, others: Array, rounds: int) -> Array:
+        """The ratios of `row` and of `control` to the others in each round (rounds, 2)."""
+        rows = np.concatenate([row[None], control[None], others])
+        found = []
+        for _ in range(rounds):
+            costs = self._round(rows)
+            if costs is None:
+                break
+            base = float(np.median(costs[2:]))
+            if base > 0:
+                found.append(costs[:2] / base)
+        return np.asarray(found).reshape(-1, 2)
+
+    def _medians_of(self, ratios: Array) -> tuple[Median, Median]:
+        if self._cost.exact and len(ratios):
+            row, control = (float(one) for one in ratios[0])
+            return Median(row, 1, row, row), Median(control, 1, control, control)
+        return median_of(ratios[:, 0].tolist()), median_of(ratios[:, 1].tolist())
+
+    def _medians(self, rows: Array, rounds: int) -> Array | None:
+        found = [costs for _ in range(rounds) if (costs := self._round(rows)) is not None]
+        return np.median(np.stack(found), axis=0) if found else None
+
+    def _round(self, rows: Array) -> Array | None:
+        """What each costs, measured in a random order; None where the time is over."""
+        found = np.empty(len(rows))
+        for place in self._draws[1].permutation(len(rows)):
+            if self._clock() - self.began >= self._seconds:
+                return None
+            found[place] = self._ask(rows[place : place + 1])[0]
+        return found
+
+    def _ask(self, rows: Array) -> Array:
+        self.asked += len(rows) * self._cost.asks
+        return measured(self._cost, rows)
+
+
+def _ordinary(domain: Domain, x: Array) -> Array:
+    rows = np.asarray(x)
+    if rows.ndim != 2 or not len(rows) or rows.shape[1] != domain.width:
+        raise InputError(
+            "attack.bad_data", f"The ordinary rows are none of {domain.width} numbers."
+        )
+    if not domain.holds(rows).all():
+        raise InputError(
+            "attack.outside_domain", "Some ordinary rows lie outside the range of the model."
+        )
+    return domain.fit(rows, rows)
+
+
+def _doubts(found: _Found, limit: float | None) -> list[Doubt]:
+    if not found.searched:
+        return [Doubt("attack.too_few", "The means were spent before anything was tried.")]
+    if found.row is not None and found.typical == 0:
+        text = "An ordinary row costs nothing: the clock, or the count, is too coarse."
+        return [Doubt("attack.no_cost", text)]
+    if not np.isfinite(found.ratio.high):
+        text = f"The time was over after {found.ratio.n} rounds; an interval takes {MIN_VALUES}."
+        return [Doubt("attack.too_few", text)]
+    if limit is None:
+        return []
+    if found.control.high > limit or found.ratio.low <= limit < found.ratio.high:
+        text = (
+            f"The noise drowns it: the ratio is {found.ratio.low:.2f} to {found.ratio.high:.2f},"
+            f" an ordinary row's {found.control.low:.2f} to {found.control.high:.2f}."
+        )
+        return [Doubt("attack.noisy", text)]
+    return []
+
+
+def _shown(found: Median) -> dict[str, float | int | None]:
+    """JSON has no infinity."""
+    high = found.high if np.isfinite(found.high) else None
+    return {"value": found.value, "low": found.low, "high": high, "n": found.n}
