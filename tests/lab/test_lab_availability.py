@@ -17,7 +17,12 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.attacks.availability.cost import Cost, CostMeter, Counted, Timed
 from keepstone.lab.attacks.availability.latency import Latency
-from keepstone.lab.attacks.availability.measure import Availability, judge, measure_availability
+from keepstone.lab.attacks.availability.measure import (
+    Availability,
+    judge,
+    measure_availability,
+    noise,
+)
 from keepstone.lab.attacks.availability.port import AvailabilityAttack
 from keepstone.lab.attacks.availability.sponge import Sponge
 from keepstone.lab.attacks.port import Source
@@ -208,8 +213,10 @@ def test_the_time_is_never_exceeded_by_more_than_a_query(attack: AvailabilityAtt
         found = timed(attack, target, seconds=seconds)
         assert found.seconds == target.now
         assert target.now <= seconds + 0.2
-    target = Slow(noise=0.1)
-    found = timed(attack, target, seconds=1.0)
+    # The search leaves time to measure what it found.
+    found = timed(attack, Slow(noise=0.1), seconds=60.0)
+    assert found.outcome is Outcome.FAIL
+    found = timed(attack, Slow(noise=0.1), seconds=1.0)
     # The time was over before it was known: no number.
     assert [one.code for one in found.doubts] == ["attack.too_few"]
     assert found.outcome is Outcome.INSUFFICIENT
@@ -229,6 +236,72 @@ def test_a_meter_stops_in_the_middle() -> None:
     with pytest.raises(BudgetSpent):
         counted.ask(np.arange(9), ordinary()[:9])
     assert counted.asked == 7
+
+
+def test_a_meter_asks_nothing_outside_the_domain() -> None:
+    seen: list[Array] = []
+
+    def work(rows: Array) -> Array:
+        seen.append(rows)
+        return flat(rows)
+
+    meter = CostMeter(Counted(work), DOMAIN, ordinary(), budget=9, seconds=1.0, clock=lambda: 0.0)
+    meter.ask(np.arange(5), ordinary()[:5] + np.linspace(-2, 2, 5)[:, None])
+    assert DOMAIN.holds(seen[0]).all()
+    assert DOMAIN.holds(meter.finalists()).all()
+
+
+def test_what_was_slow_again_and_again_is_kept() -> None:
+    """Of sixteen rows the first is slowest at the first asking, and quickest at the second."""
+    values = np.tile(2 + np.arange(16.0) / 10, (2, 1))
+    values[:, 0] = 9, 1
+    told = iter(values)
+
+    class Told:
+        def ask(self, places: Array, rows: Array) -> Array:
+            return np.asarray(next(told)[rows[:, 0].astype(int)])
+
+    x = np.tile(np.arange(16.0)[:, None], (1, WIDTH))
+    draw = np.random.default_rng(0)
+    found = Latency()._halve(Told(), np.arange(16), x, draw)  # type: ignore[arg-type]
+    assert set(found[:, 0]) == {0, 13, 14, 15}
+
+
+def test_the_slowest_are_asked_most() -> None:
+    meter = CostMeter(
+        Counted(planted), DOMAIN, ordinary(), budget=10_000, seconds=1.0, clock=lambda: 0.0
+    )
+    Latency(brackets=1).run(meter, np.random.default_rng(0))
+    asked = {row: len(costs) for row, costs in meter._seen.items()}
+    assert asked[np.ones(WIDTH).tobytes()] == 4
+    assert max(asked[row.tobytes()] for row in ordinary() if row.tobytes() in asked) < 4
+
+
+@dataclass(frozen=True, slots=True)
+class Two:
+    """Asks for two rows, once each."""
+
+    name: ClassVar[str] = "two"
+    source: ClassVar[Source] = Source("none", "AML.T0029")
+
+    def run(self, meter: CostMeter, rng: np.random.Generator) -> None:
+        meter.ask(np.arange(2), np.stack([np.zeros(WIDTH), np.ones(WIDTH)]))
+
+
+def test_what_was_found_is_chosen_by_new_measurements() -> None:
+    """Zeros cost 90 the first time and 1 ever after, ones always 5."""
+    target, met = Slow(flat), []
+
+    def seconds(rows: Array) -> Array:
+        if rows.sum() == WIDTH:
+            return 5 * flat(rows)
+        met.append(rows.sum() == 0)
+        return flat(rows) * (90 if met[-1] and sum(met) == 1 else 1)
+
+    target.seconds = seconds
+    found = timed(Two(), target)
+    assert found.ratio.value == pytest.approx(5)
+    assert found.outcome is Outcome.FAIL
 
 
 def test_rows_that_were_slow_once_do_not_hide_the_one_that_always_is() -> None:
@@ -291,6 +364,7 @@ class Idle:
 def test_an_attack_that_tried_nothing_does_not_pass() -> None:
     found = run(Idle(), Counted(flat))
     assert [one.code for one in found.doubts] == ["attack.too_few"]
+    assert "before anything was tried" in found.doubts[0].text
     assert found.outcome is Outcome.INSUFFICIENT
 
 
@@ -313,6 +387,23 @@ def test_the_verdict_reads_the_unfavourable_end(
     one, other = (Median(sum(ends) / 2, 25, *ends) for ends in (ratio, control))
     assert judge(one, other, 2.0, ()) is outcome
     assert judge(one, other, 2.0, [Doubt("attack.any", "A doubt.")]) is not Outcome.PASS
+
+
+@pytest.mark.parametrize(
+    ("ratio", "control", "noisy"),
+    [
+        ((1.0, 1.9), (0.9, 1.1), False),
+        ((1.0, 1.9), (0.9, 2.1), True),
+        ((1.0, 2.1), (0.9, 1.1), True),
+        ((2.1, 9.0), (0.9, 1.1), False),
+    ],
+)
+def test_noise_is_told_by_an_ordinary_row_too(
+    ratio: tuple[float, float], control: tuple[float, float], noisy: bool
+) -> None:
+    one, other = (Median(sum(ends) / 2, 25, *ends) for ends in (ratio, control))
+    assert [doubt.code for doubt in noise(one, other, 2.0)] == ["attack.noisy"] * noisy
+    assert noise(one, other, None) == []
 
 
 @pytest.mark.parametrize(

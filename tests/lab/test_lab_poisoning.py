@@ -18,7 +18,7 @@ from keepstone.errors import InputError, OperationalError
 from keepstone.lab.attacks.poisoning.badnets import BadNets
 from keepstone.lab.attacks.poisoning.clean_label import CleanLabel
 from keepstone.lab.attacks.poisoning.feedback import Feedback
-from keepstone.lab.attacks.poisoning.label_flip import LabelFlip, surrogate_scores
+from keepstone.lab.attacks.poisoning.label_flip import LabelFlip
 from keepstone.lab.attacks.poisoning.measure import (
     Drill,
     Limits,
@@ -35,6 +35,7 @@ from keepstone.lab.attacks.poisoning.port import (
     number_of,
     poison,
 )
+from keepstone.lab.attacks.poisoning.surrogate import fit_surrogate
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.metrics.wilson import share
@@ -166,7 +167,8 @@ def test_rows_out_of_reach_stay(attack: PoisoningAttack) -> None:
     fixed = np.arange(ROWS) % 2 == 0
     made = poison(attack, clean(fixed=fixed), 0)
     assert not made.poisoned[fixed].any()
-    assert made.count > 0
+    # Nor is the poison less for it.
+    assert made.count == poison(attack, clean(), 0).count > 0
 
 
 def test_badnets_stamps_the_corner_and_lies() -> None:
@@ -213,7 +215,7 @@ def test_what_an_attacker_cannot_change_stays() -> None:
 
 def test_clean_labels_are_right_and_rows_stay_nearer_to_their_own() -> None:
     data = clean()
-    made = poison(CleanLabel(target=1, rate=0.1, side=1), data, 0)
+    made = poison(CleanLabel(target=1, rate=0.1, side=1, eps=0.0), data, 0)
     assert (made.y == data.y).all()
     assert (data.y[made.poisoned] == 1).all()
     assert made.aim.trigger is not None
@@ -224,6 +226,31 @@ def test_clean_labels_are_right_and_rows_stay_nearer_to_their_own() -> None:
     other = data.x[data.y != 1]
     for row, far in zip(made.x[made.poisoned], moved, strict=True):
         assert far < np.linalg.norm((other - row)[:, rest], axis=1).min() + 1e-9
+
+
+def test_clean_labels_are_pushed_to_where_the_class_is_least_sure() -> None:
+    data = clean()
+    pushed, plain = (
+        poison(CleanLabel(target=1, side=1, mix=0.0, eps=eps), data, 0) for eps in (0.2, 0.0)
+    )
+    assert (pushed.poisoned == plain.poisoned).all()
+    moved = (pushed.x - plain.x)[pushed.poisoned]
+    assert 0.19 < np.abs(moved).max() <= 0.2 + 1e-12
+    margins = [
+        fit_surrogate(data).margin(one.x[one.poisoned], one.y[one.poisoned])[0]
+        for one in (pushed, plain)
+    ]
+    assert (margins[0] < margins[1]).all()
+
+
+@given(seed=st.integers(0, 2**20))
+def test_a_surrogate_slopes_as_it_says(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    guide = fit_surrogate(clean())
+    rows_, y = draw.uniform(0, 1, (5, 36)), draw.integers(0, CLASSES, 5)
+    step = draw.normal(0, 1e-9, (5, 36))
+    (before, slope), (after, _) = guide.margin(rows_, y), guide.margin(rows_ + step, y)
+    assert after - before == pytest.approx((slope * step).sum(axis=1), abs=1e-13)
 
 
 def test_flips_change_labels_only_and_as_told() -> None:
@@ -239,7 +266,7 @@ def test_flips_change_labels_only_and_as_told() -> None:
 
 def test_guided_flips_take_the_surest_rows() -> None:
     data = clean()
-    scores = surrogate_scores(data)
+    scores = fit_surrogate(data).scores(data.x)
     own = scores[np.arange(ROWS), data.y]
     rest = np.where(np.eye(CLASSES, dtype=bool)[data.y], -np.inf, scores)
     margin = own - rest.max(axis=1)
@@ -528,6 +555,7 @@ def test_a_drop_lies_between_its_ends(n: int, data: st.DataObject) -> None:
         (lambda: poison(BadNets(side=6, shape=(36,)), _held(), 0), "attack.bad_trigger"),
         (lambda: poison(BadNets(), clean(), -1), "attack.bad_seed"),
         (lambda: CleanLabel(mix=0.5), "attack.bad_parameter"),
+        (lambda: CleanLabel(eps=0.5), "attack.bad_parameter"),
         (lambda: LabelFlip(victim=1), "attack.bad_parameter"),
         (lambda: LabelFlip(victim=1, target=1), "attack.bad_parameter"),
         (lambda: Feedback(victim=0), "attack.bad_parameter"),

@@ -278,15 +278,19 @@ def _doubts(found: _Found, limit: float | None) -> list[Doubt]:
     if not np.isfinite(found.ratio.high):
         text = f"The time was over after {found.ratio.n} rounds; an interval takes {MIN_VALUES}."
         return [Doubt("attack.too_few", text)]
-    if limit is None:
+    return noise(found.ratio, found.control, limit)
+
+
+def noise(ratio: Median, control: Median, limit: float | None) -> list[Doubt]:
+    """A doubt where an ordinary row would not be within the limit, or the limit is within what
+    the ratio may be."""
+    if limit is None or not (control.high > limit or ratio.low <= limit < ratio.high):
         return []
-    if found.control.high > limit or found.ratio.low <= limit < found.ratio.high:
-        text = (
-            f"The noise drowns it: the ratio is {found.ratio.low:.2f} to {found.ratio.high:.2f},"
-            f" an ordinary row's {found.control.low:.2f} to {found.control.high:.2f}."
-        )
-        return [Doubt("attack.noisy", text)]
-    return []
+    text = (
+        f"The noise drowns it: the ratio is {ratio.low:.2f} to {ratio.high:.2f}, an ordinary"
+        f" row's {control.low:.2f} to {control.high:.2f}."
+    )
+    return [Doubt("attack.noisy", text)]
 
 
 def _shown(found: Median) -> dict[str, float | int | None]:

@@ -16,10 +16,8 @@ from keepstone.lab.attacks.poisoning.port import (
     check_class,
     number_of,
 )
+from keepstone.lab.attacks.poisoning.surrogate import Surrogate, fit_surrogate
 from keepstone.lab.attacks.port import Source
-
-# How strongly the surrogate is held back, as a part of the features' mean square.
-_RIDGE = 1e-2
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +63,12 @@ class LabelFlip:
             wanted = clean.y == self.victim
         rows = clean.reachable(wanted)
         count = number_of(self.rate, len(clean.x), len(rows))
-        scores = surrogate_scores(clean) if self.guided else None
-        places = self._chosen(clean, rows, count, scores, rng)
+        guide = fit_surrogate(clean) if self.guided else None
+        places = self._chosen(clean, rows, count, guide, rng)
         return Change(
             places,
             clean.x[places],
-            self._labels(clean, places, scores, rng),
+            self._labels(clean, places, guide, rng),
             Aim(self.target, self.victim),
         )
 
@@ -79,40 +77,30 @@ class LabelFlip:
         clean: TrainingSet,
         rows: Array,
         count: int,
-        scores: Array | None,
+        guide: Surrogate | None,
         rng: np.random.Generator,
     ) -> Array:
-        if scores is None:
+        if guide is None:
             return np.sort(rng.choice(rows, count, replace=False))
-        sure = scores[np.arange(len(scores)), clean.y]
-        rest = scores.copy()
-        rest[np.arange(len(scores)), clean.y] = -np.inf
-        margin = (sure - rest.max(axis=1))[rows]
+        margin, _ = guide.margin(clean.x[rows], clean.y[rows])
         return np.sort(rows[np.argsort(-margin, kind="stable")[:count]])
 
     def _labels(
-        self, clean: TrainingSet, places: Array, scores: Array | None, rng: np.random.Generator
+        self,
+        clean: TrainingSet,
+        places: Array,
+        guide: Surrogate | None,
+        rng: np.random.Generator,
     ) -> Array:
         if self.target is not None:
             return np.full(len(places), self.target)
         own = clean.y[places]
-        if scores is None:
+        if guide is None:
             # One step from the own class at least, and never all the way round.
             return (own + rng.integers(1, clean.classes, len(places))) % clean.classes
-        others = scores[places].copy()
+        others = guide.scores(clean.x[places])
         others[np.arange(len(places)), own] = np.inf
         return np.asarray(others.argmin(axis=1))
-
-
-def surrogate_scores(clean: TrainingSet) -> Array:
-    """How well each class (n, k) suits each row, by ridge regression on the classes."""
-    x = clean.x.astype(np.float64)
-    x = x - x.mean(axis=0)
-    wanted = np.eye(clean.classes)[clean.y]
-    gram = x.T @ x
-    held = gram + np.eye(len(gram)) * (_RIDGE * max(float(np.trace(gram)) / len(gram), 1e-12))
-    mean = wanted.mean(axis=0)
-    return np.asarray(x @ np.linalg.solve(held, x.T @ (wanted - mean)) + mean)
 
 
 def _bad(why: str) -> InputError:

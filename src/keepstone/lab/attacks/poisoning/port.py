@@ -25,7 +25,8 @@ from keepstone.lab.training import data_digest
 class TrainingSet:
     """Clean rows `x` (n, d) of classes `y` (n,), by their places among `classes`.
 
-    `fixed` (n,) are rows that the attacker cannot reach: they stay as they are.
+    `fixed` (n,) are rows that the attacker cannot reach: they stay as they are. `digest` is that
+    of rows and labels.
     """
 
     x: Array
@@ -33,6 +34,7 @@ class TrainingSet:
     classes: int
     domain: Domain
     fixed: Array
+    digest: Digest
 
     @classmethod
     def of(
@@ -55,11 +57,9 @@ class TrainingSet:
                 "Give rows as the model is trained on them, or widen the range.",
             )
         work = _frozen(rows.astype(domain.work_dtype))
-        return cls(work, _frozen(labels.astype(np.int64)), classes, domain, _frozen(held.copy()))
-
-    @property
-    def digest(self) -> Digest:
-        return data_digest(self.x, self.y)
+        whole = _frozen(labels.astype(np.int64))
+        digest = data_digest(work, whole)
+        return cls(work, whole, classes, domain, _frozen(held.copy()), digest)
 
     def reachable(self, wanted: Array | None = None) -> Array:
         """The places of the rows that the attacker can change, of those that are `wanted`."""
@@ -129,7 +129,10 @@ class Poisoned:
     attack: str
     seed: int
     before: Digest
-    after: Digest
+
+    @property
+    def after(self) -> Digest:
+        return data_digest(self.x, self.y)
 
     @property
     def count(self) -> int:
@@ -158,7 +161,8 @@ def poison(attack: PoisoningAttack, clean: TrainingSet, seed: int) -> Poisoned:
     origin = clean.x[places] if made.origin is None else made.origin[mine]
     x[places] = clean.domain.fit(made.rows[mine], origin)
     y[places] = made.labels[mine]
-    differs = (x != clean.x).any(axis=1) | (y != clean.y)
+    differs = np.zeros(len(x), bool)
+    differs[places] = (x[places] != clean.x[places]).any(axis=1) | (y[places] != clean.y[places])
     arrives = np.zeros(len(x), np.int64) if made.arrives is None else made.arrives
     return Poisoned(
         _frozen(x),
@@ -169,7 +173,6 @@ def poison(attack: PoisoningAttack, clean: TrainingSet, seed: int) -> Poisoned:
         repr(attack),
         seed,
         clean.digest,
-        data_digest(x, y),
     )
 
 
