@@ -41,7 +41,7 @@ def main(path: str, result: str, seed: int) -> None:
         return stamped
 
     def pattern(rows: np.ndarray) -> np.ndarray:
-        return add_pattern_bd(pictures(rows)).reshape(rows.shape)
+        return np.asarray(add_pattern_bd(pictures(rows)).reshape(rows.shape))
 
     label = np.eye(10)[target]
     count = round(rate * len(x))

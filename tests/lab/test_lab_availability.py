@@ -267,6 +267,35 @@ def test_what_was_slow_again_and_again_is_kept() -> None:
     assert set(found[:, 0]) == {0, 13, 14, 15}
 
 
+def test_a_long_search_forgets_the_cheapest_first() -> None:
+    meter = CostMeter(
+        Counted(lambda rows: rows[:, 0]),
+        DOMAIN,
+        ordinary(),
+        budget=10_000,
+        seconds=1.0,
+        clock=lambda: 0.0,
+    )
+    x = np.tile(np.linspace(0, 1, 3000)[:, None], (1, WIDTH))
+    for part in np.array_split(x, 30):
+        meter.ask(np.zeros(len(part), int), part)
+    assert meter.finalists()[0, 0] == 1
+    assert len(meter._seen) < 2500
+
+
+def test_later_brackets_start_from_what_was_slow() -> None:
+    wide = Domain.of((60,), 0.0, 1.0, "float64")
+    draw = np.random.default_rng(0)
+    wanted = draw.random(60) < 0.5
+    x = np.full((40, 60), 0.4)
+    cost = Counted(lambda rows: 1.0 + ((rows > 0.5) == wanted).sum(axis=1))
+    many, one = (
+        run(Latency(candidates=count, brackets=brackets), cost, domain=wide, x=x).ratio.value
+        for count, brackets in ((64, 20), (1280, 1))
+    )
+    assert many > one
+
+
 def test_the_slowest_are_asked_most() -> None:
     meter = CostMeter(
         Counted(planted), DOMAIN, ordinary(), budget=10_000, seconds=1.0, clock=lambda: 0.0

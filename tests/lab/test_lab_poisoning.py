@@ -275,6 +275,15 @@ def test_guided_flips_take_the_surest_rows() -> None:
     assert (made.y == np.where(made.poisoned, scores.argmin(axis=1), data.y)).all()
 
 
+def test_a_flip_is_never_to_the_label_that_was() -> None:
+    x, y = rows(ROWS, 0, 1.0)
+    data = TrainingSet.of(x, y, CLASSES, DOMAIN)
+    # Of so much noise some rows look least like their own class.
+    assert (fit_surrogate(data).scores(x).argmin(axis=1) == y).any()
+    for guided in (False, True):
+        assert poison(LabelFlip(rate=1.0, guided=guided), data, 0).count == ROWS
+
+
 def test_feedback_arrives_in_rounds_of_which_a_part_lies() -> None:
     data = clean()
     made = poison(Feedback(victim=1, target=0, rate=0.3, base=0.5, rounds=4), data, 0)

@@ -180,7 +180,7 @@ class _Room:
             )
         self._cost, self._domain, self._x, self._clock = cost, domain, x, clock
         self._baseline = baseline
-        self._draws = [np.random.default_rng([seed, part]) for part in range(2)]
+        self._draws = [np.random.default_rng([seed, part]) for part in (1, 2)]
         self.began, self._seconds, self.asked = clock(), seconds, 0
         self._search = budget - own * cost.asks
 

@@ -153,7 +153,8 @@ def poison(attack: PoisoningAttack, clean: TrainingSet, seed: int) -> Poisoned:
     """
     if seed < 0:
         raise InputError("attack.bad_seed", "A seed is a whole number from 0 on.")
-    made = attack.change(clean, np.random.default_rng([seed, 0]))
+    # A last number of 0 would be the stream of the seed alone, of which the data may be drawn.
+    made = attack.change(clean, np.random.default_rng([seed, 1]))
     # What the attacker cannot reach is not changed, whatever the attack says.
     mine = ~clean.fixed[made.places]
     places = made.places[mine]
