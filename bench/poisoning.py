@@ -146,9 +146,11 @@ def rows() -> list[dict[str, Any]]:
     for name, peer in PAIRS:
         for kind in models():
             ours, theirs = (float(np.mean(found[f"{one}.{kind}.success"])) for one in (name, peer))
-            rows.append(_row(f"{name}.{kind}.success", ours, theirs, peer, "success", ours, theirs))
+            rows.append(
+                _row(f"{name}.{peer}.{kind}.success", ours, theirs, peer, "success", ours, theirs)
+            )
         ours, theirs = (float(np.mean(found[f"{one}.cpu"])) for one in (name, peer))
-        rows.append(_row(f"{name}.cpu", ours, theirs, peer, "CPU s a set", theirs, ours))
+        rows.append(_row(f"{name}.{peer}.cpu", ours, theirs, peer, "CPU s a set", theirs, ours))
     return rows
 
 

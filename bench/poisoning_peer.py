@@ -14,12 +14,12 @@ import time
 import warnings
 
 import numpy as np
-from art.attacks.poisoning import (  # type: ignore[import-not-found]
+from art.attacks.poisoning import (
     PoisoningAttackBackdoor,
     PoisoningAttackCleanLabelBackdoor,
 )
-from art.attacks.poisoning.perturbations import add_pattern_bd  # type: ignore[import-not-found]
-from art.estimators.classification import SklearnClassifier  # type: ignore[import-not-found]
+from art.attacks.poisoning.perturbations import add_pattern_bd
+from art.estimators.classification import SklearnClassifier
 from sklearn.linear_model import LogisticRegression
 
 REPEATS = 200
