@@ -18,8 +18,8 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.report.charts import Line, interval_chart, line_chart
 from keepstone.lab.report.html import write_html
 from keepstone.lab.report.pictures import difference, picture, picture_shape
-from keepstone.lab.suites.outcome import Outcome
 from keepstone.lab.suites.plan import Step, Suite
+from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
 from keepstone.lab.targets.port import Capability
 from tests.lab.fakes import Linear, Towards, halves
@@ -28,7 +28,7 @@ from tests.lab.test_lab_suites import question, run
 IMAGE = Domain.of((8, 8), 0.0, 16.0, "float64")
 
 
-def of_pictures() -> Outcome:
+def of_pictures() -> SuiteResult:
     rng = np.random.default_rng(2)
     weights = np.zeros((64, 2))
     weights[:32, 0], weights[32:, 1] = 1, 1
@@ -57,7 +57,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def page(outcome: Outcome, domain: Domain, **about: str) -> Page:
+def page(outcome: SuiteResult, domain: Domain, **about: str) -> Page:
     return Page(write_html(outcome, domain, about, ("age", "<script>alert(1)</script>")))
 
 

@@ -18,10 +18,10 @@ from keepstone.lab.metrics.wilson import share
 from keepstone.lab.norms import LINF
 from keepstone.lab.suites.masking import Masking
 from keepstone.lab.suites.memory import Memory
-from keepstone.lab.suites.outcome import AtEps, Outcome, Ran
 from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.problem import Verdict, insufficient, invalid
 from keepstone.lab.suites.question import Question, asked
+from keepstone.lab.suites.result import AtEps, Ran, SuiteResult
 from keepstone.lab.suites.run import run_suite
 from keepstone.lab.suites.verdict import decide
 from keepstone.lab.targets.port import Capability
@@ -44,7 +44,7 @@ def both(*attacks: object) -> Suite:
     return Suite("both", 200, lambda able: tuple(Step(one, 50, 10) for one in chosen))  # type: ignore[arg-type]
 
 
-def run(target: Linear | None = None, y: np.ndarray = Y, **given: object) -> Outcome:
+def run(target: Linear | None = None, y: np.ndarray = Y, **given: object) -> SuiteResult:
     suite = given.pop("suite", both())
     asking = given.pop("question", question())
     return run_suite(target or halves(), X, y, suite, asking, **given)  # type: ignore[arg-type]

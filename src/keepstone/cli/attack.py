@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from keepstone.evidence.dsse import Envelope
     from keepstone.identity.signing import Signatory
     from keepstone.lab.samples import Samples
-    from keepstone.lab.suites.outcome import Outcome, Ran
     from keepstone.lab.suites.plan import Suite
     from keepstone.lab.suites.question import Question
+    from keepstone.lab.suites.result import Ran, SuiteResult
     from keepstone.lab.targets.port import Target
 
 _SUITES = ("quick", "standard", "full")
@@ -129,7 +129,7 @@ def _question(target: Target, samples: int, given: dict[str, Any]) -> Question:
 
 def _run(
     attacked: Attacked, samples: Samples, suite: Suite, question: Question, resume: Path | None
-) -> Outcome:
+) -> SuiteResult:
     from keepstone.lab.suites.memory import Memory
     from keepstone.lab.suites.run import run_suite
 
@@ -185,7 +185,9 @@ class _Progress:
         )
 
 
-def _write(outcome: Outcome, attacked: Attacked, samples: Samples, given: dict[str, Any]) -> None:
+def _write(
+    outcome: SuiteResult, attacked: Attacked, samples: Samples, given: dict[str, Any]
+) -> None:
     if given["report"] is not None:
         _write_report(outcome, attacked, samples, given["report"])
     document = outcome.to_dict()
@@ -200,7 +202,7 @@ def _write(outcome: Outcome, attacked: Attacked, samples: Samples, given: dict[s
         _show(outcome)
 
 
-def _write_report(outcome: Outcome, attacked: Attacked, samples: Samples, path: Path) -> None:
+def _write_report(outcome: SuiteResult, attacked: Attacked, samples: Samples, path: Path) -> None:
     from keepstone import __version__
     from keepstone.files import write_atomic
     from keepstone.lab.report.html import write_html
@@ -216,7 +218,7 @@ def _write_report(outcome: Outcome, attacked: Attacked, samples: Samples, path: 
 
 
 def _state(
-    outcome: Outcome, attacked: Attacked, samples: Samples, given: dict[str, Any]
+    outcome: SuiteResult, attacked: Attacked, samples: Samples, given: dict[str, Any]
 ) -> dict[str, Any]:
     from keepstone.workspace.attacking import state
 
@@ -228,7 +230,7 @@ def _state(
     return record(attacked.subject, make, given)
 
 
-def _show(outcome: Outcome) -> None:
+def _show(outcome: SuiteResult) -> None:
     click.echo(f"{outcome.verdict.value}: {'; '.join(outcome.reasons)}")
     clean = outcome.clean
     rows = [("clean", "", f"{clean.value:.3f}", f"{clean.low:.3f}", f"{clean.high:.3f}")]
@@ -253,7 +255,7 @@ def _show(outcome: Outcome) -> None:
         say(f"not evaluated: {missed}", mark="warn")
 
 
-def _status(outcome: Outcome) -> int:
+def _status(outcome: SuiteResult) -> int:
     from keepstone.errors import Exit
     from keepstone.lab.suites.problem import Verdict
 

@@ -31,7 +31,7 @@ from keepstone.identity.signing import Signatory
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.metrics.wilson import Share
 from keepstone.lab.samples import Samples
-from keepstone.lab.suites.outcome import Outcome
+from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.targets.classes import Classes
 from keepstone.lab.targets.forests import read_trees
 from keepstone.lab.targets.outputs import Tensors
@@ -159,7 +159,7 @@ def run_digest(about: dict[str, Any]) -> Digest:
 
 def state(
     subject: Subject,
-    outcome: Outcome,
+    outcome: SuiteResult,
     samples: Samples,
     key: Signatory,
     *,

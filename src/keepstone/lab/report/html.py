@@ -11,7 +11,7 @@ import numpy as np
 from keepstone.lab.domain import Domain
 from keepstone.lab.report.charts import Line, interval_chart, line_chart
 from keepstone.lab.report.pictures import difference, picture, picture_shape
-from keepstone.lab.suites.outcome import Outcome, Worst
+from keepstone.lab.suites.result import SuiteResult, Worst
 
 MAX_CASES = 12
 # Features that changed most, for rows that are no pictures.
@@ -33,7 +33,7 @@ class Case:
 
 
 def write_html(
-    outcome: Outcome,
+    outcome: SuiteResult,
     domain: Domain,
     about: Mapping[str, str],
     features: tuple[str, ...] = (),
@@ -68,7 +68,7 @@ def write_html(
     )
 
 
-def cases(outcome: Outcome, domain: Domain, features: tuple[str, ...] = ()) -> list[Case]:
+def cases(outcome: SuiteResult, domain: Domain, features: tuple[str, ...] = ()) -> list[Case]:
     """The samples that the smallest perturbations broke, nearest first."""
     worst = outcome.worst
     order = np.argsort(worst.distance, kind="stable")[:MAX_CASES]
@@ -80,7 +80,7 @@ def cases(outcome: Outcome, domain: Domain, features: tuple[str, ...] = ()) -> l
 
 
 def _case(
-    worst: Worst, at: int, outcome: Outcome, domain: Domain, features: tuple[str, ...]
+    worst: Worst, at: int, outcome: SuiteResult, domain: Domain, features: tuple[str, ...]
 ) -> Case:
     x, row = worst.x[at], worst.rows[at]
     seen = picture_shape(domain.shape) is not None
@@ -107,7 +107,7 @@ def _feature(features: tuple[str, ...], place: int) -> str:
     return features[place] if place < len(features) else f"feature {place}"
 
 
-def _robust_chart(outcome: Outcome) -> str:
+def _robust_chart(outcome: SuiteResult) -> str:
     points = [
         (one.eps, one.robust.value, one.robust.low, one.robust.high) for one in outcome.robust
     ]
@@ -116,7 +116,7 @@ def _robust_chart(outcome: Outcome) -> str:
     )
 
 
-def _distortion_chart(outcome: Outcome, found: Mapping[str, Any]) -> str:
+def _distortion_chart(outcome: SuiteResult, found: Mapping[str, Any]) -> str:
     begin = (0.0, outcome.clean.value)
     points = [begin, *((at, share) for at, share in found["distortion"])]
     return line_chart(
@@ -126,7 +126,7 @@ def _distortion_chart(outcome: Outcome, found: Mapping[str, Any]) -> str:
     )
 
 
-def _budget_chart(outcome: Outcome) -> str:
+def _budget_chart(outcome: SuiteResult) -> str:
     lines = [
         Line(
             one.name if one.eps is None else f"{one.name} at eps {one.eps:g}",

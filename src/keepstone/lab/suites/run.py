@@ -16,10 +16,10 @@ from keepstone.lab.metrics.wilson import share
 from keepstone.lab.suites.clean import MAX_UNANSWERED, Clean, look_at_clean
 from keepstone.lab.suites.masking import Masking, look_for_masking
 from keepstone.lab.suites.memory import Memory
-from keepstone.lab.suites.outcome import AtEps, Outcome, Ran, Worst
 from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.problem import Problem, insufficient
 from keepstone.lab.suites.question import Question
+from keepstone.lab.suites.result import AtEps, Ran, SuiteResult, Worst
 from keepstone.lab.suites.verdict import decide
 from keepstone.lab.targets.port import Capability, Target
 
@@ -89,7 +89,7 @@ def run_suite(
     names: Sequence[str] = (),
     memory: Memory | None = None,
     observer: Observer | None = None,
-) -> Outcome:
+) -> SuiteResult:
     """Attack `target` on samples `x` (n, d) of classes `y` (n,), given by their places.
 
     (1) The samples are asked as they are; those without an answer are left out. (2) Each attack
@@ -132,7 +132,7 @@ def run_suite(
     robust = tuple(_robust(standing, eps) for eps in question.epsilons)
     problems = (*clean.problems, *_gaps(ran, weak), *seen.problems)
     verdict, reasons = decide(robust, question.at_least, problems, seen.signs)
-    return Outcome(
+    return SuiteResult(
         suite=suite.name,
         question=question,
         verdict=verdict,

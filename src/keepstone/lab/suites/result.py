@@ -104,7 +104,7 @@ class Worst:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class SuiteResult:
     """Everything that a suite found. `names` are the labels of the target's classes."""
 
     suite: str
