@@ -57,7 +57,7 @@ class TorchTarget:
 
     def linearize(self, rows: Array) -> Linearization:
         # Whoever asks may have turned gradients off: then they would be zero, and nobody told.
-        with self._torch.enable_grad():
+        with self._torch.inference_mode(False), self._torch.enable_grad():
             pieces = [self._forward(piece) for piece in self._pieces(rows)]
         outputs = np.concatenate([found.detach().numpy() for _, found in pieces])
 
