@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,14 +27,37 @@ def python_of(peer: str) -> Path:
     if python.exists() and stamp.exists() and stamp.read_text("utf-8") == wanted:
         return python
     print(f"installing {peer} into build/peers/{peer}", file=sys.stderr)
-    unbound = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
-    }
+    unbound = _unbound()
     subprocess.run([ROOT / "tools" / "venv.sh", folder], check=True, env=unbound)
     subprocess.run(
         [python, "-m", "pip", "install", "--quiet", "--requirement", pins], check=True, env=unbound
     )
     stamp.write_text(wanted, "utf-8")
     return python
+
+
+def layer_of(peers: str) -> Path:
+    """Return a folder of libraries to put behind our own packages, made first if its pins changed.
+
+    For libraries whose requirements we do not follow: they run with the versions of ours.
+    """
+    pins = PINS / f"{peers}.txt"
+    folder = PEERS / peers
+    stamp = folder / "pins.sha256"
+    wanted = hashlib.sha256(pins.read_bytes()).hexdigest()
+    if stamp.exists() and stamp.read_text("utf-8") == wanted:
+        return folder
+    print(f"installing {peers} into build/peers/{peers}", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--target", folder, "--requirement", pins], check=True, env=_unbound())
+    stamp.write_text(wanted, "utf-8")
+    return folder
+
+
+def _unbound() -> dict[str, str]:
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PIP_CONSTRAINT", "PIP_BUILD_CONSTRAINT")
+    }

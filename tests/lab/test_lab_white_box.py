@@ -438,6 +438,22 @@ def test_gradients_of_losses_are_their_slopes(classes: int, seed: int) -> None:
         np.testing.assert_allclose(ahead - behind, slope, rtol=2e-3, atol=1e-8)
 
 
+@pytest.mark.parametrize("off", ["no_grad", "inference_mode"])
+def test_torch_target_gives_its_gradient_where_the_caller_turned_gradients_off(
+    need_module: Callable[[str], ModuleType], off: str
+) -> None:
+    torch = need_module("torch")
+    from keepstone.lab.targets.torch import TorchTarget
+
+    torch.manual_seed(0)
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    target = TorchTarget(module, Domain.of((4,), 0, 1))
+    with getattr(torch, off)():
+        found = target.linearize(np.zeros((1, 4), np.float32))
+        gradient = found.vjp(np.array([[1.0, 0.0]], np.float32))
+    assert gradient == pytest.approx(module[1].weight.detach().numpy()[:1])
+
+
 def test_gradients_of_a_torch_target_are_those_of_autograd(
     need_module: Callable[[str], ModuleType],
 ) -> None:

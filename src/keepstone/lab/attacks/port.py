@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Protocol
 
 import numpy as np
 
@@ -20,15 +20,29 @@ class Source:
 
 
 class Attack(Protocol):
-    """A frozen dataclass of its parameters, whose repr states each of them."""
+    """A frozen dataclass of its parameters, whose repr states each of them.
 
-    name: ClassVar[str]
-    source: ClassVar[Source]
-    needs: ClassVar[Capability]
-    # By their names, for each norm that it bounds or minimises.
-    norms: ClassVar[frozenset[str]]
-    # Whether it seeks the smallest perturbation, rather than any within epsilon.
-    minimizes: ClassVar[bool]
+    What our own say of their class, adapters of other libraries say of an instance.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def source(self) -> Source: ...
+
+    @property
+    def needs(self) -> Capability: ...
+
+    @property
+    def norms(self) -> frozenset[str]:
+        """By their names, each that it bounds or minimises."""
+        ...
+
+    @property
+    def minimizes(self) -> bool:
+        """Whether it seeks the smallest perturbation, rather than any within epsilon."""
+        ...
 
     def run(self, meter: Meter, rng: np.random.Generator) -> None:
         """Ask the meter, until every sample is broken or given up, and return.

@@ -55,7 +55,9 @@ class TorchTarget:
         return Answers(best_class(scores), scores)
 
     def linearize(self, rows: Array) -> Linearization:
-        pieces = [self._forward(piece) for piece in self._pieces(rows)]
+        # Whoever asks may have turned gradients off: then they would be zero, and nobody told.
+        with self._torch.inference_mode(False), self._torch.enable_grad():
+            pieces = [self._forward(piece) for piece in self._pieces(rows)]
         outputs = np.concatenate([found.detach().numpy() for _, found in pieces])
 
         def vjp(weights: Array) -> Array:

@@ -1,0 +1,1 @@
+"""Other libraries' attacks on our targets and meters, and their classifiers as our targets."""
