@@ -246,3 +246,48 @@ def test_an_attacker_keeps_to_constraints(place: Any, net: Path, error_code: Any
     (place.root / "odd.json").write_text("{}")
     done = place.run("attack", *asked, "--constraints", "odd.json")
     assert (done.returncode, error_code(done)) == (2, "attack.bad_constraint")
+
+
+def test_what_was_held_back_is_told_and_not_taken_for_more(
+    place: Any, net: Path, error_code: Any
+) -> None:
+    """Constraints stand in the result and in the statement, and are no other run's."""
+    place.must("init")
+    key = place.signer("rita", "red-team")
+    policy = place.workspace / "policy.toml"
+    policy.write_text(policy.read_text() + REQUIRE.replace("eps = 0.001", "eps = 2"))
+    said = {"schema": "keepstone.constraints/v1", "immutable": list(range(WIDTH))}
+    (place.root / "all.json").write_text(json.dumps(said))
+    asked = (net, "--data", "data.npz", "--norm", "linf", "--eps", "2", "--resume", "done")
+    status, found = attack(place, *asked, "--constraints", "all.json", "--as", key)
+    assert (status, found["verdict"]) == (0, "pass")
+    assert found["constraints"].startswith("sha256:")
+    done = place.run("up", net, "--port", "0")
+    assert (done.returncode, error_code(done)) == (1, "gate.denied")
+    assert "held attackers to constraints that the policy does not name" in done.stderr
+    done = place.run("attack", *asked)
+    assert (done.returncode, error_code(done)) == (2, "attack.other_run")
+
+
+def test_odd_options_have_answers_of_their_own(place: Any, net: Path, error_code: Any) -> None:
+    quick = ("--data", "data.npz", "--norm", "linf", "--eps", "0.01", "--budget", "5")
+    for odd in (("--seed", "-1"), ("--samples", "0"), ("--samples", "-20")):
+        assert place.run("attack", net, *quick, *odd).returncode == 2
+    given: Any
+    for given, expected in (
+        (("--eps", "1e300"), (2, "attack.bad_eps")),
+        (("--classes", "a,b"), (2, "target.bad_labels")),
+        (("--resume", "data.npz"), (2, "")),
+        # Before anything is attacked.
+        (("--as", "nothing.pem"), (2, "key.missing")),
+    ):
+        done = place.run("attack", net, *quick, *given)
+        assert done.returncode == expected[0], (given, done.stderr)
+        assert expected[1] in done.stderr
+        assert "internal.error" not in done.stderr
+    np.savez(place.root / "narrow.npz", x=np.zeros((50, 1)), y=np.zeros(50, int))
+    done = place.run("attack", "extract", net, "--data", "data.npz", "--pool", "narrow.npz")
+    assert (done.returncode, error_code(done)) == (2, "attack.other_inputs")
+    rows = ("--members", "data.npz", "--nonmembers", "data.npz")
+    done = place.run("attack", "membership", net, *rows)
+    assert (done.returncode, error_code(done)) == (2, "attack.bad_members")

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError
-from keepstone.lab.domain import Domain
+from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.masking.listed import SIGNS
 from keepstone.lab.masking.port import Sign, Weight
 from keepstone.lab.metrics.wilson import share
-from keepstone.lab.norms import LINF
+from keepstone.lab.norms import L0, L1, LINF
 from keepstone.lab.suites.masking import Masking
 from keepstone.lab.suites.memory import Memory
 from keepstone.lab.suites.plan import Step, Suite
@@ -39,8 +39,12 @@ def question(*epsilons: float, **changed: object) -> Question:
     return Question(**(plain | changed))  # type: ignore[arg-type]
 
 
+class Back(Towards):
+    name = "back"
+
+
 def both(*attacks: object) -> Suite:
-    chosen = attacks or (Towards((0.0, 1.0)), Towards((1.0, 0.0)))
+    chosen = attacks or (Towards((0.0, 1.0)), Back((1.0, 0.0)))
     return Suite("both", 200, lambda able: tuple(Step(one, 50, 10) for one in chosen))  # type: ignore[arg-type]
 
 
@@ -142,6 +146,46 @@ def test_a_target_that_stops_answering_is_insufficient(answered: int) -> None:
     found = run(halves(silent_from=answered), question=question(0.05))
     assert found.verdict is Verdict.INSUFFICIENT
     assert "attack.unanswered" in {one.code for one in found.problems}
+
+
+def test_samples_of_one_class_are_insufficient() -> None:
+    one = Linear(np.zeros((2, 2)), np.array([1.0, 0.0]))
+    found = run(one, np.zeros(200, int), question=question(0.5))
+    assert found.verdict is not Verdict.PASS
+    assert "attack.one_class" in {one.code for one in found.problems}
+    assert not found.sufficient
+
+
+def test_a_row_that_is_there_twice_is_one_sample() -> None:
+    suite = both()
+    found = run_suite(halves(), X[:2].repeat(100, axis=0), Y[:2].repeat(100), suite, question(0.01))
+    assert "attack.too_few" in {one.code for one in found.problems}
+
+
+def test_an_attack_that_gets_no_answer_left_nothing_standing() -> None:
+    """However many answers the attacks before it got."""
+    first = run(question=question(0.05), suite=both(Towards((0.0, 1.0))))
+    quiet = 2 * len(X) + first.attacks[0].queries
+    found = run(halves(silent_from=quiet), question=question(0.05))
+    assert found.verdict is Verdict.INSUFFICIENT
+    (problem,) = [one for one in found.problems if one.code == "attack.unanswered"]
+    assert "of back were not" in problem.message
+
+
+def test_one_weak_attack_alone_passes_nothing() -> None:
+    found = run(question=question(0.01), suite=both(Towards((0.0, 1.0))))
+    assert "attack.too_few_attacks" in {one.code for one in found.problems}
+    assert found.verdict is Verdict.INSUFFICIENT
+
+
+def test_what_the_norm_leaves_out_is_told() -> None:
+    found = run(question=question(0.01, norm=L1), suite=both(OnlyLinf(), Towards()))
+    assert "only-linf: it knows nothing of the norm l1" in found.not_evaluated
+
+
+class OnlyLinf(Towards):
+    name = "only-linf"
+    norms = frozenset({"linf"})
 
 
 def test_too_few_samples_are_insufficient() -> None:
@@ -262,6 +306,18 @@ def test_a_run_that_was_cut_off_goes_on(tmp_path: Path) -> None:
     assert second.worst.rows.tolist() == first.worst.rows.tolist()
 
 
+def test_what_was_done_for_other_samples_or_another_domain_is_not_taken(tmp_path: Path) -> None:
+    memory = Memory(tmp_path / "run", Digest.of(b"this"))
+    first = run(memory=memory)
+    held = Constraints.of(2, immutable=[0, 1])
+    still = halves(domain=Domain.of((2,), 0.0, 1.0, "float64", held))
+    assert run(still, memory=memory).robust[0].robust.hits == 200
+    flipped = Y.copy()
+    flipped[:20] = 1 - flipped[:20]
+    assert run(y=flipped, memory=memory).robust == run(y=flipped).robust
+    assert run(memory=memory).robust == first.robust
+
+
 def test_another_run_is_not_mixed_in(tmp_path: Path) -> None:
     Memory(tmp_path, Digest.of(b"this"))
     with pytest.raises(InputError) as caught:
@@ -316,6 +372,9 @@ def test_an_epsilon_needs_a_norm() -> None:
         ({"epsilons": (0.0,)}, "attack.bad_eps"),
         ({"epsilons": (float("nan"),)}, "attack.bad_eps"),
         ({"epsilons": (0.2, 0.1)}, "attack.bad_eps"),
+        ({"epsilons": (1e300,)}, "attack.bad_eps"),
+        ({"epsilons": (0.5,), "norm": L0}, "attack.bad_eps"),
+        ({"seed": -1}, "attack.bad_seed"),
         ({"at_least": 0.0}, "attack.bad_limit"),
         ({"at_least": 1.1}, "attack.bad_limit"),
         ({"samples": 0}, "attack.bad_samples"),
@@ -329,7 +388,7 @@ def test_questions_that_cannot_be(changed: dict[str, object], code: str) -> None
 
 
 def test_a_curve_tells_when_samples_fell() -> None:
-    ran = Ran("a", "a()", "none", "", 0.1, 10, 4, 2.0, 9, 0, 0, 10, 0.1, (1, 1, 3, 9))
+    ran = Ran("a", "a()", "none", "", 0.1, False, 10, 4, 20, 9, 0, 0, 10, 0.1, (1, 1, 3, 9))
     assert ran.curve() == [[1, 0.1], [1, 0.2], [3, 0.3], [9, 0.4]]
 
 

@@ -159,6 +159,9 @@ class World:
             "queries": 1000,
             "seed": 0,
             "not_evaluated": 0,
+            "sufficient": True,
+            "domain": Digest("d0" * 32),
+            "constraints": None,
             "data": Digest("da" * 32),
             "report": Digest("cd" * 32),
         }

@@ -81,6 +81,15 @@ def test_no_weaker_audit_undoes_what_a_stronger_one_told(world: World) -> None:
     assert world.judge().allowed
 
 
+def test_a_threshold_on_the_loss_uses_no_shadow_models(world: World) -> None:
+    world.audited(attack="loss-threshold", shadows=64)
+    assert "rests on 0 shadow models" in why(world)
+    world.audited(0.2, 0.4, by="rob", outcome="fail")
+    world.audited(by="rita")
+    world.audited(by="rob", attack="loss-threshold", shadows=64)
+    why(world)
+
+
 def test_the_last_word_of_a_key_counts(world: World) -> None:
     world.audited()
     world.audited(0.02, 0.2, outcome="fail")

@@ -120,6 +120,44 @@ def test_no_weaker_attack_undoes_what_a_stronger_one_broke(world: World) -> None
     assert world.judge().allowed
 
 
+@pytest.mark.parametrize(
+    "word",
+    [
+        {"low": 0.6, "high": 0.8, "epsilons": (0.0001,)},
+        {"low": 0.0, "high": 1.0, "verdict": "fail", "sufficient": False},
+        {"low": 0.0, "high": 1.0, "verdict": "invalid"},
+        {"low": 0.6, "high": 0.8, "suite": "quick"},
+        {"low": 0.6, "high": 0.8, "suite": "standard", "constraints": Digest("c0" * 32)},
+    ],
+)
+def test_a_word_that_decides_nothing_takes_no_failure_back(
+    world: World, word: dict[str, Any]
+) -> None:
+    world.attacked(0.1, 0.3, by="rob", verdict="fail", suite="standard")
+    world.attacked(by="rita")
+    world.attacked(by="rob", **word)
+    why(world)
+    world.attacked(by="rob", suite="standard", age=1)
+    assert world.judge().allowed
+
+
+def test_a_failure_of_too_little_is_no_evidence_under_a_lower_bar(world: World) -> None:
+    """Whoever raises their own threshold turns `insufficient` into `fail`, and no more."""
+    world.attacked(0.9, 0.99, verdict="fail", at_least=1.0, sufficient=False)
+    assert "says insufficient" in why(world)
+
+
+def test_attackers_that_were_held_back_vouch_for_those_alone(world: World) -> None:
+    held = Digest("c0" * 32)
+    world.attacked(0.9, 0.99, constraints=held)
+    assert "held attackers to constraints that the policy does not name" in why(world)
+    world.edit('at_least = 0.5\nmax_age = "7d"', f'at_least = 0.5\nconstraints = "{held}"')
+    assert world.judge().allowed
+    # Who could change everything vouches for those who cannot.
+    world.attacked(age=1)
+    assert world.judge().allowed
+
+
 def test_what_broke_at_larger_perturbations_stands_against_nothing(world: World) -> None:
     world.attacked(0.1, 0.3, by="rob", verdict="fail", epsilons=(0.2,))
     world.attacked(by="rita")
@@ -155,6 +193,7 @@ def test_a_revoked_set_of_samples_ends_it(world: World) -> None:
         ("at_least = 0.5", "at_least = 0"),
         ("at_least = 0.5", "at_least = 1.5"),
         ('norm = "linf"', 'norm = "l7"'),
+        ("at_least = 0.5", 'at_least = 0.5\nconstraints = "all"'),
         ('norm = "linf"\n', ""),
         ('role = "red-team"', 'role = "approver"'),
         ('max_age = "7d"', 'max_age = "7d"\nresult = "clean"'),
@@ -175,6 +214,9 @@ def test_a_requirement_that_means_nothing_is_refused(world: World, old: str, new
         {"within": []},
         {"norm": "l7"},
         {"attacks": []},
+        {"sufficient": False},
+        {"sufficient": 1},
+        {"constraints": "none"},
         {"expires": None},
         {"at_least": "0.99"},
         {"clean": {"value": "0.1", "low": "0.05", "high": "0.2", "n": 300}},

@@ -72,7 +72,9 @@ OTHERS = {"membership": "attack_membership", "extract": "attack_extract"}
     show_default=True,
     help="The robust accuracy that is enough: the lower end of its interval has to reach it.",
 )
-@click.option("--samples", type=int, help="How many samples are drawn.  [default: as the suite]")
+@click.option(
+    "--samples", type=click.IntRange(1), help="How many samples are drawn.  [default: as the suite]"
+)
 @click.option(
     "--constraints",
     type=FILE,
@@ -160,6 +162,7 @@ def _run_digest(attacked: Attacked, samples: Samples, suite: Suite, question: Qu
         {
             "version": __version__,
             "target": attacked.shown if subject is None else str(subject.digest),
+            "domain": str(attacked.target.domain.digest),
             "classes": list(attacked.classes.names),
             "data": str(samples.digest),
             "suite": suite.name,
@@ -195,7 +198,7 @@ def _write(
         document |= {"model": attacked.subject.name, "digest": str(attacked.subject.digest)}
     document |= {"target": attacked.shown, "data": str(samples.digest)}
     if given["key"] is not None:
-        document["statement"] = _state(outcome, attacked, samples, given)
+        document["statement"] = _state(outcome, attacked, samples, document, given)
     if given["style"] == "json":
         emit_json(document)
     else:
@@ -218,14 +221,19 @@ def _write_report(outcome: SuiteResult, attacked: Attacked, samples: Samples, pa
 
 
 def _state(
-    outcome: SuiteResult, attacked: Attacked, samples: Samples, given: dict[str, Any]
+    outcome: SuiteResult,
+    attacked: Attacked,
+    samples: Samples,
+    report: dict[str, Any],
+    given: dict[str, Any],
 ) -> dict[str, Any]:
     from keepstone.workspace.attacking import state
 
     assert attacked.subject is not None
 
     def make(subject: Subject, key: Signatory, now: int) -> Envelope:
-        return state(subject, outcome, samples, key, now=now, lifetime_ms=given["lifetime"])
+        told = {"report": report, "now": now, "lifetime_ms": given["lifetime"]}
+        return state(subject, outcome, samples, key, **told)
 
     return record(attacked.subject, make, given)
 

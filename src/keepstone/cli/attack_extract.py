@@ -97,12 +97,15 @@ def _extract(
 
     from keepstone.lab.attacks.extraction.fidelity import HeldOut
     from keepstone.lab.attacks.extraction.run import extract
+    from keepstone.workspace.attacking import require_fit
 
     order = np.random.default_rng(given["seed"]).permutation(len(data))
     half = len(data) if thief is not None else len(data) // 2
     kept, rest = data.take(order[:half]), data.take(order[half:])
     domain = attacked.target.domain
     pool = (thief or rest).x
+    if thief is not None:
+        require_fit(thief, domain)
     held_out = HeldOut.ask(
         attacked.target, domain.fit(kept.x, kept.x), attacked.classes.encode(kept.y)
     )

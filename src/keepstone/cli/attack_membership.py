@@ -94,7 +94,7 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
         read_samples(members, given["label"]),
         read_samples(nonmembers, given["label"]),
         wanted_model(given),
-        dict(given["limits"]),
+        _strictest(given["limits"]),
         attack,
         given["train"],
         given["shadows"],
@@ -106,7 +106,8 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
     if given["key"] is not None:
 
         def make(subject: Subject, key: Signatory, now: int) -> Envelope:
-            return state(subject, found, key, now=now, lifetime_ms=given["lifetime"])
+            told = {"report": document, "now": now, "lifetime_ms": given["lifetime"]}
+            return state(subject, found, key, **told)
 
         document["statement"] = record(subject, make, given)
     if given["style"] == "json":
@@ -114,6 +115,13 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
     else:
         _show(found)
     return _status(found)
+
+
+def _strictest(limits: tuple[tuple[float, float], ...]) -> dict[float, float]:
+    found: dict[float, float] = {}
+    for rate, most in limits:
+        found[rate] = min(most, found.get(rate, 1.0))
+    return found
 
 
 def _show(found: Membership) -> None:

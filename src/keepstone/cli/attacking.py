@@ -17,7 +17,6 @@ from keepstone.cli.output import say
 if TYPE_CHECKING:
     from keepstone.core.subject import Subject
     from keepstone.evidence.dsse import Envelope
-    from keepstone.identity.keystores.reference import KeyReference
     from keepstone.identity.signing import Signatory
     from keepstone.lab.domain import Constraints
     from keepstone.lab.samples import Samples
@@ -52,7 +51,13 @@ def model_options(function: F) -> F:
         ),
         click.option("--classes", help="The classes' names in the order of the scores: a,b,c."),
         click.option("--label", help=_LABEL),
-        click.option("--seed", type=int, default=0, show_default=True, help="What is drawn by."),
+        click.option(
+            "--seed",
+            type=click.IntRange(0, 2**63 - 1),
+            default=0,
+            show_default=True,
+            help="What is drawn by.",
+        ),
     ):
         function = option(function)
     return function
@@ -111,6 +116,9 @@ def check_options(target: str, given: dict[str, Any]) -> None:
         raise click.UsageError(
             "What is served at an address says nothing of which file it is: --as needs a file."
         )
+    # Before anything is spent: a key that cannot be opened signs nothing in the end.
+    if key is not None:
+        given["signatory"] = signing_key(key)
     if key is None and (given.get("statement") is not None or given.get("name") is not None):
         raise click.UsageError("--statement and --name go with --as.")
 
@@ -188,10 +196,10 @@ def record(
     from keepstone.core.subject import Subject as Named
     from keepstone.workspace.operations import perform
 
-    key: KeyReference = given["key"]
+    key: Signatory = given["signatory"]
     if given["name"] is not None:
         subject = Named(given["name"], subject.digest)
-    envelope = make(subject, signing_key(key), SystemClock().now_ms())
+    envelope = make(subject, key, SystemClock().now_ms())
     path: Path | None = given["statement"]
     if path is not None:
         with path.open("ab") as file:

@@ -41,8 +41,10 @@ class Robustness:
     """Somebody says: these attacks, on these samples, left so much of the model's accuracy.
 
     `within` ascends by epsilon. `verdict` is against the tester's own `at_least`; a policy holds
-    the lower ends against its own. The samples are named by `data`, the whole report by its
-    digest. `not_evaluated` counts what could not be looked at.
+    the lower ends against its own, where `sufficient` says that enough was asked for them to vouch
+    for anything. `constraints` is the digest of what attackers were held to, None where they could
+    change every feature; `domain` that of the range, type and shape as well. The samples are named
+    by `data`, the whole report by its digest. `not_evaluated` counts what could not be looked at.
     """
 
     kind: ClassVar[str] = "robustness"
@@ -57,13 +59,16 @@ class Robustness:
     queries: int
     seed: int
     not_evaluated: int
+    sufficient: bool
+    domain: Digest
+    constraints: Digest | None
     data: Digest
     report: Digest
 
     @property
     def measured(self) -> bool:
-        """Whether the numbers can be read: neither invalid nor too few."""
-        return self.verdict in _MEASURED
+        """Whether the lower ends can be read: neither invalid nor of too little."""
+        return self.verdict in _MEASURED and self.sufficient
 
     def at(self, eps: float) -> Within | None:
         """What was measured for perturbations of at least `eps`, as near to it as there is."""
@@ -81,6 +86,9 @@ class Robustness:
             "queries": self.queries,
             "seed": self.seed,
             "not_evaluated": self.not_evaluated,
+            "sufficient": self.sufficient,
+            "domain": str(self.domain),
+            "constraints": None if self.constraints is None else str(self.constraints),
             "data": str(self.data),
             "report": str(self.report),
         }
@@ -109,6 +117,9 @@ class Robustness:
             fields.integer("queries"),
             fields.integer("seed"),
             fields.integer("not_evaluated"),
+            fields.boolean("sufficient"),
+            fields.digest("domain"),
+            None if fields.raw("constraints") is None else fields.digest("constraints"),
             fields.digest("data"),
             fields.digest("report"),
         )
@@ -117,8 +128,10 @@ class Robustness:
         return value
 
     def _check(self, fields: Fields) -> None:
-        if self.measured and not self.attacks:
+        if self.verdict in _MEASURED and not self.attacks:
             raise fields.fault("verdict", f"says {self.verdict} without an attack")
+        if self.verdict == "pass" and not self.sufficient:
+            raise fields.fault("verdict", "says pass of too little")
         if self.clean.value < self.within[0].robust.value:
             raise fields.fault("within", "says that attacks raise the accuracy")
         low = min(one.robust.low for one in self.within)

@@ -14,6 +14,8 @@ import numpy as np
 
 from keepstone.contract.schema import ANY, Bound, TensorSpec
 from keepstone.contract.validate import NUMPY, Array
+from keepstone.core.canonical import canonical
+from keepstone.core.digest import Digest
 from keepstone.errors import InputError
 
 
@@ -60,6 +62,18 @@ class Constraints:
         direction = np.zeros(width, np.int8)
         direction[list(grows)], direction[list(shrinks)] = 1, -1
         return cls(_mask(width, immutable), _mask(width, integer), direction, groups, weights)
+
+    def to_bytes(self) -> bytes:
+        """The same for the same constraints, however they were written down."""
+        parts = [
+            np.asarray(one).tobytes() for one in (self.immutable, self.integer, self.direction)
+        ]
+        cost = b"" if self.cost is None else self.cost.tobytes()
+        return canonical([list(group) for group in self.one_hot]) + b"".join(parts) + cost
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.to_bytes())
 
     def fit(self, rows: Array, origin: Array) -> Array:
         """The rows nearby that an attacker can reach from `origin`."""
@@ -137,6 +151,13 @@ class Domain:
             )
         least, most = _of_bound(spec, spec.low, low), _of_bound(spec, spec.high, high)
         return cls.of(spec.shape[1:], least, most, NUMPY[spec.datatype].str, constraints)
+
+    @property
+    def digest(self) -> Digest:
+        """Of everything that bounds what is asked; constraints are part of it."""
+        head = canonical({"shape": list(self.shape), "dtype": self.dtype.str})
+        rest = b"" if self.constraints is None else self.constraints.to_bytes()
+        return Digest.of(head + self.low.tobytes() + self.high.tobytes() + rest)
 
     @property
     def width(self) -> int:

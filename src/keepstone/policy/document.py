@@ -95,11 +95,15 @@ class Binding:
 
 @dataclass(frozen=True, slots=True)
 class RobustnessBar:
-    """How robust is enough: the lower end of the accuracy under every perturbation up to `eps`."""
+    """How robust is enough: the lower end of the accuracy under every perturbation up to `eps`.
+
+    An attacker may change every feature, or is held to the `constraints` with this digest.
+    """
 
     norm: str
     eps: float
     at_least: float
+    constraints: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)

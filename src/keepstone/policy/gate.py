@@ -305,7 +305,7 @@ def _remedy(asked: Requirement, name: str) -> str:
 
 def _tested(asked: Requirement) -> str:
     match asked.bar:
-        case RobustnessBar(norm, eps, at_least):
+        case RobustnessBar(norm, eps, at_least, _):
             return f"a robust accuracy of {at_least:g} or more within {norm} {eps:g}, tested"
         case PrivacyBar(fpr, at_most, _):
             return f"at most {at_most:g} of its members told at a false-positive rate of {fpr:g},"
@@ -315,10 +315,11 @@ def _tested(asked: Requirement) -> str:
 def _test(asked: Requirement) -> str:
     """What somebody with the role has to run."""
     match asked.bar:
-        case RobustnessBar(norm, eps, at_least):
+        case RobustnessBar(norm, eps, at_least, held):
             command = (
                 f"attack MODEL --data FILE --norm {norm} --eps {eps:g} --at-least {at_least:g}"
             )
+            command += "" if held is None else " --constraints FILE"
         case PrivacyBar(fpr, at_most, shadows):
             command = (
                 "attack membership MODEL --members FILE --nonmembers FILE"

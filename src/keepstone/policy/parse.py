@@ -273,6 +273,7 @@ def _bar(table: Table, evidence: str) -> Bar | None:
             norm=table.one_of("norm", tuple(sorted(NORMS))),
             eps=table.decimal("eps", 0.0, 1e9),
             at_least=table.decimal("at_least", 0.0, 1.0),
+            constraints=_constraints(table),
         )
     if evidence == "privacy":
         return PrivacyBar(
@@ -281,6 +282,17 @@ def _bar(table: Table, evidence: str) -> Bar | None:
             shadows=table.integer("shadows", 0, 1024) if table.has("shadows") else 0,
         )
     return None
+
+
+def _constraints(table: Table) -> Digest | None:
+    if not table.has("constraints"):
+        return None
+    try:
+        return Digest.parse(table.string("constraints"))
+    except InputError as error:
+        raise table.fault(
+            "`constraints` is not the digest that `keepstone attack` tells"
+        ) from error
 
 
 def _distinct(table: Table, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:

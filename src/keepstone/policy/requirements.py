@@ -24,7 +24,7 @@ from keepstone.evidence.predicates import (
 from keepstone.evidence.verified import VerifiedStatement, Why
 from keepstone.evidence.verify import Evidence
 from keepstone.policy.document import OBSERVER, PUBLISHER, Requirement
-from keepstone.policy.tested import falls_short, matter, speaks_against
+from keepstone.policy.tested import falls_short, matter, outweighs, speaks_against
 from keepstone.policy.trust import Trust
 
 # What counted once, and has ended.
@@ -171,13 +171,20 @@ def _database_time(item: VerifiedStatement) -> int | None:
 def _speaks_against(requirement: Requirement, vote: Vote, evidence: Evidence) -> bool:
     """Whether this is the last word of its key, and it says what must not be.
 
-    Vulnerabilities that go with the artifact; or attacks that prove too much.
+    Vulnerabilities that go with the artifact; or attacks that prove too much, which only a test
+    that is as good takes back.
     """
     predicate = vote.statement.predicate
     if isinstance(predicate, Vulnerabilities):
         against = predicate.outcome is Outcome.FLAGGED
     elif isinstance(predicate, Robustness | Privacy):
-        against = speaks_against(requirement.bar, predicate)
+        return speaks_against(requirement.bar, predicate) and not any(
+            isinstance(item.predicate, Robustness | Privacy)
+            and item.place > vote.statement.place
+            and vote.key_id in item.signers
+            and outweighs(requirement.bar, item.predicate, predicate)
+            for item in evidence.of(vote.statement.kind)
+        )
     else:
         return False
     return against and _is_last_word(vote, evidence)

@@ -43,9 +43,51 @@ def speaks_against(bar: Bar | None, predicate: Tested) -> bool:
     return False
 
 
+def outweighs(bar: Bar | None, later: Tested, failure: Tested) -> bool:
+    """Whether what a key said later takes back what it proved before.
+
+    It has to have measured the same at least as well: a word that decides nothing, a smaller
+    perturbation, a smaller suite or fewer shadow models take nothing back.
+    """
+    if isinstance(later, Robustness) and isinstance(failure, Robustness):
+        assert isinstance(bar, RobustnessBar)
+        proven = [
+            one.eps
+            for one in failure.within
+            if one.eps <= bar.eps and one.robust.high < bar.at_least
+        ]
+        return (
+            later.measured
+            and later.constraints == failure.constraints
+            and later.norm == failure.norm
+            and all(later.at(eps) is not None for eps in proven)
+            and _rank(later) >= _rank(failure)
+        )
+    if isinstance(later, Privacy) and isinstance(failure, Privacy):
+        assert isinstance(bar, PrivacyBar)
+        found = later.at(bar.fpr)
+        return (
+            found is not None and found.sufficient and used_shadows(later) >= used_shadows(failure)
+        )
+    return False
+
+
+def _rank(predicate: Robustness) -> int:
+    """How much was tried; a suite of a name that is not known is as good as the best."""
+    suites = ("quick", "standard", "full")
+    return suites.index(predicate.suite) if predicate.suite in suites else len(suites)
+
+
+def used_shadows(predicate: Privacy) -> int:
+    """The shadow models that the attack rests on: a threshold on the loss uses none."""
+    return 0 if predicate.attack == "loss-threshold" else predicate.shadows
+
+
 def _not_robust(bar: RobustnessBar, predicate: Robustness) -> str | None:
     if not predicate.measured:
-        return f"says {predicate.verdict}"
+        return f"says {predicate.verdict if predicate.sufficient else 'insufficient'}"
+    if predicate.constraints not in (None, bar.constraints):
+        return "held attackers to constraints that the policy does not name"
     if predicate.norm != bar.norm:
         return f"is about the norm {predicate.norm}, not {bar.norm}"
     found = predicate.at(bar.eps)
@@ -66,8 +108,8 @@ def _not_private(bar: PrivacyBar, predicate: Privacy) -> str | None:
         return f"did not look at a false-positive rate of {bar.fpr:g}"
     if not found.sufficient:
         return f"had too few rows to speak of a false-positive rate of {bar.fpr:g}"
-    if predicate.shadows < bar.shadows:
-        return f"rests on {predicate.shadows} shadow models, and {bar.shadows} are asked"
+    if used_shadows(predicate) < bar.shadows:
+        return f"rests on {used_shadows(predicate)} shadow models, and {bar.shadows} are asked"
     if found.told.high > bar.at_most:
         return (
             f"cannot exclude that {found.told.high:.3f} of the members are told (it measured"

@@ -32,7 +32,7 @@ from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.metrics.wilson import Share
 from keepstone.lab.samples import Samples
 from keepstone.lab.suites.result import SuiteResult
-from keepstone.lab.targets.classes import Classes
+from keepstone.lab.targets.classes import Classes, require_count
 from keepstone.lab.targets.forests import read_trees
 from keepstone.lab.targets.outputs import Tensors
 from keepstone.lab.targets.port import Target
@@ -102,7 +102,9 @@ def _target(
     require_fit(samples, domain)
     if isinstance(runtime, ModuleRuntime) and tensors.label is None and len(contract.outputs) == 1:
         target = TorchTarget(runtime.module, domain)
-        return target, Classes.of(samples.y, target.classes, wanted.classes)
+        classes = Classes.of(samples.y, target.classes, wanted.classes)
+        require_count(classes, target.classes)
+        return target, classes
     classes = Classes.of(samples.y, tensors.score_count, wanted.classes)
     return _with_trees(runtime, RuntimeTarget(runtime, tensors, domain, classes)), classes
 
@@ -128,20 +130,24 @@ def require_fit(samples: Samples, domain: Domain) -> None:
             f"A sample has {samples.x.shape[1]} numbers, and the model takes {domain.width}.",
             "Give the samples as the model takes them.",
         )
-    # A bound may have been rounded to the model's type, and a sample not.
-    slack = 1e-6 * np.maximum(1.0, np.maximum(np.abs(domain.low), np.abs(domain.high)))
-    beyond = (samples.x < domain.low - slack) | (samples.x > domain.high + slack)
-    outside = float(beyond.any(axis=1).mean())
+    # A sample may be rounded to the model's type, and not moved further.
+    coarse = 1e-3 if domain.dtype.itemsize == 2 else 1e-6
+    slack = coarse * np.maximum(1.0, np.maximum(np.abs(domain.low), np.abs(domain.high)))
+    moved = np.abs(domain.fit(samples.x, samples.x) - samples.x) > slack
+    outside = float(moved.any(axis=1).mean())
     if outside:
         raise InputError(
             "attack.other_inputs",
-            f"{outside:.1%} of the samples lie outside the range of the model's inputs.",
+            f"{outside:.1%} of the samples are no inputs of the model: out of its range, no whole"
+            " numbers, or against the constraints.",
             "Scale them as the model was trained, or mend --low and --high.",
         )
 
 
 def chosen(samples: Samples, count: int, seed: int) -> Samples:
-    """At most `count` of the samples, drawn by `seed`."""
+    """At most `count` of the samples, drawn by `seed`; one that is there twice counts once."""
+    _, first = np.unique(samples.x, axis=0, return_index=True)
+    samples = samples.take(np.sort(first))
     if len(samples) <= count:
         return samples
     drawn = np.random.default_rng(seed).permutation(len(samples))[:count]
@@ -149,7 +155,9 @@ def chosen(samples: Samples, count: int, seed: int) -> Samples:
 
 
 def report_digest(report: dict[str, Any]) -> Digest:
-    return Digest.of(json.dumps(report, sort_keys=True).encode())
+    """Of the JSON that is told, members sorted and without space; less its own statement."""
+    told = {name: value for name, value in report.items() if name != "statement"}
+    return Digest.of(json.dumps(told, sort_keys=True, separators=(",", ":")).encode())
 
 
 def run_digest(about: dict[str, Any]) -> Digest:
@@ -163,10 +171,19 @@ def state(
     samples: Samples,
     key: Signatory,
     *,
+    report: dict[str, Any],
     now: int,
     lifetime_ms: int = LIFETIME_MS,
 ) -> Envelope:
-    """Sign, with `key`, what the attacks left of the model's accuracy; valid for `lifetime_ms`."""
+    """Sign, with `key`, what the attacks left of the model's accuracy; valid for `lifetime_ms`.
+
+    `report` is the JSON that is told of it. Raises InputError `attack.nothing_measured`.
+    """
+    held = outcome.domain.constraints
+    if not outcome.clean.n:
+        raise InputError(
+            "attack.nothing_measured", "No sample was answered, so there is nothing to state."
+        )
     said = Robustness(
         made=Made(TOOL, now, now + lifetime_ms),
         verdict=outcome.verdict.value,
@@ -179,8 +196,11 @@ def state(
         queries=outcome.queries,
         seed=outcome.question.seed,
         not_evaluated=len(outcome.not_evaluated),
+        sufficient=outcome.sufficient,
+        domain=outcome.domain.digest,
+        constraints=None if held is None else held.digest,
         data=samples.digest,
-        report=report_digest(outcome.to_dict()),
+        report=report_digest(report),
     )
     return make_statement(subject, said, key)
 

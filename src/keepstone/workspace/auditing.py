@@ -67,6 +67,10 @@ def audit(asked: Audit) -> tuple[Subject, Membership]:
     `attack.bad_train`.
     """
     rows = joined(asked.members, asked.nonmembers)
+    if asked.train is not None and not ATTACKS[asked.attack].needs:
+        raise InputError(
+            "attack.bad_shadows", f"{asked.attack} makes no use of shadow models.", "Choose rmia."
+        )
     if (asked.train is None) != (asked.shadows == 0):
         raise InputError(
             "attack.bad_shadows",
@@ -95,9 +99,15 @@ def joined(members: Samples, nonmembers: Samples) -> Samples:
             "The members and the others are rows of different kinds.",
             "Give rows of one data set, drawn alike.",
         )
+    both = np.concatenate([members.x, nonmembers.x])
+    if len(np.unique(both, axis=0)) < len(both):
+        raise InputError(
+            "attack.bad_members",
+            "A row is there twice: a member that is no member, or one that counts twice.",
+            "Give each row once, on one side.",
+        )
     digest = Digest.of(f"{members.digest}\n{nonmembers.digest}".encode())
-    x = np.concatenate([members.x, nonmembers.x])
-    return Samples(x, np.concatenate([members.y, nonmembers.y]), digest, members.features)
+    return Samples(both, np.concatenate([members.y, nonmembers.y]), digest, members.features)
 
 
 def _shadows(asked: Audit, opened: Opened, x: Array, y: Array) -> Any:
@@ -131,9 +141,15 @@ def find_function(name: str) -> Any:
 
 
 def state(
-    subject: Subject, found: Membership, key: Signatory, *, now: int, lifetime_ms: int
+    subject: Subject,
+    found: Membership,
+    key: Signatory,
+    *,
+    report: dict[str, Any],
+    now: int,
+    lifetime_ms: int,
 ) -> Envelope:
-    """Sign, with `key`, what the audit told; valid for `lifetime_ms`."""
+    """Sign, with `key`, what the audit told, as JSON in `report`; valid for `lifetime_ms`."""
     rates = [
         AtRate(
             one.fpr,
@@ -153,7 +169,7 @@ def state(
         queries=found.queries,
         rows=found.rows,
         members=found.members,
-        report=report_digest(found.to_dict()),
+        report=report_digest(report),
     )
     return make_statement(subject, said, key)
 

@@ -45,12 +45,13 @@ def look_at_clean(target: Target, x: Array, y: Array) -> Clean:
         *_scores(asked[0]),
         *_labels(labels, y, target.classes),
     ]
-    count = int(answered.sum())
+    # One row asked a hundred times is one sample.
+    count = len(np.unique(x[answered], axis=0))
     if count < MIN_SAMPLES:
         problems.append(
             insufficient(
                 "attack.too_few",
-                f"{count} samples are too few: at least {MIN_SAMPLES} make an interval of"
+                f"{count} different samples are too few: at least {MIN_SAMPLES} make an interval of"
                 " +-10 points.",
             )
         )
@@ -110,11 +111,18 @@ def _labels(labels: Array, y: Array, classes: int) -> list[Problem]:
     if not answered.any():
         return []
     right = share(int((labels == y)[answered].sum()), int(answered.sum()))
-    if len(np.unique(labels[answered])) == 1 and len(np.unique(y)) > 1:
+    if len(np.unique(y)) < 2:
+        return [
+            insufficient(
+                "attack.one_class",
+                "All samples are of one class: a target that always says it would be robust.",
+            )
+        ]
+    if len(np.unique(labels[answered])) == 1:
         return [invalid("attack.constant", "The target serves one label for everything.")]
     counts = np.bincount(y, minlength=classes)
     guessed = counts.max() / counts.sum()
-    if len(np.unique(y)) < 2 or right.high > guessed:
+    if right.high > guessed:
         return []
     return [
         invalid(

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import io
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
 from keepstone.contract.validate import Array
 from keepstone.core.digest import Digest
-from keepstone.errors import InputError
+from keepstone.errors import InputError, OperationalError
 from keepstone.files import write_atomic
 from keepstone.lab.meter import Tally
 
@@ -25,16 +27,24 @@ _FIELDS = ("rows", "distance", "queries", "gradients", "first", "unanswered")
 class Memory:
     """Attacks that are done, by what they were. Each file is whole or not there.
 
-    Raises InputError `attack.other_run` for a folder of another run.
+    Raises InputError `attack.other_run` for a folder of another run, OperationalError
+    `attack.not_kept`.
     """
 
     def __init__(self, folder: Path, run: Digest) -> None:
         self._folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
         mark = folder / "run"
-        if not mark.exists():
-            write_atomic(mark, str(run).encode())
-        elif mark.read_text() != str(run):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            fresh = not mark.exists()
+            if fresh:
+                write_atomic(mark, str(run).encode())
+            known = mark.read_text("utf-8", "replace")
+        except OSError as error:
+            raise OperationalError(
+                "attack.not_kept", f"{folder} cannot be written: {error.strerror}."
+            ) from error
+        if known != str(run):
             raise InputError(
                 "attack.other_run",
                 f"{folder} holds another run: of another target, other samples or settings.",
@@ -56,7 +66,10 @@ class Memory:
             with np.load(io.BytesIO(place.read_bytes()), allow_pickle=False) as kept:
                 found: dict[str, Array] = {name: kept[name] for name in _FIELDS}
                 spent = float(kept["cpu_s"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        # What a broken file makes numpy raise has no common base.
+        except (OSError, ValueError, KeyError, EOFError, TypeError, RuntimeError, zlib.error):
+            return None
+        except (zipfile.BadZipFile, tokenize.TokenError):
             return None
         if any(len(array) != count for array in found.values()):
             return None

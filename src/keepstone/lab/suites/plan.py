@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from keepstone.lab.attacks.port import Attack
+from keepstone.lab.norms import Norm
 from keepstone.lab.targets.port import Capability, Target
 
 
@@ -20,8 +21,10 @@ class Step:
     budget: int
     least: int
 
-    def lacks(self, target: Target) -> str | None:
-        """What the target does not give it, or None if it can attack."""
+    def lacks(self, target: Target, norm: Norm) -> str | None:
+        """Why it cannot attack this target under this norm, or None if it can."""
+        if norm.name not in self.attack.norms:
+            return f"it knows nothing of the norm {norm.name}"
         if self.attack.needs not in target.capabilities:
             return f"it needs the target's {self.attack.needs.value}, which it does not declare"
         return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.norms import Norm, norm_called
 
 MAX_EPSILONS = 16
+MAX_EPS = 1e9
 # Below so many samples an interval is too wide to decide by: 100 are +-10 points.
 MIN_SAMPLES = 100
 AT_LEAST = 0.5
@@ -36,12 +36,18 @@ class Question:
     def __post_init__(self) -> None:
         if not 0 < len(self.epsilons) <= MAX_EPSILONS:
             raise InputError("attack.bad_eps", f"Give 1 to {MAX_EPSILONS} epsilons.")
-        if any(not (math.isfinite(eps) and eps > 0) for eps in self.epsilons):
-            raise InputError("attack.bad_eps", "An epsilon has to be a number above zero.")
+        least = 1.0 if self.norm.name == "l0" else 0.0
+        if any(not (max(least, 1e-300) <= eps <= MAX_EPS) for eps in self.epsilons):
+            raise InputError(
+                "attack.bad_eps",
+                f"An epsilon lies above zero (for l0 from 1 on) and up to {MAX_EPS:g}.",
+            )
         if list(self.epsilons) != sorted(set(self.epsilons)):
             raise InputError("attack.bad_eps", "Epsilons ascend, each once.")
         if not 0 < self.at_least <= 1:
             raise InputError("attack.bad_limit", "What is enough lies above 0 and up to 1.")
+        if self.seed < 0:
+            raise InputError("attack.bad_seed", "A seed is a whole number from 0 on.")
         if self.samples < 1:
             raise InputError("attack.bad_samples", "An attack needs a sample.")
         if self.budget is not None and self.budget < 1:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from keepstone.contract.validate import Array
+from keepstone.lab.domain import Domain
 from keepstone.lab.masking.port import Sign
 from keepstone.lab.metrics.wilson import Share
 from keepstone.lab.suites.problem import Problem, Verdict
@@ -21,7 +22,8 @@ class Ran:
 
     `eps` is None for one that sought the smallest perturbation: it broke those for which that is
     within the largest epsilon. `first` has for each broken sample the queries up to its first
-    success, ascending; empty for one that sought the smallest.
+    success, ascending; empty for one that sought the smallest. `strong` where it saw the target's
+    gradient or trees.
     """
 
     name: str
@@ -29,15 +31,20 @@ class Ran:
     paper: str
     atlas: str
     eps: float | None
+    strong: bool
     attacked: int
     broken: int
-    queries_mean: float
+    queries: int
     queries_max: int
     gradients: int
     unanswered: int
     budget: int
     cpu_s: float
     first: tuple[int, ...]
+
+    @property
+    def queries_mean(self) -> float:
+        return self.queries / self.attacked if self.attacked else 0.0
 
     def to_dict(self) -> dict[str, Any]:
         rate = self.broken / self.attacked if self.attacked else 0.0
@@ -119,8 +126,13 @@ class SuiteResult:
     problems: tuple[Problem, ...]
     queries: int
     worst: Worst
-    shape: tuple[int, ...]
+    domain: Domain
     names: tuple[str, ...]
+
+    @property
+    def sufficient(self) -> bool:
+        """Whether enough was asked for its numbers to vouch for anything."""
+        return not any(one.effect is Verdict.INSUFFICIENT for one in self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         norm = self.question.norm.name
@@ -143,7 +155,17 @@ class SuiteResult:
             "queries": self.queries,
             "suite": self.suite,
             "question": self.question.to_dict(),
+            "sufficient": self.sufficient,
+            "domain": str(self.domain.digest),
+            "range": [float(self.domain.low.min()), float(self.domain.high.max())],
+            "constraints": self.constraints,
         }
+
+    @property
+    def constraints(self) -> str | None:
+        """The digest of what an attacker was held to, None where that is the domain alone."""
+        held = self.domain.constraints
+        return None if held is None else str(held.digest)
 
     def distortion(self) -> list[list[float]]:
         """The robust accuracy against every perturbation up to so large, worst over attacks."""

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from keepstone.contract.validate import Array
+from keepstone.core.digest import Digest
 from keepstone.lab.attacks.port import run_attack
 from keepstone.lab.meter import Goal, Meter, Tally, reach
 from keepstone.lab.metrics.wilson import share
@@ -22,6 +23,10 @@ from keepstone.lab.suites.question import Question
 from keepstone.lab.suites.result import AtEps, Ran, SuiteResult, Worst
 from keepstone.lab.suites.verdict import decide
 from keepstone.lab.targets.port import Capability, Target
+
+# Whoever has the gradient or the trees needs no second attack beside it.
+_STRONG = frozenset({Capability.GRADIENT, Capability.TREES})
+_FEWEST = 2
 
 # Of a target, samples that it serves rightly, which of them attacks by gradient left, and what
 # was asked.
@@ -104,17 +109,16 @@ def run_suite(
     x = target.domain.fit(x, x)
     # (1)
     clean = look_at_clean(target, x, y)
+    missed = []
+    if not clean.answered.all():
+        missed.append(f"{int((~clean.answered).sum())} samples were not answered, and left out")
     x, y, right = (given[clean.answered] for given in (x, y, clean.correct))
     standing = _Standing.of(x, y, right)
     # (2)
     ran: list[Ran] = []
-    missed: list[str] = []
     weak: list[str] = []
     for step in suite.steps(target.capabilities):
-        # One that knows nothing of the norm leaves nothing out.
-        if question.norm.name not in step.attack.norms:
-            continue
-        why = step.lacks(target)
+        why = step.lacks(target, question.norm)
         if why is not None:
             missed.append(f"{step.attack.name}: {why}")
             continue
@@ -145,7 +149,7 @@ def run_suite(
         problems=problems,
         queries=_queries(clean, ran, worst) + seen.queries,
         worst=worst,
-        shape=target.domain.shape,
+        domain=target.domain,
         names=tuple(names) or tuple(map(str, range(target.classes))),
     )
 
@@ -163,7 +167,14 @@ def _attack(
     # Who seeks the smallest perturbation may still bring one within the smallest epsilon.
     places = standing.at(question.epsilons[0] if eps is None else eps)
     budget = step.budget if question.budget is None else min(step.budget, question.budget)
-    key = f"{number} {step.attack!r} {eps} {budget}"
+    key = " ".join(
+        (
+            *(str(number), repr(step.attack), str(eps), str(budget), question.norm.name),
+            *(str(question.seed), str(target.domain.digest)),
+            # Which samples it is for, and what the target made of all of them.
+            _digest(places, standing.x, standing.y, standing.clean),
+        )
+    )
     known = None if memory is None else memory.recall(key, len(places))
     if known is None:
         watch.begins(step.attack.name, eps, len(places))
@@ -198,7 +209,8 @@ def _ran(
         eps=eps,
         attacked=len(broken),
         broken=int(broken.sum()),
-        queries_mean=float(tally.queries.mean()) if len(broken) else 0.0,
+        strong=attack.needs in _STRONG,
+        queries=int(tally.queries.sum()),
         queries_max=int(tally.queries.max(initial=0)),
         gradients=int(tally.gradients.sum()),
         unanswered=int(tally.unanswered.sum()),
@@ -241,6 +253,13 @@ def _gaps(ran: Sequence[Ran], weak: Sequence[str]) -> list[Problem]:
     if not ran:
         return [insufficient("attack.none_ran", "No attack of the suite could be run.")]
     found = []
+    if len({one.name for one in ran}) < _FEWEST and not any(one.strong for one in ran):
+        found.append(
+            insufficient(
+                "attack.too_few_attacks",
+                f"Only {ran[0].name} could be run under this norm, which finds too little alone.",
+            )
+        )
     if weak:
         found.append(
             insufficient(
@@ -248,19 +267,22 @@ def _gaps(ran: Sequence[Ran], weak: Sequence[str]) -> list[Problem]:
                 f"The budget was too small for what stands to be robust: {', '.join(weak)}.",
             )
         )
-    asked = sum(one.queries_mean * one.attacked for one in ran)
-    silent = sum(one.unanswered for one in ran)
-    if asked and silent / asked > MAX_UNANSWERED:
+    silent = [one.name for one in ran if one.unanswered > MAX_UNANSWERED * one.queries]
+    if silent:
         found.append(
             insufficient(
                 "attack.unanswered",
-                f"{silent / asked:.0%} of the attacks' questions were not answered: a target"
+                f"The questions of {', '.join(dict.fromkeys(silent))} were not answered: a target"
                 " that is throttled is not known to be robust.",
             )
         )
     return found
 
 
+def _digest(*arrays: Array) -> str:
+    return str(Digest.of(b"".join(np.ascontiguousarray(one).tobytes() for one in arrays)))
+
+
 def _queries(clean: Clean, ran: Sequence[Ran], worst: Worst) -> int:
-    spent = sum(round(one.queries_mean * one.attacked) for one in ran)
+    spent = sum(one.queries for one in ran)
     return clean.queries + spent + int(np.isfinite(worst.distance).sum())

@@ -72,6 +72,16 @@ class Classes:
         return np.array([places[text] for text in texts], np.int64)[back]
 
 
+def require_count(classes: Classes, scores: int) -> None:
+    """Raises InputError `target.bad_labels` where a model scores another number of classes."""
+    if len(classes) != scores:
+        raise InputError(
+            "target.bad_labels",
+            f"The model has scores of {scores} classes, and {len(classes)} are named.",
+            "Name its classes in the order of its scores with --classes.",
+        )
+
+
 def name_of(value: object) -> str:
     """What a label is called: whole numbers alike, whatever type they were written in."""
     if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()):
