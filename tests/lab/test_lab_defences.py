@@ -1,0 +1,296 @@
+"""Defences: certificates are kept, and what only masks is called so."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import combinations
+from statistics import NormalDist
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from keepstone.contract.validate import Array
+from keepstone.errors import InputError
+from keepstone.lab.defences.certificate import ABSTAINED
+from keepstone.lab.defences.partition import Aggregate, Partition, leaders
+from keepstone.lab.defences.smoothing import Smoothing
+from keepstone.lab.domain import Domain
+from keepstone.lab.metrics.clopper_pearson import at_least
+from keepstone.lab.metrics.wilson import share
+from keepstone.lab.suites.problem import Verdict
+from keepstone.lab.targets.port import UNANSWERED, Answers, Capability
+from tests.lab.fakes import Linear
+
+WIDE = Domain.of((2,), -100.0, 100.0, "float64")
+
+
+# The exact bound
+
+
+def test_the_bound_is_that_of_the_beta_distribution(
+    need_module: Callable[[str], ModuleType],
+) -> None:
+    beta = need_module("scipy.stats").beta
+    for n, hits in ((1, 1), (10, 3), (100, 99), (100, 100), (1000, 503), (10_000, 9_999)):
+        for alpha in (0.05, 0.001):
+            exact = beta.ppf(alpha, hits, n - hits + 1)
+            found = at_least(hits, n, alpha)
+            assert found <= exact
+            assert found == pytest.approx(exact, rel=1e-6)
+    assert at_least(0, 100, 0.001) == 0.0
+
+
+@pytest.mark.parametrize(("hits", "n", "alpha"), [(5, 4, 0.1), (-1, 4, 0.1), (1, 4, 0.0)])
+def test_what_is_no_share_has_no_bound(hits: int, n: int, alpha: float) -> None:
+    with pytest.raises(InputError, match=r"attack\.bad_share"):
+        at_least(hits, n, alpha)
+
+
+# Randomised smoothing
+
+
+def halves(tilt: float = 0.0) -> Linear:
+    return Linear(np.array([[-1.0, 1.0], [tilt, -tilt]]), np.zeros(2), domain=WIDE)
+
+
+def cloud(count: int, seed: int = 3) -> Array:
+    return np.random.default_rng(seed).uniform(-2, 2, (count, 2))
+
+
+@pytest.mark.parametrize("sigma", [0.25, 1.0])
+def test_no_radius_is_longer_than_the_way_to_the_other_class(sigma: float) -> None:
+    # Smoothing does not move a plane, so the exact distance is known.
+    target, x = halves(0.5), cloud(150)
+    y = target.predict(x).labels
+    exact = np.abs(x @ np.array([1.0, -0.5])) / np.hypot(1.0, 0.5)
+    found = Smoothing(sigma, draws=500).certify(target, x, y)
+    told = found.labels != ABSTAINED
+    assert (found.radii[told] <= exact[told]).all()
+    assert (found.labels[told] == y[told]).all()
+    assert (found.radii[~told] == 0).all()
+    # Far from the plane the certificate is as long as so many draws can prove.
+    longest = sigma * NormalDist().inv_cdf(at_least(500, 500, 0.001))
+    assert 0.85 * longest < found.radii.max() <= longest
+
+
+def test_it_abstains_where_no_class_is_certain() -> None:
+    target = halves()
+    found = Smoothing(0.5, draws=200).certify(target, np.zeros((120, 2)), np.zeros(120, int))
+    assert (found.labels == ABSTAINED).mean() > 0.9
+    assert found.accuracy_at(0.0).value < 0.1
+
+
+@dataclass
+class Silent:
+    """Class 0, where it answers, which is as often as `told` says."""
+
+    told: float
+    domain: Domain = WIDE
+    classes: int = 2
+    capabilities: frozenset[Capability] = frozenset({Capability.LABEL})
+
+    def predict(self, rows: Array) -> Answers:
+        drawn = np.random.default_rng(len(rows)).random(len(rows))
+        return Answers(np.where(drawn < self.told, 0, UNANSWERED))
+
+
+def test_no_answer_is_no_vote() -> None:
+    some = np.zeros((3, 2)), np.zeros(3, int)
+    assert (Smoothing(1.0).certify(Silent(0.4), *some).labels == ABSTAINED).all()
+    assert (Smoothing(1.0).certify(Silent(0.9), *some).labels == 0).all()
+
+
+def test_certificates_are_the_same_for_a_seed() -> None:
+    x = cloud(40)
+    y = halves().predict(x).labels
+    first, again, other = (Smoothing(0.5).certify(halves(), x, y, seed) for seed in (1, 1, 2))
+    assert (first.radii == again.radii).all()
+    assert (first.radii != other.radii).any()
+
+
+def test_what_is_certified_is_told_with_its_uncertainty() -> None:
+    x = cloud(150)
+    y = halves().predict(x).labels
+    found = Smoothing(0.5, alpha=0.01).certify(halves(), x, y)
+    told = found.to_dict([0.0, 0.5])
+    at = told["certified_accuracy"][1]
+    assert at["size"] == 0.5
+    assert at["low"] < at["value"] < at["high"]
+    assert found.verdict is Verdict.PASS
+    # Some of the certificates may be wrong: the lower end makes room for them.
+    held = int(found.holds(0.5).sum())
+    assert found.accuracy_at(0.5).low == pytest.approx(share(held, 150).low - 0.01)
+
+
+def test_few_samples_are_insufficient() -> None:
+    x = cloud(99)
+    found = Smoothing(0.5, draws=50).certify(halves(), x, halves().predict(x).labels)
+    assert found.verdict is Verdict.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["defence.too_few"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"sigma": 0.0}, {"sigma": np.inf}, {"sigma": 1.0, "alpha": 0.5}, {"sigma": 1, "draws": 0}],
+)
+def test_no_noise_no_certificate(given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"defence\.bad_parameters"):
+        Smoothing(**given)
+
+
+@pytest.mark.parametrize(
+    ("x", "y"),
+    [
+        (np.zeros((2, 3)), np.zeros(2, int)),
+        (np.zeros((2, 2)), np.zeros(3, int)),
+        (np.zeros((2, 2)), np.array([0, 2])),
+        (np.full((2, 2), np.nan), np.zeros(2, int)),
+        (np.zeros((2, 2)), np.zeros(2)),
+    ],
+)
+def test_samples_that_do_not_fit_are_refused(x: Array, y: Array) -> None:
+    with pytest.raises(InputError, match=r"defence\.bad_data"):
+        Smoothing(1.0).certify(halves(), x, y)
+
+
+# Partition aggregation
+
+LINE = Domain.of((1,), 0.0, 9.0, "float64")
+
+
+@dataclass
+class Nearest:
+    """The label of the nearest row that it was trained on, the first of several."""
+
+    x: Array
+    y: Array
+    classes: int = 3
+    domain: Domain = LINE
+    capabilities: frozenset[Capability] = frozenset({Capability.LABEL})
+
+    def predict(self, rows: Array) -> Answers:
+        return Answers(self.y[np.abs(rows[:, None, 0] - self.x[None, :, 0]).argmin(axis=1)])
+
+
+def train(x: Array, y: Array, seed: int) -> Nearest:
+    return Nearest(x, y)
+
+
+def test_brute_force_breaks_no_certificate() -> None:
+    """Every way to take out or put in as many rows as the certificate allows."""
+    x = np.arange(8.0)[:, None]
+    y = np.array([0, 0, 0, 0, 0, 1, 2, 1])
+    asked = np.linspace(0, 9, 7)[:, None]
+    made = Partition(5)
+    found = made.fit(train, x, y, LINE, 3).certify(asked, np.zeros(7, int))
+    assert found.radii.max() >= 1
+    rows = [(float(row), int(label)) for row, label in zip(x[:, 0], y, strict=True)]
+    poisons = [(value, label) for value in (0.5, 2.25, 3.5, 4.75, 6.5) for label in (0, 1, 2)]
+    steps = [("out", at) for at in range(len(rows))] + [("in", at) for at in range(len(poisons))]
+    tried = 0
+    for count in range(1, int(found.radii.max()) + 1):
+        for chosen in combinations(steps, count):
+            out = {at for way, at in chosen if way == "out"}
+            kept = [row for at, row in enumerate(rows) if at not in out]
+            kept += [poisons[at] for way, at in chosen if way == "in"]
+            given = np.array([[value] for value, _ in kept]), np.array([label for _, label in kept])
+            labels = made.fit(train, *given, LINE, 3).predict(asked).labels
+            held = found.radii >= count
+            assert (labels[held] == found.labels[held]).all()
+            tried += 1
+    assert tried > 20
+
+
+def test_a_flipped_label_is_one_poison() -> None:
+    x = np.arange(9.0)[:, None]
+    y = np.zeros(9, int)
+    made = Partition(4)
+    before = made.fit(train, x, y, LINE, 3).votes(x)
+    for at in range(9):
+        flipped = y.copy()
+        flipped[at] = 1
+        after = made.fit(train, x, flipped, LINE, 3).votes(x)
+        assert (np.abs(after - before).sum(axis=1) <= 2).all()
+
+
+def test_the_order_of_the_rows_changes_nothing() -> None:
+    x = np.repeat(np.arange(6.0), 2)[:, None]
+    y = np.tile([0, 1], 6)
+    order = np.random.default_rng(0).permutation(12)
+    one, other = (Partition(3).fit(train, x[at], y[at], LINE, 3) for at in (np.arange(12), order))
+    asked = LINE.draw(50)
+    assert (one.votes(asked) == other.votes(asked)).all()
+
+
+@given(
+    st.lists(st.integers(0, 12), min_size=2, max_size=5),
+    st.data(),
+)
+def test_turned_votes_change_no_leader_within_its_lead(
+    votes: list[int], data: st.DataObject
+) -> None:
+    before = np.array([votes])
+    best, lead = leaders(before)
+    after = before.copy()
+    for _ in range(int(lead[0])):
+        voters = np.flatnonzero(after[0])
+        if not len(voters):
+            break
+        after[0, data.draw(st.sampled_from(voters.tolist()))] -= 1
+        after[0, data.draw(st.integers(0, len(votes) - 1))] += 1
+    assert leaders(after)[0][0] == best[0]
+
+
+@given(st.lists(st.integers(0, 12), min_size=2, max_size=5))
+def test_the_lead_is_no_shorter_than_it_has_to_be(votes: list[int]) -> None:
+    """One voter more, turned to the strongest rival, is enough."""
+    before = np.array([votes])
+    best, lead = leaders(before)
+    turned = min(int(lead[0]) + 1, int(before[0, best[0]]))
+    found = set()
+    for rival in range(len(votes)):
+        after = before.copy()
+        after[0, best[0]] -= turned
+        after[0, rival] += turned
+        found.add(int(leaders(after)[0][0]))
+    assert turned <= lead[0] or found != {int(best[0])}
+
+
+def test_a_partition_of_one_class_votes_for_it_and_an_empty_one_does_not() -> None:
+    found = Partition(64).fit(train, np.arange(4.0)[:, None], np.array([1, 1, 1, 1]), LINE, 3)
+    assert found.votes(np.zeros((1, 1))).tolist() == [[0, len({*np.flatnonzero(found.sizes)}), 0]]
+
+
+def test_training_that_does_not_repeat_is_invalid() -> None:
+    calls: list[int] = []
+
+    def moody(x: Array, y: Array, seed: int) -> Nearest:
+        calls.append(1)
+        return Nearest(x, (y + len(calls) % 2) % 3)
+
+    x = np.arange(120.0)[:, None] * 9 / 120
+    found = Partition(3).fit(moody, x, np.arange(120) % 3, LINE, 3)
+    judged = found.certify(x, np.arange(120) % 3)
+    assert judged.verdict is Verdict.INVALID
+    assert "defence.not_deterministic" in [one.code for one in judged.problems]
+    assert Partition(3).fit(train, x, np.arange(120) % 3, LINE, 3).problems == ()
+
+
+def test_a_certificate_against_poison_says_what_it_rests_on() -> None:
+    x = np.arange(120.0)[:, None] * 9 / 120
+    y = (x[:, 0] > 4).astype(int)
+    aggregate: Aggregate = Partition(5).fit(train, x, y, LINE, 3)
+    told = aggregate.certify(x, y).to_dict([0, 1, 2])
+    assert told["unit"] == "poisons"
+    assert told["failure"] == 0
+    assert told["parameters"]["hash"] == "sha256"
+    assert sum(told["parameters"]["rows"]) == 120
+    values = [one["value"] for one in told["certified_accuracy"]]
+    assert values == sorted(values, reverse=True)
+    assert values[2] > 0.5
+    assert told["verdict"] == "pass"
