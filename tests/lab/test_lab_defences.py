@@ -15,15 +15,42 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keepstone.contract.validate import Array
-from keepstone.errors import InputError
+from keepstone.errors import InputError, OperationalError
+from keepstone.lab.attacks.evasion.hopskipjump import HopSkipJump
+from keepstone.lab.attacks.evasion.random_search import RandomSearch
+from keepstone.lab.attacks.evasion.white_box import WhiteBox
+from keepstone.lab.defences.adversarial_training import (
+    FastTraining,
+    PgdTraining,
+    Schedule,
+    Trades,
+    harden,
+)
 from keepstone.lab.defences.certificate import ABSTAINED
+from keepstone.lab.defences.evaluate import Evaluation, evaluate, more
+from keepstone.lab.defences.input_transforms import (
+    BitDepth,
+    GaussianNoise,
+    MedianSmoothing,
+    Transformed,
+)
+from keepstone.lab.defences.output_hardening import (
+    Hardened,
+    LabelsOnly,
+    RoundedScores,
+    TopScores,
+)
 from keepstone.lab.defences.partition import Aggregate, Partition, leaders
 from keepstone.lab.defences.smoothing import Smoothing
 from keepstone.lab.domain import Domain
 from keepstone.lab.metrics.clopper_pearson import at_least
 from keepstone.lab.metrics.wilson import share
+from keepstone.lab.norms import LINF
+from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.problem import Verdict
-from keepstone.lab.targets.port import UNANSWERED, Answers, Capability
+from keepstone.lab.suites.question import Question
+from keepstone.lab.targets.adaptive import Eot, majority
+from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization
 from tests.lab.fakes import Linear
 
 WIDE = Domain.of((2,), -100.0, 100.0, "float64")
@@ -294,3 +321,318 @@ def test_a_certificate_against_poison_says_what_it_rests_on() -> None:
     assert values == sorted(values, reverse=True)
     assert values[2] > 0.5
     assert told["verdict"] == "pass"
+
+
+# Empirical defences, attacked in turn
+
+LINES = Domain.of((12,), 0.0, 1.0, "float64")
+WEIGHTS = np.random.default_rng(5).normal(size=(12, 3))
+PICTURES = Domain.of((1, 5, 5), 0.0, 1.0, "float64")
+SOLE = Step(WhiteBox(sweep=5, near=()), 100, 100)
+SEARCHED = Step(RandomSearch(), 60, 60)
+LABELS = Step(HopSkipJump(), 150, 150)
+
+
+def suite(*steps: Step) -> Suite:
+    return Suite("small", 200, lambda able: steps)
+
+
+def linear(domain: Domain = LINES, weights: Array = WEIGHTS) -> Linear:
+    return Linear(weights, -weights.sum(axis=0) / 2, domain=domain)
+
+
+def samples(target: Linear, count: int = 120) -> tuple[Array, Array]:
+    x = np.random.default_rng(1).uniform(0.1, 0.9, (count, target.domain.width))
+    return x, target.predict(x).labels
+
+
+def judged(defended: Any, *steps: Step, eps: float = 0.1, count: int = 120) -> Evaluation:
+    x, y = samples(defended.undefended, count)
+    question = Question(LINF, (eps,), count)
+    return evaluate(defended, x, y, suite(*steps), question)
+
+
+def test_an_input_transform_that_masks_is_called_so() -> None:
+    # Against its own gradient, which is none, all of it stands.
+    found = judged(Transformed(linear(), BitDepth(5)), SOLE)
+    (at,) = found.robust
+    assert at.plain.value > 0.9
+    assert at.defended.value <= at.undefended.value + 0.05
+    assert found.codes == ("defence.masks",)
+    assert found.verdict is Verdict.INVALID
+    told = found.to_dict()
+    assert told["verdict"] == "invalid"
+    assert told["robust_accuracy"][0]["value"] == pytest.approx(at.defended.value, abs=1e-6)
+
+
+def test_noise_that_masks_is_called_so_by_its_expectation() -> None:
+    noisy = Transformed(linear(), GaussianNoise(0.3))
+    found = judged(noisy, SOLE)
+    (at,) = found.robust
+    assert at.plain.value > at.undefended.value
+    assert found.codes == ("defence.masks",)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: Transformed(linear(), BitDepth(4)),
+        lambda: Transformed(linear(), GaussianNoise(0.1)),
+        lambda: Hardened(linear(), RoundedScores(1)),
+        lambda: Hardened(linear(), TopScores(1)),
+        lambda: Hardened(linear(), LabelsOnly()),
+    ],
+)
+def test_the_adaptive_attack_is_the_stronger_one(made: Callable[[], Any]) -> None:
+    found = judged(made(), SOLE, eps=0.15)
+    (at,) = found.robust
+    assert found.adaptive.robust[0].robust.value <= found.plain.robust[0].robust.value
+    assert at.defended.value <= at.plain.value
+    assert at.undone > 0
+
+
+def test_labels_only_is_no_defence_against_who_asks_for_labels() -> None:
+    bare = linear()
+    bare.capabilities = frozenset({Capability.LABEL, Capability.SCORES})
+    found = judged(Hardened(bare, LabelsOnly()), LABELS)
+    (at,) = found.robust
+    assert at.undefended.value < 0.9
+    assert at.defended == at.undefended
+    assert found.codes == ("defence.no_gain",)
+    assert found.verdict is Verdict.FAIL
+
+
+def test_a_defence_that_gains_passes_and_is_compared_on_the_same_samples() -> None:
+    # One feature that is strong, eleven that are weak: the undefended model goes by all of them.
+    weights = np.zeros((12, 2))
+    weights[0] = -4, 4
+    bare = Linear(weights.copy(), np.array([2.0, -2.0]), domain=LINES)
+    bare.weights[1:] = np.random.default_rng(2).normal(size=(11, 2))
+    bare.bias = -bare.weights.sum(axis=0) / 2
+    stiff = Linear(weights, np.array([2.0, -2.0]), domain=LINES)
+    x, y = samples(stiff, 150)
+    question = Question(LINF, (0.1,), 150)
+    found = evaluate(stiff, x, y, suite(SOLE), question, undefended=bare, name="stiff")
+    assert found.verdict is Verdict.PASS
+    (at,) = found.robust
+    assert at.gained - at.lost == at.defended.hits - at.undefended.hits
+    assert at.gains
+    # The other way round it is no defence.
+    turned = evaluate(bare, x, y, suite(SOLE), question, undefended=stiff)
+    assert turned.codes == ("defence.no_gain",)
+
+
+def test_without_a_model_to_compare_with_nothing_is_said() -> None:
+    x, y = samples(linear())
+    with pytest.raises(InputError, match=r"defence\.no_baseline"):
+        evaluate(linear(), x, y, suite(SOLE), Question(LINF, (0.1,), 120))
+
+
+class Liar(Linear):
+    """Right about the samples, and says that every other row is misclassified."""
+
+    def linearize(self, rows: Array) -> Linearization:
+        found = super().linearize(rows)
+        return Linearization((found.labels + 1) % 3, found.scores, found.vjp)
+
+
+def test_what_a_view_says_was_broken_is_asked_of_the_defended_model() -> None:
+    defended = Hardened(linear(), RoundedScores(1))
+    x, y = samples(linear())
+    lie = Liar(WEIGHTS, -WEIGHTS.sum(axis=0) / 2, domain=LINES)
+    question = Question(LINF, (1e-6,), 120)
+    found = evaluate(defended, x, y, suite(SOLE), question, adaptive=lie)
+    assert found.adaptive.robust[0].robust.value < 0.1
+    assert found.robust[0].defended.value == found.robust[0].plain.value
+
+
+def test_a_view_of_another_model_is_invalid() -> None:
+    x, y = samples(linear())
+    other = Linear(np.roll(WEIGHTS, 1, axis=1), np.zeros(3), domain=LINES)
+    found = evaluate(
+        Hardened(linear(), RoundedScores(1)),
+        x,
+        y,
+        suite(SOLE),
+        Question(LINF, (0.1,), 120),
+        adaptive=other,
+    )
+    assert "defence.other_view" in found.codes
+    assert found.verdict is Verdict.INVALID
+
+
+def test_a_few_samples_are_insufficient_for_a_defence() -> None:
+    found = judged(Transformed(linear(), BitDepth(1)), SOLE, count=60, eps=0.05)
+    assert "attack.too_few" in found.codes
+    assert found.verdict in (Verdict.INSUFFICIENT, Verdict.INVALID)
+
+
+def test_samples_without_an_answer_are_not_compared() -> None:
+    bare = linear()
+    x, y = samples(bare)
+    bare.silent_from = bare.rows_asked + 50
+    found = evaluate(
+        Hardened(bare, RoundedScores()), x, y, suite(SOLE), Question(LINF, (0.1,), 120)
+    )
+    assert found.robust == ()
+    assert "defence.unpaired" in found.codes
+
+
+def test_evaluations_are_the_same_for_a_seed() -> None:
+    def run() -> dict[str, Any]:
+        told = judged(Transformed(linear(), GaussianNoise(0.2)), SOLE, SEARCHED).to_dict()
+        for runs in told["attacks"].values():
+            for one in runs:
+                del one["cpu_s"]
+        return told
+
+    assert run() == run()
+
+
+def test_a_defence_asked_before_is_judged_alike() -> None:
+    defended = Transformed(linear(), GaussianNoise(0.2))
+    first = judged(defended, SOLE).robust
+    defended.predict(LINES.draw(7))
+    assert judged(defended, SOLE).robust == first
+
+
+@pytest.mark.parametrize(
+    ("gained", "lost", "wanted"),
+    [(0, 0, False), (5, 0, False), (6, 0, True), (10, 8, False), (30, 12, True), (0, 9, False)],
+)
+def test_a_gain_is_more_than_chance(gained: int, lost: int, wanted: bool) -> None:
+    assert more(gained, lost) is wanted
+
+
+# What each transform does
+
+
+def test_transforms_declare_the_gradient_they_have() -> None:
+    bare = linear(PICTURES, np.random.default_rng(0).normal(size=(25, 3)))
+    bits, median = Transformed(bare, BitDepth(2)), Transformed(bare, MedianSmoothing())
+    assert Capability.GRADIENT not in bits.capabilities
+    assert Capability.GRADIENT in median.capabilities
+    assert Capability.TREES not in median.capabilities
+    rows = PICTURES.draw(4)
+    with pytest.raises(InputError, match=r"attack\.unable"):
+        bits.linearize(rows)
+    # The median's gradient is that of differences.
+    weights = np.eye(3)[[0, 1, 2, 0]]
+    gradient = median.linearize(rows).vjp(weights)
+    step = 1e-6
+    for feature in range(0, 25, 4):
+        moved = rows.copy()
+        moved[:, feature] += step
+        given = [median.linearize(at).scores for at in (rows, moved)]
+        slope = ((given[1] - given[0]) * weights).sum(axis=1) / step
+        assert slope == pytest.approx(gradient[:, feature], abs=1e-5)
+    # Where the target has none, no transform has one.
+    bare.capabilities = frozenset({Capability.LABEL})
+    assert median.capabilities == {Capability.LABEL}
+    assert bits.adaptive() is bits
+
+
+def test_bits_and_medians() -> None:
+    rng = np.random.default_rng(0)
+    rows = np.array([[0.0, 0.24, 0.26, 0.74, 1.0] * 5])
+    assert BitDepth(1).apply(rows, PICTURES, rng)[0, :5].tolist() == [0, 0, 0, 1, 1]
+    assert np.unique(BitDepth(2).apply(rows, PICTURES, rng)).tolist() == pytest.approx(
+        [0, 1 / 3, 2 / 3, 1]
+    )
+    dot = np.zeros((1, 25))
+    dot[0, 12] = 1
+    assert not MedianSmoothing().apply(dot, PICTURES, rng).any()
+    with pytest.raises(InputError, match=r"defence\.unfit"):
+        Transformed(linear(), MedianSmoothing())
+
+
+@pytest.mark.parametrize("made", [RoundedScores(1), TopScores(2), LabelsOnly()])
+def test_hardening_changes_no_label(made: Any) -> None:
+    bare = linear()
+    rows = LINES.draw(200)
+    found, served = Hardened(bare, made).predict(rows), bare.predict(rows)
+    assert (found.labels == served.labels).all()
+    if found.scores is None:
+        assert isinstance(made, LabelsOnly)
+        return
+    told = np.exp(found.scores)
+    exact = np.exp(served.scores) / np.exp(served.scores).sum(axis=1, keepdims=True)
+    if isinstance(made, RoundedScores):
+        assert told == pytest.approx(np.round(exact, 1), abs=1e-9)
+    else:
+        assert ((told > 1e-30).sum(axis=1) == 2).all()
+
+
+def test_the_mean_of_draws_takes_the_mean_of_gradients() -> None:
+    noisy = Transformed(linear(), GaussianNoise(0.05), seed=4)
+    rows = LINES.draw(5)
+    seen = Eot(noisy, 8)
+    found = seen.linearize(rows)
+    assert found.vjp(np.eye(3)[[0, 1, 2, 0, 1]]) == pytest.approx(WEIGHTS.T[[0, 1, 2, 0, 1]])
+    bare = Transformed(linear(), GaussianNoise(0.05), seed=4)
+    one = np.stack([bare.linearize(rows).scores for _ in range(8)])
+    assert found.scores == pytest.approx(one.mean(axis=0))
+    assert majority(np.array([[0, -1], [1, -1], [1, -1]]), 2).tolist() == [1, -1]
+
+
+# Adversarial training
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Any:
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    from bench.zoo import Zoo
+
+    found = Zoo(0)
+    found.learnt = found._x.numpy().reshape(-1, 64), found._y.numpy()
+    return found
+
+
+def taught(zoo: Any, lesson: Any, epochs: int = 8) -> Any:
+    import torch
+
+    from bench.zoo import DOMAIN, perceptron
+
+    torch.manual_seed(0)
+    module = perceptron()
+    x, y = zoo.learnt
+    return module, harden(lesson, module, x, y, DOMAIN, schedule=Schedule(epochs))
+
+
+@pytest.mark.parametrize(
+    "lesson", [PgdTraining(0.2, steps=4), Trades(0.2, steps=4), FastTraining(0.2)]
+)
+def test_adversarial_training_raises_what_the_white_box_attack_leaves(
+    zoo: Any, lesson: Any
+) -> None:
+    module, made = taught(zoo, lesson)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    question = Question(LINF, (0.1,), 120)
+    bare = zoo.target("MLP")
+    found = evaluate(made, zoo.x[:120], zoo.y[:120], suite(SOLE), question, undefended=bare)
+    assert found.verdict is Verdict.PASS
+    (at,) = found.robust
+    assert at.defended.low > at.undefended.value
+    # The caller's own module is as it was, and can be trained.
+    assert all((before[name] == value).all() for name, value in module.state_dict().items())
+    assert all(one.requires_grad for one in module.parameters())
+
+
+def test_adversarial_training_is_the_same_for_a_seed(zoo: Any) -> None:
+    import torch
+
+    first = taught(zoo, PgdTraining(0.2, steps=1), 1)[1].predict(zoo.x[:20]).scores
+    torch.rand(3)
+    again = taught(zoo, PgdTraining(0.2, steps=1), 1)[1].predict(zoo.x[:20]).scores
+    assert (first == again).all()
+
+
+def test_a_training_that_diverges_says_so(zoo: Any) -> None:
+    from bench.zoo import DOMAIN, perceptron
+
+    x, y = zoo.learnt
+    with pytest.raises(OperationalError, match=r"defence\.diverged"):
+        harden(PgdTraining(0.2, 1), perceptron(), x, y, DOMAIN, schedule=Schedule(3, 16, 1e30))
+    with pytest.raises(InputError, match=r"attack\.bad_eps"):
+        harden(FastTraining(0.0), perceptron(), x, y, DOMAIN)
