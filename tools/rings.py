@@ -49,6 +49,8 @@ LAB, LAB_FROM = "lab", "workspace"
 # Libraries too heavy or too rare to be imported anywhere but in the files that adapt them.
 HEAVY: Mapping[str, tuple[str, ...]] = {
     "torch": ("vault/load", "lab/targets", "lab/attacks", "lab/defences"),
+    "opacus": ("lab/defences",),
+    "dp_accounting": ("lab/defences",),
     "shap": ("monitor",),
     "mlflow": ("integrations",),
     "requests": ("integrations",),
