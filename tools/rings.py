@@ -48,11 +48,13 @@ LAB, LAB_FROM = "lab", "workspace"
 
 # Libraries too heavy or too rare to be imported anywhere but in the files that adapt them.
 HEAVY: Mapping[str, tuple[str, ...]] = {
-    "torch": ("vault/load", "lab/targets", "lab/attacks", "lab/adapters"),
+    "torch": ("vault/load", "lab/targets", "lab/attacks", "lab/adapters", "lab/defences"),
     "art": ("lab/adapters",),
     "foolbox": ("lab/adapters",),
     "eagerpy": ("lab/adapters",),
     "cleverhans": ("lab/adapters",),
+    "opacus": ("lab/defences",),
+    "dp_accounting": ("lab/defences",),
     "shap": ("monitor",),
     "mlflow": ("integrations",),
     "requests": ("integrations",),

@@ -18,7 +18,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """`effect` is the verdict that it leads to: insufficient or invalid."""
+    """`effect` is the verdict that it leads to: insufficient or invalid; of a defence also fail."""
 
     code: str
     effect: Verdict

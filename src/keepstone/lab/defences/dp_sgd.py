@@ -1,0 +1,171 @@
+"""DP-SGD: training whose every step hides each row in noise, with the epsilon that this proves.
+
+Promise: a copy of a torch module is trained; each step takes each row with the chance `rate`, clips
+its gradient to the length `clip` and adds noise of `noise` times that to the sum. The epsilon is
+that of `accounting`, on which two accountants agree, and is computed before anything is trained.
+
+Noise that can be repeated hides nothing: a `seed` is for tests, and makes the result invalid.
+
+Source: Abadi et al. 2016, arXiv 1607.00133; Poisson samples as the accountants assume them (Chua
+et al. 2024 on why no others). Cost: gradients row by row. Blind spots: torch's generator is no
+cryptographic one, and its floats have gaps (Mironov 2012); choosing settings by their results
+spends privacy that nobody counts; modules that mix rows, as batch normalisation, are refused.
+"""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+from keepstone.errors import InputError, OperationalError
+from keepstone.lab.defences.accounting import Epsilon, account
+from keepstone.lab.defences.certificate import checked
+from keepstone.lab.domain import Domain
+from keepstone.lab.suites.problem import Problem, Verdict, invalid
+from keepstone.lab.targets.torch import TorchTarget
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """The model, and what its training is proved to hide. `invalid`: it hides nothing."""
+
+    target: TorchTarget
+    epsilon: Epsilon
+    clip: float
+    problems: tuple[Problem, ...]
+
+    @property
+    def verdict(self) -> Verdict:
+        return Verdict.INVALID if self.problems else Verdict.PASS
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "schema": "keepstone.privacy/v1",
+            "defence": DpSgd.name,
+            "source": DpSgd.source,
+            "verdict": self.verdict.value,
+            "privacy": self.epsilon.to_dict(),
+            "clip": self.clip,
+            "problems": [one.to_dict() for one in self.problems],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class DpSgd:
+    """`noise` in parts of `clip`; `rate` is the chance of a row to be in a step; `speed` is the
+    learning rate of Adam, to which noisy gradients are given."""
+
+    noise: float = 1.0
+    clip: float = 1.0
+    rate: float = 0.1
+    steps: int = 200
+    speed: float = 0.01
+    name: ClassVar[str] = "dp-sgd"
+    source: ClassVar[str] = "Abadi et al. 2016, arXiv 1607.00133"
+
+    def fit(
+        self,
+        module: Any,
+        x: Array,
+        y: Array,
+        domain: Domain,
+        delta: float,
+        seed: int | None = None,
+    ) -> Private:
+        """Train on rows `x` (n, d) of classes `y` (n,), by their places; the module gives logits.
+
+        Raises what `account` raises; InputError `defence.bad_data`, `defence.bad_delta`,
+        `defence.unfit`, `target.bad_object`; OperationalError `defence.diverged`.
+        """
+        if not (np.isfinite(self.clip) and self.clip > 0 and self.speed > 0):
+            raise InputError("defence.bad_parameters", "Gradients are clipped to above zero.")
+        made = copy.deepcopy(module)
+        classes = TorchTarget(copy.deepcopy(module), domain).classes
+        x, y = checked(x, y, domain.width, classes)
+        if not len(x) or delta >= 1 / len(x):
+            raise InputError(
+                "defence.bad_delta",
+                f"A delta of {delta:g} lets one of {len(x)} rows be published whole.",
+                "Give one well below one by the number of rows.",
+            )
+        _check_rows_apart(made)
+        epsilon = account(self.noise, self.rate, self.steps, delta)
+        self._train(made, domain.as_inputs(domain.fit(x, x)), y, seed)
+        problems = () if seed is None else (_seeded(),)
+        return Private(TorchTarget(made, domain), epsilon, self.clip, problems)
+
+    def _train(self, module: Any, x: Array, y: Array, seed: int | None) -> None:
+        import torch
+
+        draws = torch.Generator()
+        if seed is None:
+            draws.seed()
+        else:
+            draws.manual_seed(seed)
+        rows, labels = torch.from_numpy(x), torch.from_numpy(y)
+        module.requires_grad_(True).train()
+        weights = dict(module.named_parameters())
+        learner = torch.optim.Adam(weights.values(), lr=self.speed)
+        for _ in range(self.steps):
+            at = torch.rand(len(rows), generator=draws) < self.rate
+            sums = self.clipped_sums(module, rows[at], labels[at])
+            for name, weight in weights.items():
+                drawn = torch.randn(weight.shape, generator=draws, dtype=weight.dtype)
+                noisy = sums[name] + self.noise * self.clip * drawn
+                # By the mean size of a sample: its true size would tell of a row.
+                weight.grad = noisy / (self.rate * len(rows))
+            learner.step()
+        if not all(bool(torch.isfinite(one).all()) for one in weights.values()):
+            raise OperationalError(
+                "defence.diverged",
+                "The private training's weights are no numbers any more.",
+                "Train at a lower speed.",
+            )
+
+    def clipped_sums(self, module: Any, rows: Any, labels: Any) -> dict[str, Any]:
+        """The sum of the rows' gradients, each no longer than `clip` over all weights together."""
+        import torch
+        from torch.func import functional_call, grad, vmap
+        from torch.nn import functional
+
+        weights = {name: one.detach() for name, one in module.named_parameters()}
+        if not len(rows):
+            return {name: torch.zeros_like(one) for name, one in weights.items()}
+
+        def loss(given: Any, row: Any, label: Any) -> Any:
+            scores = functional_call(module, given, (row[None],))
+            return functional.cross_entropy(scores, label[None])
+
+        each = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")
+        found = each(weights, rows, labels)
+        square = sum(one.flatten(1).pow(2).sum(1) for one in found.values())
+        # A gradient that is no number is left out: it would be in every weight.
+        factor = (self.clip / square.sqrt().clamp_min(1e-12)).clamp(max=1.0)
+        usable = torch.isfinite(square)
+        sums = {}
+        for name, one in found.items():
+            shape = (-1, *(1,) * (one.dim() - 1))
+            kept = torch.where(usable.reshape(shape), one * factor.reshape(shape), 0.0)
+            sums[name] = kept.sum(0)
+        return sums
+
+
+def _check_rows_apart(module: Any) -> None:
+    from torch.nn.modules.batchnorm import _BatchNorm
+
+    if any(isinstance(one, _BatchNorm) for one in module.modules()):
+        raise InputError(
+            "defence.unfit",
+            "dp-sgd does not fit the model: batch normalisation mixes the rows of a step.",
+            "Use group or layer normalisation.",
+        )
+
+
+def _seeded() -> Problem:
+    return invalid(
+        "defence.seeded", "The noise was drawn by a known seed: who knows it subtracts the noise."
+    )

@@ -1,0 +1,184 @@
+"""Deep partition aggregation: a certificate against poisoned training data.
+
+Promise: a vote of `k` models, each trained on the rows that a hash puts into its partition. A row
+that is inserted or removed changes one partition, so one vote at most; so does a change of its
+label, for the hash is of the row alone. A prediction that leads by 2r votes, ties counted
+against it, is the same for every training set that differs by r such poisons. A row whose
+features are changed counts as two, one removed and one inserted.
+
+What is certified is counted, not estimated, and holds if `train` gives the same model for the same
+rows in the same order: partitions are sorted, so an insertion elsewhere moves nothing. That the
+training repeats itself is tried on each partition's first rows, and refused where it does not.
+
+Source: Levine and Feizi 2021, arXiv 2006.14768, theorem 1. Cost: `k` trainings of a k-th of the
+data, one more for the check, and `k` queries a prediction. Blind spots: one poison that is
+unlike the others may still be one too many; a model of a k-th of the data is right less often;
+identical rows share a partition, so duplicates of one row are many poisons to one vote.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+from keepstone.errors import InputError
+from keepstone.lab.defences.certificate import Certificates, checked, too_few
+from keepstone.lab.domain import Domain
+from keepstone.lab.suites.problem import Problem, invalid
+from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Target
+from keepstone.lab.training import Train
+
+_PROBES = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """`k` partitions; `seed` goes to every training."""
+
+    k: int = 25
+    seed: int = 0
+    name: ClassVar[str] = "partition-aggregation"
+    source: ClassVar[str] = "Levine and Feizi 2021, arXiv 2006.14768"
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InputError("defence.bad_parameters", "There is at least one partition.")
+
+    def fit(self, train: Train, x: Array, y: Array, domain: Domain, classes: int) -> Aggregate:
+        """Train `k` models on rows `x` (n, d) of classes `y` (n,), by their places.
+
+        A partition of one class or none is not trained on: it votes for that class, or not at
+        all. Raises InputError `defence.bad_data`, and what `train` raises.
+        """
+        x, y = checked(x, y, domain.width, classes)
+        x = np.ascontiguousarray(domain.fit(x, x))
+        digests = [hashlib.sha256(row.tobytes()).digest() for row in x]
+        places = np.array([place_of(digest, self.k) for digest in digests], np.int64)
+        # By digest, then by label: nothing hangs on the order in which the rows are given.
+        order = np.array(sorted(range(len(x)), key=lambda at: (digests[at], y[at])), np.int64)
+        parts = [order[places[order] == place] for place in range(self.k)]
+        models = [_vote_of(train, x[part], y[part], self.seed) for part in parts]
+        problems = _repeats(
+            train, models, [(x[part], y[part]) for part in parts], domain, self.seed
+        )
+        sizes = tuple(len(part) for part in parts)
+        return Aggregate(self, domain, classes, models, sizes, problems)
+
+
+def place_of(digest: bytes, k: int) -> int:
+    """The partition of a row with this SHA-256."""
+    return int.from_bytes(digest, "big") % k
+
+
+class Aggregate:
+    """The vote of `models` as a target: labels, and how many poisons each withstands.
+
+    A model that is a number votes for that class, always; None does not vote.
+    """
+
+    def __init__(
+        self,
+        made: Partition,
+        domain: Domain,
+        classes: int,
+        models: Sequence[Target | int | None],
+        sizes: tuple[int, ...],
+        problems: tuple[Problem, ...] = (),
+    ) -> None:
+        self._made = made
+        self._models = tuple(models)
+        self.domain = domain
+        self.classes = classes
+        self.sizes = sizes
+        self.problems = problems
+
+    @property
+    def capabilities(self) -> frozenset[Capability]:
+        return frozenset({Capability.LABEL})
+
+    def predict(self, rows: Array) -> Answers:
+        return Answers(leaders(self.votes(rows))[0])
+
+    def votes(self, rows: Array) -> Array:
+        """How many models vote for each class `(n, k)`."""
+        found = np.zeros((len(rows), self.classes), np.int64)
+        at = np.arange(len(rows))
+        for model in self._models:
+            if model is None:
+                continue
+            if isinstance(model, int):
+                found[:, model] += 1
+                continue
+            labels = model.predict(rows).labels
+            told = labels != UNANSWERED
+            found[at[told], labels[told]] += 1
+        return found
+
+    def certify(self, x: Array, y: Array) -> Certificates:
+        """Of samples `x` (n, d) with the right classes `y` (n,), the poisons that each withstands.
+
+        Raises InputError `defence.bad_data`, and what the models raise.
+        """
+        x, y = checked(x, y, self.domain.width, self.classes)
+        labels, lead = leaders(self.votes(self.domain.fit(x, x)))
+        parameters = {**asdict(self._made), "hash": "sha256", "rows": list(self.sizes)}
+        return Certificates(
+            self._made.name,
+            self._made.source,
+            "poisons",
+            labels,
+            lead,
+            y,
+            0.0,
+            parameters,
+            (*self.problems, *too_few(len(x))),
+        )
+
+
+def leaders(votes: Array) -> tuple[Array, Array]:
+    """The class with most of the votes `(n, k)`, the first where several have, and how many voters
+    may turn before another one could lead."""
+    rows = np.arange(len(votes))
+    best = votes.argmax(axis=1)
+    # Of two classes with as many votes the first leads, so one before the best needs one less.
+    others = votes + (np.arange(votes.shape[1]) < best[:, None])
+    others[rows, best] = -1
+    return best, (votes[rows, best] - others.max(axis=1)) // 2
+
+
+def _vote_of(train: Train, x: Array, y: Array, seed: int) -> Target | int | None:
+    known = np.unique(y)
+    if len(known) < 2:
+        return int(known[0]) if len(known) else None
+    return train(x, y, seed)
+
+
+def _repeats(
+    train: Train,
+    models: Sequence[Target | int | None],
+    parts: Sequence[tuple[Array, Array]],
+    domain: Domain,
+    seed: int,
+) -> tuple[Problem, ...]:
+    """Train once more on one partition: another model would void every certificate."""
+    trained = [at for at, model in enumerate(models) if not isinstance(model, int | None)]
+    if not trained:
+        return ()
+    x, y = parts[trained[0]]
+    first, again = models[trained[0]], train(x, y, seed)
+    probes = np.concatenate([x, domain.draw(_PROBES)])
+    if isinstance(first, int | None):
+        return ()
+    if (first.predict(probes).labels == again.predict(probes).labels).all():
+        return ()
+    return (
+        invalid(
+            "defence.not_deterministic",
+            "The same rows trained another model: the certificate holds where they do not.",
+        ),
+    )
