@@ -47,6 +47,7 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.metrics.clopper_pearson import at_least
 from keepstone.lab.metrics.wilson import share
 from keepstone.lab.norms import LINF
+from keepstone.lab.suites.catalogue import suite_called
 from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.problem import Verdict
 from keepstone.lab.suites.question import Question
@@ -745,3 +746,22 @@ def test_drills_are_the_same_for_a_seed_and_few_samples_are_insufficient() -> No
         TrimmedLoss().fit(train, *blobs(50, 0))
     with pytest.raises(InputError, match=r"defence\.bad_parameters"):
         TrimmedLoss(0.0)
+
+
+@pytest.mark.slow
+def test_what_stands_behind_one_bit_is_what_stands_in_truth(zoo: Any) -> None:
+    """Of each digit few pixels can be moved over the one threshold: every way is tried."""
+    target, x, y = zoo.target("CNN"), zoo.x[:200].astype(np.float64), zoo.y[:200]
+    question = Question(LINF, (0.1,), 200)
+    found = evaluate(Transformed(target, BitDepth(1)), x, y, suite_called("quick"), question)
+    served = np.rint(x)
+    movable = np.rint(x + 0.1) != np.rint(x - 0.1)
+    stands = 0
+    for row, places, label in zip(served, movable, y, strict=True):
+        at = np.flatnonzero(places)
+        ways = np.arange(2 ** len(at))[:, None] >> np.arange(len(at)) & 1
+        rows = np.repeat(row[None], len(ways), axis=0)
+        rows[:, at] = ways
+        stands += bool((target.predict(rows.astype(np.float32)).labels == label).all())
+    (at_eps,) = found.robust
+    assert at_eps.defended.hits - 2 <= stands <= at_eps.defended.hits
