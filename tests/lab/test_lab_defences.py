@@ -396,7 +396,7 @@ def test_the_adaptive_attack_is_the_stronger_one(made: Callable[[], Any]) -> Non
 def test_labels_only_is_no_defence_against_who_asks_for_labels() -> None:
     bare = linear()
     bare.capabilities = frozenset({Capability.LABEL, Capability.SCORES})
-    found = judged(Hardened(bare, LabelsOnly()), LABELS)
+    found = judged(Hardened(bare, LabelsOnly()), LABELS, SEARCHED)
     (at,) = found.robust
     assert at.undefended.value < 0.9
     assert at.defended == at.undefended
