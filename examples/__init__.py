@@ -1,0 +1,1 @@
+"""What a newcomer runs. A package of its own, for some libraries install one of the same name."""
