@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -111,3 +113,12 @@ def test_one_score_is_of_the_second_of_two_classes() -> None:
     assert as_scores(np.array([[-2.0]]), probable=False).tolist() == [[0, -2]]
     # No probability is nothing at all: its logarithm stays finite.
     assert np.isfinite(as_scores(np.array([[0.0, 1.0]]), probable=True)).all()
+
+
+def test_more_scores_than_classes_can_be_are_refused_before_they_are_named() -> None:
+    tracemalloc.start()
+    try:
+        assert code(Classes.of, np.array([0, 1]), 2**22) == "target.bad_labels"
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()

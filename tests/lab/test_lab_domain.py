@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from keepstone.contract.schema import DType, TensorSpec
 from keepstone.errors import InputError
 from keepstone.lab.constraints import read_constraints
 from keepstone.lab.domain import Constraints, Domain
@@ -174,3 +176,94 @@ def test_a_file_of_constraints_that_says_nothing(changed: dict[str, object]) -> 
     with pytest.raises(InputError) as caught:
         read_constraints(json.dumps(SAID | changed).encode(), 5, NAMES)
     assert caught.value.code == "attack.bad_constraint"
+
+
+# What is reached lies in the domain
+
+TYPES = ("float16", "float32", "float64", "uint8", "int8", "int32", "int64", "uint64")
+ENDS = st.tuples(st.floats(-400, 400), st.floats(0.01, 400))
+
+
+@given(
+    dtype=st.sampled_from(TYPES),
+    ends=st.lists(ENDS, min_size=6, max_size=6),
+    rows=arrays(np.float64, (4, 6), elements=st.floats(-500, 500)),
+    drawn=arrays(np.float64, (4, 6), elements=st.floats(-500, 500)),
+    constrained=st.booleans(),
+)
+def test_what_is_fitted_is_held(
+    dtype: str,
+    ends: list[tuple[float, float]],
+    rows: np.ndarray,
+    drawn: np.ndarray,
+    constrained: bool,
+) -> None:
+    low = np.array([first for first, _ in ends])
+    high = low + np.array([size for _, size in ends])
+    low[2:4], high[2:4] = -0.25, 1.75
+    constraints = CONSTRAINTS if constrained else None
+    least, most = np.ceil(low), np.floor(high)
+    if np.dtype(dtype).kind in "iu":
+        ends_of = np.iinfo(dtype)
+        least, most = np.maximum(least, ends_of.min), np.minimum(most, ends_of.max)
+        empty = bool((least > most).any())
+    else:
+        empty = constrained and bool((least > most)[[1, 4]].any())
+    if empty:
+        # There is no whole number in between, or none that the type has.
+        with pytest.raises(InputError) as caught:
+            Domain.of((6,), low, high, dtype, constraints)
+        assert caught.value.code in {"attack.bad_domain", "attack.bad_constraint"}
+        return
+    domain = Domain.of((6,), low, high, dtype, constraints)
+    found = domain.fit(rows, drawn)
+    assert domain.holds(found).all()
+    assert (found.astype(dtype).astype(found.dtype) == found).all()
+    if constrained:
+        assert (found[:, [1, 4]] == np.rint(found[:, [1, 4]])).all()
+        assert (np.sort(found[:, 2:4], axis=1) == [0, 1]).all()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_ends_that_the_type_does_not_have_are_rounded_inwards(dtype: str) -> None:
+    domain = Domain.of((2,), -1e30, 1e30, dtype)
+    rows = np.array([[-1e30, 1e30]])
+    assert domain.holds(domain.fit(rows, rows)).all()
+    small = Domain.of((2,), [0.6, 0.1], [2.4, 1.1], dtype)  # type: ignore[arg-type]
+    assert small.holds(small.fit(rows, rows)).all()
+    assert small.holds(small.draw(50)).all()
+
+
+def test_a_range_of_one_number_is_the_nearest_that_the_type_has() -> None:
+    domain = Domain.of((2,), np.array([0.1, 0]), np.array([0.1, 1]), "float32")
+    found = domain.draw(3)
+    assert domain.holds(found).all()
+    assert (found[:, 0] == np.float32(0.1)).all()
+
+
+def test_a_domain_that_nothing_can_reach() -> None:
+    whole = Constraints.of(2, integer=[0])
+    bits = Constraints.of(2, one_hot=[[0, 1]])
+    for rest, wanted in (
+        (("uint8", None), "attack.bad_domain"),
+        (("float32", whole), "attack.bad_constraint"),
+        (("float32", bits), "attack.bad_constraint"),
+    ):
+        with pytest.raises(InputError) as caught:
+            Domain.of((2,), 0.2, 0.8, *rest)
+        assert caught.value.code == wanted
+    with pytest.raises(InputError) as caught:
+        Domain.of((2,), 300, 400, "uint8")
+    assert caught.value.code == "attack.bad_domain"
+
+
+@pytest.mark.parametrize("shape", [(-1, 2**31 - 1), (-1, 4096, 4097)])
+def test_a_width_that_fills_the_memory_is_refused_before(shape: tuple[int, ...]) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises(InputError) as caught:
+            Domain.of_spec(TensorSpec("x", DType.FP32, shape), 0, 1)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "target.unsupported"

@@ -7,6 +7,8 @@ import socket
 import ssl
 import threading
 import time
+import traceback
+import tracemalloc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from keepstone.contract.schema import DType, TensorSpec
 from keepstone.core.ports import SystemClock
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.identity.tls import create_ca, issue_leaf
+from keepstone.lab.targets import classifier
 from keepstone.lab.targets import remote as module
+from keepstone.lab.targets.classifier import RemoteClassifier
 from keepstone.lab.targets.endpoint import EndpointTarget
-from keepstone.lab.targets.remote import Address
+from keepstone.lab.targets.remote import Address, Remote
 
 pytestmark = pytest.mark.loopback
 
@@ -32,6 +37,7 @@ METADATA = {
         {"name": "label", "datatype": "INT64", "shape": [-1]},
     ],
 }
+X = TensorSpec("x", DType.FP32, (-1, 3))
 ROWS = np.arange(6, dtype=np.float64).reshape(2, 3)
 
 
@@ -171,9 +177,10 @@ def test_scores_are_read_as_the_label_of_the_greatest(server: Server) -> None:
             "target.bad_answer",
         ),
         (b'{"outputs":' + b"[" * 200_000, "target.bad_answer"),
-        (body([None, {"x": 1}]), None),
+        (body([None, 1]), "target.bad_answer"),
+        (body([{"x": 1}, 1]), "target.bad_answer"),
         (body([10**400, True], datatype="FP32"), None),
-        (body([None, "1"], datatype="FP64"), None),
+        (body([True, "1"], datatype="FP64"), None),
     ],
 )
 def test_an_answer_of_another_form_is_an_error_and_no_answer(
@@ -300,3 +307,113 @@ def test_an_address_is_https_and_nothing_more(url: str) -> None:
 def test_a_key_cannot_smuggle_a_header() -> None:
     for key in ("a\r\nX: y", "a b", "\u00e9"):
         assert code(Address.parse, "https://host", "m", key) == "target.bad_key"
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://u:s3cret@h/", "https://h"),
+        ("https://s3cret@h/", "https://h"),
+        ("https://h/?key=s3cret", "https://h"),
+        ("https://h/s3cret#s3cret", "https://h"),
+        ("http://[::1]:80/s3cret", "http://::1"),
+        ("https://u:s3cret#x@h", "..."),
+        ("https://s3cret?x@h", "..."),
+        ("http://s3cret/x@h", "..."),
+        ("https://h:s3cret", "..."),
+        ("s3cret:x@h", "..."),
+        ("s3cret", "..."),
+        ("https://[s3cret", "..."),
+    ],
+)
+def test_an_address_that_is_refused_is_not_repeated(url: str, shown: str) -> None:
+    with pytest.raises(InputError) as caught:
+        Address.parse(url, "m")
+    assert "s3cret" not in f"{caught.value} {caught.value.cause} {caught.value.next_step}"
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value)).replace(url, "")
+    assert repr(shown) in caught.value.cause
+
+
+def test_time_outs_cost_patience_and_then_nothing_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = [0.0], []
+
+    def late(*_: object) -> None:
+        asked.append(1)
+        now[0] += 30
+        raise module.NotNowError(0.0)
+
+    monkeypatch.setattr(Remote, "_once", late)
+    remote = Remote(
+        Address.parse("https://h", "m"), patience=100, sleep=lambda _: None, clock=lambda: now[0]
+    )
+    for _ in range(1000):
+        assert remote.infer(X, ROWS, ["label"]) is None
+    assert remote.exhausted
+    assert remote.waited_s == now[0] == 120
+    assert len(asked) == remote.refusals == 4
+
+
+def test_a_server_that_never_answers_is_left_alone(server: Server) -> None:
+    stop = threading.Event()
+
+    def hang(_: socket.socket) -> None:
+        stop.wait(5)
+
+    target = server.target(hang, seconds=0.3, patience=0.2)
+    assert target.ask(ROWS) == [None, None]
+    began, requests = time.monotonic(), len(server.requests)
+    for _ in range(100):
+        assert target.ask(ROWS) == [None, None]
+    stop.set()
+    assert time.monotonic() - began < 5
+    assert len(server.requests) == requests
+
+
+# Attacked
+
+
+def attacked(server: Server, metadata: Any, *answers: bytes, **given: Any) -> RemoteClassifier:
+    server.answers = [reply(json.dumps(METADATA | metadata).encode()), *answers]
+    settings = {"low": 0.0, "high": 9.0, "seconds": 5.0} | given
+    return RemoteClassifier(server.address(), np.array([0, 1]), **settings)
+
+
+ONLY_LABELS = {"outputs": [{"name": "label", "datatype": "INT64", "shape": [-1]}]}
+
+
+def test_labels_that_belong_to_no_row_are_no_answer(server: Server) -> None:
+    with attacked(server, ONLY_LABELS, reply(body([[1], [0]], [2, 1]))) as target:
+        assert target.predict(ROWS).labels.tolist() == [1, 0]
+        for content in (
+            body([[[0, 1]], [[1, 0]]], [2]),
+            body([[0, 1], [1, 0]], [2, 2]),
+            body([0, 1, 1, 0], [2, 2]),
+            body([[0, 1], [1]], [2]),
+            body([[0, 1]], [2]),
+            body([[0, 1, 1], [0]], [2, 2]),
+            body([0, [1]], [2]),
+            body([[0], "1"], [2]),
+            body([None, 1]),
+            body([{"x": 1}, 1]),
+        ):
+            server.answers = [reply(content)]
+            assert code(target.predict, ROWS) == "target.bad_answer"
+
+
+def test_metadata_that_would_fill_the_memory_is_refused(server: Server) -> None:
+    wide = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 2**31 - 1]}]}
+    many = {"outputs": [{"name": "p", "datatype": "FP32", "shape": [-1, 2**31 - 1]}]}
+    tracemalloc.start()
+    try:
+        assert code(attacked, server, wide) == "target.unsupported"
+        assert code(attacked, server, many) == "target.bad_labels"
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()
+
+
+def test_wide_rows_go_out_a_few_at_a_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(classifier, "_VALUES", 4)
+    with attacked(server, ONLY_LABELS, reply(body([1]))) as target:
+        assert target.predict(ROWS).labels.tolist() == [1, 1]
+    assert len(server.requests) == 3

@@ -14,6 +14,7 @@ import pytest
 
 from keepstone.core.digest import Digest
 from keepstone.errors import KeepstoneError
+from keepstone.lab import samples as module
 from keepstone.lab.samples import read_samples
 
 X = np.array([[0.5, 1.0], [2.0, -3.0], [4.0, 5.0]])
@@ -139,3 +140,160 @@ def test_what_is_no_labelled_sample(tmp_path: Path, x: object, y: object, expect
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert code(tmp_path / "a.npz") == "data.unreadable"
+
+
+# Files that break their readers
+
+
+def npy(header: str, content: bytes = b"") -> bytes:
+    head = header.encode() + b"\n"
+    return b"\x93NUMPY\x01\x00" + len(head).to_bytes(2, "little") + head + content
+
+
+def zipped(path: Path, **members: bytes) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(f"{name}.npy", content)
+    return path
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (True, 4), }",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (-1, 4), }",
+        "{'descr': '<f8', 'fortran_order': False, 'shape': (1, 4",
+        "{'descr': (), 'fortran_order': False, 'shape': (1, 4), }",
+        "{'descr': [3], 'fortran_order': False, 'shape': (1, 4), }",
+        "{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1, 4), }",
+        "{'descr': ('<f8', (4,)), 'fortran_order': False, 'shape': (1,), }",
+        '"' * 3,
+        "(" * 5000,
+        "",
+    ],
+)
+def test_a_header_that_is_none(tmp_path: Path, header: str) -> None:
+    path = zipped(tmp_path / "a.npz", x=npy(header, bytes(32)), y=npy(header, bytes(32)))
+    assert code(path) == "data.malformed"
+
+
+def test_a_corrupt_stream_and_an_encrypted_member(tmp_path: Path) -> None:
+    path = npz(tmp_path / "a.npz", x=np.random.default_rng(0).random((50, 4)), y=np.zeros(50, int))
+    whole = path.read_bytes()
+    found = set()
+    for at in range(40, 1500, 7):
+        path.write_bytes(whole[:at] + b"\xff\xff\xff" + whole[at + 3 :])
+        try:
+            read_samples(path)
+        except KeepstoneError as error:
+            found.add(error.code)
+    assert found <= {"data.malformed", "data.no_column"}
+    assert "data.malformed" in found
+    # The lowest bit of a member's flags.
+    local, central = whole.index(b"PK\x03\x04") + 6, whole.index(b"PK\x01\x02") + 8
+    locked = bytearray(whole)
+    locked[local] |= 1
+    locked[central] |= 1
+    path.write_bytes(locked)
+    assert code(path) == "data.malformed"
+
+
+def test_small_numbers_are_measured_as_what_they_become(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = npz(tmp_path / "a.npz", x=np.zeros((100, 20), "u1"), y=np.zeros(100, "u1"))
+    monkeypatch.setattr(module, "MAX_BYTES", 100 * 20 * 8)
+    assert len(read_samples(path)) == 100
+    monkeypatch.setattr(module, "MAX_BYTES", 100 * 20 * 8 - 1)
+    assert code(path) == "data.too_large"
+    table = tmp_path / "a.csv"
+    table.write_text("x,y\n" + "1,1\n" * 2000)
+    assert code(table) == "data.too_large"
+
+
+def test_one_long_label_does_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
+    path = tmp_path / "a.csv"
+    path.write_text("x,y\n" + "1,b\n" * 1000 + f"1,{'a' * 1000}\n")
+    assert code(path) == "data.too_large"
+    wide = np.array([b"a" * 1000, *[b"b"] * 299])
+    assert code(npz(tmp_path / "a.npz", x=np.zeros((300, 1)), y=wide)) == "data.too_large"
+
+
+@pytest.mark.parametrize(
+    ("y", "expected"),
+    [
+        (np.array([0, 1, 2**63], "u8"), "data.bad_labels"),
+        (np.array([0.0, 1.0, 2.0**63]), "data.bad_labels"),
+        (np.array([0.0, 1.0, -1e300]), "data.bad_labels"),
+        (np.array(["a", "", "b"]), "data.bad_labels"),
+        (np.array(["a", " ", "b"]), "data.bad_labels"),
+        (np.array([b"a", b"", b"b"]), "data.bad_labels"),
+        (np.array([b"a", b"\xff", b"b"]), "data.bad_labels"),
+    ],
+)
+def test_a_label_that_is_none(tmp_path: Path, y: np.ndarray, expected: str) -> None:
+    assert code(npz(tmp_path / "a.npz", x=X, y=y)) == expected
+
+
+@pytest.mark.parametrize("label", ["", '" "', "9223372036854775808"])
+def test_a_label_of_a_csv_that_is_none(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(f"x,y\n1,2\n1,{label}\n")
+    assert code(path) == "data.bad_labels"
+
+
+def test_labels_at_the_ends_of_what_is_read(tmp_path: Path) -> None:
+    ends = [-(2**63), 0, 2**63 - 1]
+    assert read_samples(npz(tmp_path / "a.npz", x=X, y=np.array(ends))).y.tolist() == ends
+    names = np.array(["é".encode(), b"a", b"b"])
+    assert read_samples(npz(tmp_path / "b.npz", x=X, y=names)).y.tolist() == ["é", "a", "b"]
+
+
+def test_columns_of_parquet_are_told_by_their_schema(
+    tmp_path: Path, need_module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pa, pq = need_module("pyarrow"), need_module("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+
+    def write(**columns: object) -> Path:
+        pq.write_table(pa.table(columns), path, row_group_size=2)
+        return path
+
+    for kept in (["x", "y", "x"], [b"x", b"y", b"x"]):
+        assert read_samples(write(a=[1, 2, 3], label=kept)).y.tolist() == ["x", "y", "x"]
+    assert read_samples(write(a=[1, 2, 3], label=[True, False, True])).y.tolist() == [1, 0, 1]
+    for missing in (
+        ["x", None, "y"],
+        [1, None, 2],
+        [True, None, False],
+        ["x", "", "y"],
+        [b"\xff"] * 3,
+    ):
+        assert code(write(a=[1, 2, 3], label=missing)) == "data.bad_labels"
+    assert code(write(a=[1], label=pa.array([2**63], pa.uint64()))) == "data.bad_labels"
+
+    wrong = [[[1.0]], [{"b": 1}], ["x"], [True], pa.array([1], pa.date32()), pa.nulls(1)]
+    files = [write(a=one, label=[1]).read_bytes() for one in wrong]
+    files += [write(a=[1], label=one).read_bytes() for one in ([[1]], [{"b": 1}], pa.nulls(1))]
+    read = []
+    monkeypatch.setattr(pq.ParquetFile, "read", lambda *_, **__: read.append(1))
+    for content in files:
+        path.write_bytes(content)
+        assert code(path) == "data.malformed"
+    monkeypatch.setattr(module, "MAX_BYTES", 1 << 10)
+    assert code(write(a=[1] * 100, label=[1] * 100)) == "data.too_large"
+    assert not read
+
+
+def test_a_text_that_comes_in_each_row_is_kept_once(
+    tmp_path: Path, need_module: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pa, pq = need_module("pyarrow"), need_module("pyarrow.parquet")
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"a": [1] * 1000, "label": ["x" * 1000] * 1000}), path)
+    assert len(read_samples(path)) == 1000
+    monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
+    assert code(path) == "data.too_large"

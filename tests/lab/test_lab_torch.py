@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from keepstone.errors import InputError
+from keepstone.errors import InputError, OperationalError
 from keepstone.lab.domain import Domain
 from keepstone.lab.losses import cross_entropy
 from keepstone.lab.targets.port import UNANSWERED
@@ -86,3 +86,78 @@ def test_what_is_no_module_is_refused(torch: Any) -> None:
     with pytest.raises(InputError) as caught:
         TorchTarget(torch.nn.Identity(), DOMAIN)
     assert caught.value.code == "target.bad_object"
+
+
+def odd(torch: Any, odd_from: float, forward: Callable[[Any], Any]) -> TorchTarget:
+    """A target that answers otherwise where the first number of a batch is above `odd_from`."""
+
+    class Odd(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network(torch)
+
+        def forward(self, x: Any) -> Any:
+            first = float(x.detach().reshape(-1)[0])
+            return forward(self.inner(x)) if first > odd_from else self.inner(x)
+
+    return TorchTarget(Odd(), DOMAIN)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ValueError, ZeroDivisionError, KeyError])
+def test_what_a_module_raises_is_its_failure(torch: Any, kind: type[Exception]) -> None:
+    def fail(_: Any) -> Any:
+        raise kind("of its own")
+
+    target = odd(torch, 0.99, fail)
+    rows = np.ones((4, 16), np.float32)
+    for action in (target.predict, target.linearize):
+        with pytest.raises(OperationalError) as caught:
+            action(rows)
+        assert caught.value.code == "runtime.failed"
+        assert "of its own" not in caught.value.cause
+
+
+def test_an_error_with_a_code_keeps_it(torch: Any) -> None:
+    def refuse(_: Any) -> Any:
+        raise InputError("some.code", "Its own.")
+
+    with pytest.raises(InputError) as caught:
+        odd(torch, 0.99, refuse).predict(np.ones((4, 16), np.float32))
+    assert caught.value.code == "some.code"
+
+
+def test_a_gradient_that_fails_is_the_modules_failure(torch: Any) -> None:
+    class Fails(torch.autograd.Function):  # type: ignore[misc, name-defined]
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, grad: Any) -> Any:
+            raise RuntimeError("of its own")
+
+    target = odd(torch, 0.99, Fails.apply)
+    with pytest.raises(OperationalError) as caught:
+        gradient(target, np.ones((4, 16), np.float32))
+    assert caught.value.code == "runtime.failed"
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [lambda y: y[:-1], lambda y: y[0], lambda y: y.sum(), lambda y: y[:, :2], lambda y: y[:, 0]],
+)
+def test_an_answer_of_another_shape_is_broken(torch: Any, forward: Callable[[Any], Any]) -> None:
+    target = odd(torch, 0.99, forward)
+    rows = np.ones((4, 16), np.float32)
+    for action in (target.predict, target.linearize):
+        with pytest.raises(OperationalError) as caught:
+            action(rows)
+        assert caught.value.code == "target.broken"
+    with pytest.raises(InputError) as refused:
+        odd(torch, 0.99, lambda y: (y,)).predict(rows)
+    assert refused.value.code == "target.bad_object"
+
+
+def test_a_module_of_half_precision_answers(torch: Any) -> None:
+    target = odd(torch, -1.0, lambda y: y.to(torch.bfloat16))
+    assert target.predict(ROWS).scores is not None

@@ -18,6 +18,9 @@ from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError
 
+# Features of one input: more is no model, but a lie that would fill the memory.
+MAX_WIDTH = 1 << 24
+
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
@@ -99,13 +102,24 @@ class Constraints:
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """One input is `shape` elements of `dtype`, each between its `low` and `high` (flat)."""
+    """One input is `shape` elements of `dtype`, each between its `low` and `high` (flat).
+
+    `least` and `most` are the ends that can be reached: of `dtype`, and whole where the elements
+    are. Raises InputError `attack.bad_domain`, `attack.bad_constraint` where none lie between.
+    """
 
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
     low: Array
     high: Array
     constraints: Constraints | None = field(default=None, compare=False)
+    least: Array = field(init=False, repr=False, compare=False)
+    most: Array = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        least, most = _reached(self.low, self.high, self.dtype, self.constraints)
+        object.__setattr__(self, "least", least.astype(self.work_dtype))
+        object.__setattr__(self, "most", most.astype(self.work_dtype))
 
     @classmethod
     def of(
@@ -117,8 +131,13 @@ class Domain:
         constraints: Constraints | None = None,
     ) -> Domain:
         """Raises InputError `attack.bad_domain` for a range that is empty or not finite,
-        `attack.bad_constraint`."""
+        `attack.bad_constraint`; `target.unsupported` for more than MAX_WIDTH elements."""
         width = prod(shape)
+        if width > MAX_WIDTH:
+            raise InputError(
+                "target.unsupported",
+                f"An input has {width} elements, and at most {MAX_WIDTH} are attacked.",
+            )
         ends = [_end(bound, width) for bound in (low, high)]
         finite = np.isfinite(ends[0]).all() and np.isfinite(ends[1]).all()
         if width < 1 or not finite or (ends[0] > ends[1]).any() or (ends[0] == ends[1]).all():
@@ -143,7 +162,7 @@ class Domain:
     ) -> Domain:
         """What a contract says of an input; `low` and `high` stand in for an undeclared range.
 
-        Raises InputError `attack.bad_domain`.
+        Raises InputError `attack.bad_domain`, `target.unsupported`.
         """
         if ANY in spec.shape[1:]:
             raise InputError(
@@ -172,9 +191,11 @@ class Domain:
     def fit(self, rows: Array, origin: Array) -> Array:
         """Flat rows as the model will see them, as near to `rows` as its domain allows."""
         work = self.work_dtype
-        kept = np.clip(rows.astype(work, copy=False), self.low.astype(work), self.high.astype(work))
+        kept = np.clip(rows.astype(work, copy=False), self.least, self.most)
         if self.constraints is not None:
-            kept = self.constraints.fit(kept, origin.astype(work, copy=False))
+            # What stays, stays within the domain; and rounding ends there too.
+            start = np.clip(origin.astype(work, copy=False), self.least, self.most)
+            kept = np.clip(self.constraints.fit(kept, start), self.least, self.most)
         if self.dtype.kind in "iu":
             kept = np.rint(kept)
         if self.dtype != work:
@@ -182,8 +203,10 @@ class Domain:
         return kept
 
     def holds(self, rows: Array) -> Array:
-        """Which rows lie in the domain as they are."""
-        return np.asarray(((rows >= self.low) & (rows <= self.high)).all(axis=1))
+        """Which rows lie in the domain as they are; those that `fit` gave do."""
+        # A range of one number that the type does not have is the nearest that it has.
+        low, high = np.minimum(self.low, self.least), np.maximum(self.high, self.most)
+        return np.asarray(((rows >= low) & (rows <= high)).all(axis=1))
 
     def draw(self, count: int) -> Array:
         """`count` rows from all over the domain, the same each time."""
@@ -194,6 +217,62 @@ class Domain:
     def as_inputs(self, rows: Array) -> Array:
         """Flat rows as the batch that the model takes."""
         return np.ascontiguousarray(rows, self.dtype).reshape(-1, *self.shape)
+
+
+def _reached(
+    low: Array, high: Array, dtype: np.dtype[np.generic], constraints: Constraints | None
+) -> tuple[Array, Array]:
+    """The least and the greatest element of `dtype` within each range, whole where it must be."""
+    least, most = np.asarray(low, np.float64), np.asarray(high, np.float64)
+    whole = _is_rounded(constraints)
+    least, most = np.where(whole, np.ceil(least), least), np.where(whole, np.floor(most), most)
+    if (least > most).any():
+        raise _bad("makes a feature whole that has no whole number in its range")
+    if dtype.kind in "iu":
+        ends = np.iinfo(dtype.str)
+        # 2 ** 63 is no 64-bit integer, but the nearest float to the greatest of them.
+        top = float(ends.max)
+        top = top if int(top) == ends.max else float(np.nextafter(top, 0))
+        least, most = np.maximum(np.ceil(least), ends.min), np.minimum(np.floor(most), top)
+        if (least > most).any():
+            raise InputError(
+                "attack.bad_domain",
+                f"There is no number of the type {dtype.name} in the range of an input.",
+                "Give --low and --high, or declare them in the model's contract.",
+            )
+    elif dtype.kind == "f":
+        least, most = _inside(least, most, dtype)
+    _require_bits(constraints, least, most)
+    return least, most
+
+
+def _is_rounded(constraints: Constraints | None) -> Array:
+    if constraints is None:
+        return np.zeros(1, bool)
+    return np.asarray(constraints.integer & ~constraints.immutable)
+
+
+def _inside(low: Array, high: Array, dtype: np.dtype[np.generic]) -> tuple[Array, Array]:
+    """Both ends as floats of `dtype`, rounded inwards."""
+    with np.errstate(over="ignore", under="ignore"):
+        least, most = low.astype(dtype), high.astype(dtype)
+        up = np.nextafter(least, np.asarray(np.inf, dtype))
+        down = np.nextafter(most, np.asarray(-np.inf, dtype))
+    least = np.where(least.astype(np.float64) < low, up, least)
+    most = np.where(most.astype(np.float64) > high, down, most)
+    # Where the type has no number between them, the nearest to both stands for the range.
+    nearest = np.where(least - high < low - most, least, most)
+    none = least > most
+    ends = [np.where(none, nearest, end).astype(np.float64) for end in (least, most)]
+    return ends[0], ends[1]
+
+
+def _require_bits(constraints: Constraints | None, least: Array, most: Array) -> None:
+    for group in () if constraints is None else constraints.one_hot:
+        places = list(group)
+        stays = constraints is not None and constraints.immutable[places].any()
+        if not stays and ((least[places] > 0).any() or (most[places] < 1).any()):
+            raise _bad("has a one-hot group whose range does not hold 0 and 1")
 
 
 def _of_bound(spec: TensorSpec, declared: Bound, given: float | None) -> Array:

@@ -8,10 +8,15 @@ from __future__ import annotations
 
 import csv
 import io
+import lzma
+import re
+import tokenize
 import zipfile
+import zlib
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
@@ -23,6 +28,25 @@ MAX_FILE = 4 << 30
 MAX_BYTES = 8 << 30
 _X, _Y = "x", "y"
 _LABELS = ("y", "label", "target", "class")
+# Bytes of one number as attacks take it, whatever it was in the file.
+_NUMBER = 8
+_WHOLE = re.compile(r"[+-]?[0-9]+\Z")
+# What numpy and zipfile raise on bytes that they did not write.
+_BROKEN = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    tokenize.TokenError,
+    ValueError,
+    TypeError,
+    LookupError,
+    ArithmeticError,
+    AttributeError,
+    SyntaxError,
+    EOFError,
+    OSError,
+    RuntimeError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +105,11 @@ def _checked(x: Array, y: Array, digest: Digest, features: tuple[str, ...]) -> S
             f"x has the shape {list(x.shape)} and y {list(y.shape)}: not one label for each row.",
             "Give x of n rows and y of n labels.",
         )
-    if x.dtype.kind not in "biuf" or y.dtype.kind not in "biufU":
+    if x.dtype.kind not in "biuf" or y.dtype.kind not in "biufUS":
         raise InputError("data.bad_type", "x are not numbers, or y are neither numbers nor text.")
-    if y.dtype.kind == "f":
-        if not (np.isfinite(y).all() and (y == np.rint(y)).all()):
-            raise InputError(
-                "data.bad_labels", "A label is missing, or no whole number.", "Drop such rows."
-            )
-        y = y.astype(np.int64)
-    if y.dtype.kind in "bu":
-        y = y.astype(np.int64)
     if not len(x):
         raise InputError("data.empty", "There are no samples in it.")
+    y = _plain(y)
     flat = x.reshape(len(x), -1)
     if flat.dtype.kind != "f":
         flat = flat.astype(np.float64)
@@ -103,14 +120,47 @@ def _checked(x: Array, y: Array, digest: Digest, features: tuple[str, ...]) -> S
     return Samples(flat, y, digest, features)
 
 
+def _plain(y: Array) -> Array:
+    """Labels as whole numbers of 64 bits or as text. Raises InputError `data.bad_labels`."""
+    if y.dtype.kind == "f":
+        if not (np.isfinite(y).all() and (y == np.rint(y)).all()):
+            _bad_labels()
+        if not ((y >= -(2.0**63)) & (y < 2.0**63)).all():
+            _bad_labels()
+    if y.dtype.kind == "u" and y.max() > np.iinfo(np.int64).max:
+        _bad_labels()
+    if y.dtype.kind in "bfu":
+        return y.astype(np.int64)
+    if y.dtype.kind == "S":
+        # Text takes four bytes for what was one.
+        if y.nbytes * 4 > MAX_BYTES:
+            _too_large()
+        try:
+            y = np.char.decode(y, "utf-8")
+        except UnicodeDecodeError as error:
+            _bad_labels(error)
+    if y.dtype.kind == "U" and (np.char.strip(y) == "").any():
+        _bad_labels()
+    return y
+
+
+def _texts(names: list[str], places: Array | None = None) -> Array:
+    """An array of text, or of the `names` at these places: each as long as the longest."""
+    count = max(len(names), 0 if places is None else len(places))
+    if max(map(len, names), default=0) * count * 4 > MAX_BYTES:
+        _too_large()
+    found = np.array(names, str)
+    return found if places is None else found[places]
+
+
 def _read_npz(data: bytes, label: str | None) -> tuple[Array, Array, tuple[str, ...]]:
     wanted = label or _Y
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             if sum(entry.file_size for entry in archive.infolist()) > MAX_BYTES:
-                raise InputError("data.too_large", "Unpacked it has too many bytes.")
+                _too_large()
             return _member(archive, _X), _member(archive, wanted), ()
-    except (zipfile.BadZipFile, ValueError, EOFError, OSError, NotImplementedError) as error:
+    except _BROKEN as error:
         raise _malformed("it is no .npz of plain arrays") from error
 
 
@@ -125,21 +175,33 @@ def _member(archive: zipfile.ZipFile, name: str) -> Array:
             "Save it with x and y: numpy.savez(FILE, x=..., y=...).",
         ) from error
     with archive.open(entry) as stream:
-        version = np.lib.format.read_magic(stream)
-        readers = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        if version not in readers:
-            raise _malformed("an array in it has a version that is not read")
-        shape, _, dtype = readers[version](stream)
-        if dtype.hasobject or prod(shape) * dtype.itemsize > MAX_BYTES:
-            raise _malformed("an array in it holds objects, or is too large")
+        shape, dtype = _header(stream)
+        # Neither objects nor records, nor more than there is.
+        if dtype.kind in "OV" or prod(shape) * dtype.itemsize > entry.file_size:
+            raise _malformed("an array in it holds objects, or is larger than it says")
+        if prod(shape) * max(_NUMBER, dtype.itemsize) > MAX_BYTES:
+            _too_large()
     with archive.open(entry) as stream:
         return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
 
 
+def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    version = np.lib.format.read_magic(stream)
+    readers = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in readers:
+        raise _malformed("an array in it has a version that is not read")
+    shape, _, dtype = readers[version](stream)
+    if any(type(length) is not int or length < 0 for length in shape):
+        raise _malformed("an array in it has a length that is none")
+    return shape, dtype
+
+
 def _read_csv(data: bytes, label: str | None) -> tuple[Array, Array, tuple[str, ...]]:
+    if (data.count(b",") + data.count(b"\n")) * _NUMBER > MAX_BYTES:
+        _too_large()
     try:
         text = data.decode("utf-8-sig")
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
@@ -164,14 +226,14 @@ def _read_csv(data: bytes, label: str | None) -> tuple[Array, Array, tuple[str, 
 
 
 def _labels(texts: list[str]) -> Array:
-    """Whole numbers where all are, else text."""
+    """Whole numbers where all are, else text. Raises InputError `data.bad_labels`."""
     stripped = [text.strip() for text in texts]
-    if all(text.lstrip("+-").isascii() and text.lstrip("+-").isdigit() for text in stripped):
-        try:
-            return np.array([int(text) for text in stripped], np.int64)
-        except (OverflowError, ValueError):
-            pass
-    return np.array(stripped)
+    if not all(map(_WHOLE.match, stripped)):
+        return _texts(stripped)
+    try:
+        return np.array([int(text) for text in stripped], np.int64)
+    except (OverflowError, ValueError) as error:
+        _bad_labels(error)
 
 
 def _read_parquet(data: bytes, label: str | None) -> tuple[Array, Array, tuple[str, ...]]:
@@ -186,12 +248,18 @@ def _read_parquet(data: bytes, label: str | None) -> tuple[Array, Array, tuple[s
         ) from error
     try:
         file = pq.ParquetFile(pa.BufferReader(data))
-        if file.metadata.num_rows * max(1, file.metadata.num_columns) * 8 > MAX_BYTES:
-            raise InputError("data.too_large", "Unpacked it has too many bytes.")
+        names, types = list(file.schema_arrow.names), list(file.schema_arrow.types)
+        groups = range(file.metadata.num_row_groups)
+        rows = sum(file.metadata.row_group(group).num_rows for group in groups)
+        if max(rows, file.metadata.num_rows) * max(1, len(names)) * _NUMBER > MAX_BYTES:
+            _too_large()
+        at = _label_column(names, label)
+        _require_flat(types, at)
+        # A text that comes in each row is not unpacked for each.
+        file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=[names[at]])
         table = file.read()
-        at = _label_column(list(table.column_names), label)
-        y = table.column(at).to_numpy(zero_copy_only=False)
-        kept = [name for place, name in enumerate(table.column_names) if place != at]
+        y = _parquet_labels(table.column(at))
+        kept = [name for place, name in enumerate(names) if place != at]
         columns = [
             table.column(place).to_numpy(zero_copy_only=False)
             for place in range(table.num_columns)
@@ -200,7 +268,45 @@ def _read_parquet(data: bytes, label: str | None) -> tuple[Array, Array, tuple[s
         x = np.column_stack([np.asarray(one, np.float64) for one in columns])
     except (pa.ArrowException, ValueError, TypeError, OSError) as error:
         raise _malformed("it is no Parquet file of numbers and one column of labels") from error
-    return x, np.array(list(map(str, y))) if y.dtype.kind == "O" else y, tuple(kept)
+    return x, y, tuple(kept)
+
+
+def _require_flat(types: list[Any], at: int) -> None:
+    """Numbers, and labels that are numbers, truth values or text: told before any is read."""
+    from pyarrow import types as kinds
+
+    def is_number(kind: Any) -> bool:
+        return bool(kinds.is_integer(kind) or kinds.is_floating(kind))
+
+    label = types[at]
+    texts = (kinds.is_string, kinds.is_large_string, kinds.is_binary, kinds.is_large_binary)
+    named = kinds.is_boolean(label) or any(is_text(label) for is_text in texts)
+    features = types[:at] + types[at + 1 :]
+    if not all(map(is_number, features)) or not (named or is_number(label)):
+        raise _malformed("it is no Parquet file of numbers and one column of labels")
+
+
+def _parquet_labels(column: Any) -> Array:
+    """Raises InputError `data.bad_labels` for a row without one."""
+    if column.null_count:
+        _bad_labels()
+    if not hasattr(column.type, "value_type"):
+        return np.asarray(column.to_numpy(zero_copy_only=False))
+    # Each piece numbers its texts anew.
+    names, places, start = [], [np.zeros(0, np.int64)], 0
+    for piece in column.chunks:
+        known = piece.dictionary.to_pylist()
+        names += [_decoded(name) for name in known]
+        places.append(piece.indices.to_numpy(zero_copy_only=False).astype(np.int64) + start)
+        start += len(known)
+    return _texts(names, np.concatenate(places))
+
+
+def _decoded(name: str | bytes) -> str:
+    try:
+        return name if isinstance(name, str) else name.decode("utf-8")
+    except UnicodeDecodeError as error:
+        _bad_labels(error)
 
 
 def _label_column(names: list[str], label: str | None) -> int:
@@ -213,6 +319,18 @@ def _label_column(names: list[str], label: str | None) -> int:
             "Name the column of labels with --label.",
         )
     return found[0]
+
+
+def _bad_labels(error: Exception | None = None) -> NoReturn:
+    raise InputError(
+        "data.bad_labels",
+        "A label is missing, or no text and no whole number of 64 bits.",
+        "Drop such rows.",
+    ) from error
+
+
+def _too_large() -> NoReturn:
+    raise InputError("data.too_large", "Unpacked it has too many bytes.")
 
 
 def _malformed(why: str) -> InputError:

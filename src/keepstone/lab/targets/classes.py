@@ -40,6 +40,12 @@ class Classes:
         """
         if named:
             return cls(tuple(named))
+        # Said by the model, or by who serves it: held against the limit before it is believed.
+        if scores is not None and scores > MAX_CLASSES:
+            raise InputError(
+                "target.bad_labels",
+                f"The model says that it has {scores} classes, more than {MAX_CLASSES}.",
+            )
         found = np.unique(labels)
         numbers = found.dtype.kind in "iu"
         if scores is not None and numbers and found[0] >= 0 and found[-1] < scores:

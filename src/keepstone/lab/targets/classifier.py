@@ -25,6 +25,8 @@ from keepstone.lab.targets.remote import Address, NotNowError, Remote, Tensor
 # Rows in one request: more gain little and may pass the limit of what a request may hold.
 _BATCH = 64
 _PROBES = 16
+# Numbers in one request: how wide a row is, the other side says.
+_VALUES = 1 << 24
 
 
 class RemoteClassifier:
@@ -56,7 +58,7 @@ class RemoteClassifier:
             self._tensors = Tensors.of(self.remote.metadata())
             self.domain = Domain.of_spec(self._tensors.input, low, high, constraints)
             self.names = Classes.of(labels, self._tensors.score_count, named)
-            self._batch = batch
+            self._batch = max(1, min(batch, _VALUES // self.domain.width))
             self._probable = self._tensors.scores is not None and self._are_probabilities()
         except BaseException:
             self.remote.close()
@@ -94,7 +96,7 @@ class RemoteClassifier:
             return Answers(silent, unknown if score else None)
         scores = self._scores(found[score.name]) if score else None
         if label is not None:
-            return Answers(self.names.encode(np.array(found[label.name].data, object)), scores)
+            return Answers(self.names.encode(_labels(found[label.name], len(rows))), scores)
         assert scores is not None
         return Answers(best_class(scores), scores)
 
@@ -113,11 +115,19 @@ class RemoteClassifier:
         """Told once, from rows all over the domain. Raises OperationalError `target.throttled`."""
         score = self._tensors.scores
         assert score is not None
-        inputs = self.domain.as_inputs(self.domain.draw(_PROBES))
+        inputs = self.domain.as_inputs(self.domain.draw(min(_PROBES, self._batch)))
         found = self.remote.infer(self._tensors.input, inputs, [score.name])
         if found is None:
             raise NotNowError(0.0)
         return are_probabilities(_numbers(found[score.name]))
+
+
+def _labels(found: Tensor, count: int) -> Array:
+    if len(found.data) != count:
+        raise OperationalError(
+            "target.bad_answer", "The target does not serve one label for each row."
+        )
+    return np.array(found.data, object)
 
 
 def _numbers(found: Tensor) -> Array:

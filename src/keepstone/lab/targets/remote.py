@@ -58,8 +58,9 @@ class Address:
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise _bad_url(url) from error
+        except ValueError:
+            # The reason would quote the address, and with it what may be a secret.
+            raise _bad_url(url) from None
         plain = not (parts.query or parts.fragment or parts.username or parts.password)
         if parts.scheme != "https" or not host or not plain or not url.isprintable():
             raise _bad_url(url)
@@ -84,7 +85,10 @@ class Tensor:
 
 
 class Remote:
-    """One model at one address. `waited_s` and `refusals` tell how much it held back."""
+    """One model at one address. `waited_s` and `refusals` tell how much it held back.
+
+    Once it is `exhausted`, patience is spent: nothing is asked any more.
+    """
 
     def __init__(
         self,
@@ -93,9 +97,12 @@ class Remote:
         seconds: float = 30.0,
         patience: float = 60.0,
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
         keep_alive: bool = False,
     ) -> None:
         """`seconds` is for one answer; `patience` is how long refusals are waited out, in all.
+
+        Time spent on an answer that never came counts too, by `clock`.
 
         With `keep_alive` one connection is used for all questions, until `close`. Raises
         InputError `target.bad_ca`.
@@ -103,10 +110,12 @@ class Remote:
         self.address = address
         self.waited_s = 0.0
         self.refusals = 0
+        self.exhausted = False
         self._context = _context(address.trusted)
         self._seconds = seconds
         self._patience = patience
         self._sleep = sleep
+        self._clock = clock
         self._path = f"{quote(address.base)}/v2/models/{quote(address.model, safe='')}"
         self._keep_alive = keep_alive
         self._connection: http.client.HTTPSConnection | None = None
@@ -122,11 +131,13 @@ class Remote:
     def infer(
         self, spec: TensorSpec, question: Array, outputs: Sequence[str]
     ) -> dict[str, Tensor] | None:
-        """The `outputs` for a batch of inputs, or None where it does not answer.
+        """The `outputs` for a batch of inputs, or None where it does not answer or is exhausted.
 
         Each has the batch's length first and as many values as its shape says. Raises as
         `metadata`, but for `target.throttled`.
         """
+        if self.exhausted:
+            return None
         body = json.dumps(
             {
                 "inputs": [
@@ -141,12 +152,16 @@ class Remote:
             }
         ).encode()
         for _ in range(_MAX_TRIES):
+            began = self._clock()
             try:
                 found = self._once("POST", f"{self._path}/infer", body)
             except NotNowError as throttled:
                 self.refusals += 1
+                # A time-out names no time to wait: what it took itself is what it costs.
+                self.waited_s += self._clock() - began
                 wait = min(throttled.seconds, _WAIT_S)
                 if self.waited_s + wait > self._patience:
+                    self.exhausted = True
                     break
                 self.waited_s += wait
                 self._sleep(wait)
@@ -304,7 +319,8 @@ def _tensor(found: Any, output: str, count: int) -> Tensor:
     try:
         tensor = next(t for t in found["outputs"] if t["name"] == output)
         datatype = DType(tensor["datatype"])
-        shape, data = tuple(_length(n) for n in tensor["shape"]), _flat(tensor["data"])
+        shape = tuple(_length(n) for n in tensor["shape"])
+        data = _flat(tensor["data"], prod(shape[1:]))
     except (KeyError, TypeError, ValueError, StopIteration) as error:
         raise _bad_answer() from error
     if not shape or shape[0] != count or prod(shape) != len(data) or len(shape) > 2:
@@ -312,12 +328,21 @@ def _tensor(found: Any, output: str, count: int) -> Tensor:
     return Tensor(datatype, shape, data)
 
 
-def _flat(data: Any) -> list[Any]:
+def _flat(data: Any, width: int) -> list[Any]:
+    """Scalars in one list, out of one list or of rows of `width` each.
+
+    A row of another length, or a list where a value should be, would shift those after it to
+    rows that they do not belong to.
+    """
     if not isinstance(data, list):
         raise TypeError(data)
-    if data and isinstance(data[0], list):
-        return [value for row in data for value in row]
-    return data
+    nested = bool(data) and isinstance(data[0], list)
+    if nested and any(not isinstance(row, list) or len(row) != width for row in data):
+        raise ValueError(width)
+    values: list[Any] = [value for row in data for value in row] if nested else data
+    if not all(isinstance(value, str | int | float) for value in values):
+        raise TypeError(width)
+    return values
 
 
 def _context(trusted: str | None) -> ssl.SSLContext:
@@ -330,9 +355,24 @@ def _context(trusted: str | None) -> ssl.SSLContext:
 def _bad_url(url: str) -> InputError:
     return InputError(
         "target.bad_url",
-        f"{url[:100]!r} is not an address to ask.",
+        f"{_public(url)!r} is not an address to ask.",
         "Write https://HOST[:PORT][/BASE], without a name, a query or a key in it.",
     )
+
+
+def _public(url: str) -> str:
+    """Scheme and host of what should have been an address: the rest may hold a secret."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+    except ValueError:
+        return "..."
+    # An @ behind the host, or text where the port belongs, may be the end of a password: then
+    # what looks like the host is none.
+    rest = parts.netloc.rpartition("@")[2].rpartition("]")[2].partition(":")[2]
+    if not host or "@" in parts.path + parts.query + parts.fragment or rest.strip("0123456789"):
+        return "..."
+    return f"{parts.scheme}://{host}"[:100]
 
 
 def _bad_answer() -> OperationalError:

@@ -6,12 +6,14 @@ mode; its parameters get no gradients.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.errors import InputError, OperationalError
+from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.lab.domain import Domain
 from keepstone.lab.targets.port import (
     Answers,
@@ -38,11 +40,13 @@ class TorchTarget:
         self.module.requires_grad_(False)
         self.domain = domain
         self._batch = batch
+        self._width: int | None = None
         outputs = self._outputs(domain.draw(_PROBES))
         if outputs.ndim != 2:
             raise InputError(
                 "target.bad_object", "The module does not give one row of scores for each input."
             )
+        self._width = outputs.shape[1]
         self._probable = are_probabilities(outputs)
         self.classes = max(2, outputs.shape[1])
 
@@ -51,10 +55,12 @@ class TorchTarget:
         return frozenset({Capability.LABEL, Capability.SCORES, Capability.GRADIENT})
 
     def predict(self, rows: Array) -> Answers:
+        """Raises OperationalError `runtime.failed`, `target.broken`."""
         scores = as_scores(self._outputs(rows), probable=self._probable)
         return Answers(best_class(scores), scores)
 
     def linearize(self, rows: Array) -> Linearization:
+        """Raises as `predict`, and so does the way to the gradient."""
         # Whoever asks may have turned gradients off: then they would be zero, and nobody told.
         with self._torch.inference_mode(False), self._torch.enable_grad():
             pieces = [self._forward(piece) for piece in self._pieces(rows)]
@@ -76,7 +82,7 @@ class TorchTarget:
         """Inputs that remember, and their scores as attacks take them."""
         torch = self._torch
         given = torch.from_numpy(self.domain.as_inputs(rows)).requires_grad_()
-        found = self.module(given)
+        found = self._asked(given)
         if found.shape[1] == 1:
             first = 1 - found if self._probable else torch.zeros_like(found)
             found = torch.cat([first, found], dim=1)
@@ -88,7 +94,8 @@ class TorchTarget:
         """Zero where the module's scores do not hang together with its inputs, as torch sees it."""
         gradient = None
         if found.requires_grad:
-            (gradient,) = self._torch.autograd.grad(found, given, cotangent, allow_unused=True)
+            with _its_own():
+                (gradient,) = self._torch.autograd.grad(found, given, cotangent, allow_unused=True)
         if gradient is None:
             gradient = self._torch.zeros_like(given)
         return np.asarray(gradient.detach().numpy().reshape(len(given), -1))
@@ -97,10 +104,26 @@ class TorchTarget:
         torch = self._torch
         with torch.inference_mode():
             pieces = [
-                self.module(torch.from_numpy(self.domain.as_inputs(piece))).numpy()
+                self._asked(torch.from_numpy(self.domain.as_inputs(piece))).numpy()
                 for piece in self._pieces(rows)
             ]
         return np.concatenate(pieces)
+
+    def _asked(self, given: Any) -> Any:
+        """What the module says of a batch: a row of scores for each, as many as ever."""
+        with _its_own():
+            found = self.module(given)
+        if not isinstance(found, self._torch.Tensor):
+            raise InputError("target.bad_object", "The module does not give a tensor of scores.")
+        if found.dtype is self._torch.bfloat16:
+            # numpy has no such numbers.
+            found = found.float()
+        narrower = self._width is not None and found.shape[1:] != (self._width,)
+        if found.shape[:1] != given.shape[:1] or narrower:
+            raise OperationalError(
+                "target.broken", "The model does not answer each row that it is asked."
+            )
+        return found
 
     def _pieces(self, rows: Array) -> list[Array]:
         return [rows[at : at + self._batch] for at in range(0, len(rows), self._batch)] or [rows]
@@ -115,6 +138,19 @@ def _module(torch: Any, given: Any) -> Any:
             "target.bad_object", "The object is neither a torch module nor an exported program."
         )
     return given.eval()
+
+
+@contextmanager
+def _its_own() -> Iterator[None]:
+    """The module's code is the caller's: whatever it raises is its failure, none of ours."""
+    try:
+        yield
+    except KeepstoneError:
+        raise
+    except Exception as error:
+        raise OperationalError(
+            "runtime.failed", "The model failed on this input.", "See the model's contract."
+        ) from error
 
 
 def _torch() -> Any:
