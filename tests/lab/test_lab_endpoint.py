@@ -38,6 +38,7 @@ METADATA = {
     ],
 }
 X = TensorSpec("x", DType.FP32, (-1, 3))
+HIDDEN = "hidden"
 ROWS = np.arange(6, dtype=np.float64).reshape(2, 3)
 
 
@@ -312,25 +313,26 @@ def test_a_key_cannot_smuggle_a_header() -> None:
 @pytest.mark.parametrize(
     ("url", "shown"),
     [
-        ("https://u:s3cret@h/", "https://h"),
-        ("https://s3cret@h/", "https://h"),
-        ("https://h/?key=s3cret", "https://h"),
-        ("https://h/s3cret#s3cret", "https://h"),
-        ("http://[::1]:80/s3cret", "http://::1"),
-        ("https://u:s3cret#x@h", "..."),
-        ("https://s3cret?x@h", "..."),
-        ("http://s3cret/x@h", "..."),
-        ("https://h:s3cret", "..."),
-        ("s3cret:x@h", "..."),
-        ("s3cret", "..."),
-        ("https://[s3cret", "..."),
+        ("https://u:{}@h/", "https://h"),
+        ("https://{}@h/", "https://h"),
+        ("https://h/?key={}", "https://h"),
+        ("https://h/{}#{}", "https://h"),
+        ("http://[::1]:80/{}", "http://::1"),
+        ("https://u:{}#x@h", "..."),
+        ("https://{}?x@h", "..."),
+        ("http://{}/x@h", "..."),
+        ("https://h:{}", "..."),
+        ("{}:x@h", "..."),
+        ("{}", "..."),
+        ("https://[{}", "..."),
     ],
 )
 def test_an_address_that_is_refused_is_not_repeated(url: str, shown: str) -> None:
+    url = url.replace("{}", HIDDEN)
     with pytest.raises(InputError) as caught:
         Address.parse(url, "m")
-    assert "s3cret" not in f"{caught.value} {caught.value.cause} {caught.value.next_step}"
-    assert "s3cret" not in "".join(traceback.format_exception(caught.value)).replace(url, "")
+    assert HIDDEN not in f"{caught.value} {caught.value.cause} {caught.value.next_step}"
+    assert HIDDEN not in "".join(traceback.format_exception(caught.value)).replace(url, "")
     assert repr(shown) in caught.value.cause
 
 
