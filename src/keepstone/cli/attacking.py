@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from keepstone.cli.duration import DURATION
-from keepstone.cli.options import KEY, read_option_file, signing_key, site_at
+from keepstone.cli.options import KEY, address_of, read_option_file, signing_key, site_at
 from keepstone.cli.output import say
 
 if TYPE_CHECKING:
@@ -139,16 +139,9 @@ def opened_target(target: str, samples: Samples, given: dict[str, Any]) -> Itera
 @contextmanager
 def _remote(url: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attacked]:
     from keepstone.lab.targets.classifier import RemoteClassifier
-    from keepstone.lab.targets.remote import Address
     from keepstone.workspace.attacking import require_fit
 
-    def text(path: Path | None) -> str | None:
-        return None if path is None else read_option_file(path).decode("utf-8", "replace").strip()
-
-    key = text(given["key_file"])
-    # The header file that `up` leaves is as good as the bare key.
-    bare = None if key is None else key.rpartition(" ")[2]
-    address = Address.parse(url, given["model"], bare, text(given["ca"]))
+    address = address_of(url, given["model"], given["key_file"], given["ca"])
     limits = {
         "low": given["low"],
         "high": given["high"],

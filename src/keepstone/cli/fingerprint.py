@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from keepstone.cli.options import format_option, read_option_file, site_at, workspace_option
+from keepstone.cli.options import (
+    address_of,
+    format_option,
+    read_option_file,
+    site_at,
+    workspace_option,
+)
 from keepstone.cli.output import emit_json, say, table
 
 if TYPE_CHECKING:
@@ -259,15 +265,8 @@ def _target(
     output: str | None,
 ) -> EndpointTarget:
     from keepstone.lab.targets.endpoint import EndpointTarget
-    from keepstone.lab.targets.remote import Address
 
-    def text(path: Path | None) -> str | None:
-        return None if path is None else read_option_file(path).decode("utf-8", "replace").strip()
-
-    # The header file that `up` leaves is as good as the bare key.
-    key = text(key_file)
-    bare = None if key is None else key.rpartition(" ")[2]
-    return EndpointTarget(Address.parse(str(endpoint), str(model), bare, text(ca)), output, input)
+    return EndpointTarget(address_of(str(endpoint), str(model), key_file, ca), output, input)
 
 
 def _show(found: Judgement) -> None:

@@ -13,6 +13,7 @@ import click
 if TYPE_CHECKING:
     from keepstone.identity.keystores.reference import KeyReference, TokenAccess
     from keepstone.identity.signing import Signatory
+    from keepstone.lab.targets.remote import Address
     from keepstone.vault.stores import StoreAddress
     from keepstone.workspace.site import Site
 
@@ -181,6 +182,22 @@ def read_option_file(path: Path, limit: int = 4 << 20) -> bytes:
     if len(data) > limit:
         raise InputError("file.too_large", f"{path} is larger than {limit} bytes.")
     return data
+
+
+def address_of(url: str, model: str, key_file: Path | None, ca: Path | None) -> Address:
+    """Where a model is asked, with what `--key-file` and `--ca` hold.
+
+    Raises as `read_option_file`; InputError `target.bad_url`, `target.bad_key`.
+    """
+    from keepstone.lab.targets.remote import Address
+
+    def text(path: Path | None) -> str | None:
+        return None if path is None else read_option_file(path).decode("utf-8", "replace").strip()
+
+    # The header file that `up` leaves is as good as the bare key.
+    key = text(key_file)
+    bare = None if key is None else key.rpartition(" ")[2]
+    return Address.parse(url, model, bare, text(ca))
 
 
 def incremental_option(function: F) -> F:

@@ -167,18 +167,17 @@ def _attack(
     # Who seeks the smallest perturbation may still bring one within the smallest epsilon.
     places = standing.at(question.epsilons[0] if eps is None else eps)
     budget = step.budget if question.budget is None else min(step.budget, question.budget)
-    key = " ".join(
-        (
-            *(str(number), repr(step.attack), str(eps), str(budget), question.norm.name),
-            *(str(question.seed), str(target.domain.digest)),
-            # Which samples it is for, and what the target made of all of them.
-            _digest(places, standing.x, standing.y, standing.clean),
-        )
-    )
+    goal = Goal(question.norm, eps, budget)
+    key = ""
+    if memory is not None:
+        # What tells it from every other: itself, what it may ask of what, and which samples it is
+        # for, with what the target made of all of them.
+        asked = (number, repr(step.attack), eps, budget, question.norm.name, question.seed)
+        samples = _digest(places, standing.x, standing.y, standing.clean)
+        key = " ".join(map(str, (*asked, target.domain.digest, samples)))
     known = None if memory is None else memory.recall(key, len(places))
     if known is None:
         watch.begins(step.attack.name, eps, len(places))
-        goal = Goal(question.norm, eps, budget)
         meter = Meter(target, standing.x[places], standing.y[places], goal)
         began = time.process_time()
         if len(places):

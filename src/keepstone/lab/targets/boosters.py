@@ -32,9 +32,7 @@ class BoosterTarget:
         self._inplace = callable(getattr(booster, "inplace_predict", None))
         self._kind = "value"
         self.domain = domain
-        drawn = np.random.default_rng(0).uniform(0, 1, (_PROBES, domain.width))
-        rows = domain.low + drawn * (domain.high - domain.low)
-        rows = domain.fit(rows, rows)
+        rows = domain.draw(_PROBES)
         outputs = self._outputs(rows)
         self._probable = are_probabilities(outputs)
         if outputs.ndim == 1 and not self._probable:

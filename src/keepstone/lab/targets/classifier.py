@@ -8,9 +8,9 @@ from typing import Any, Self
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.errors import InputError, OperationalError
+from keepstone.errors import OperationalError
 from keepstone.lab.domain import Constraints, Domain
-from keepstone.lab.targets.classes import Classes
+from keepstone.lab.targets.classes import Classes, require_count
 from keepstone.lab.targets.outputs import Tensors
 from keepstone.lab.targets.port import (
     UNANSWERED,
@@ -19,6 +19,7 @@ from keepstone.lab.targets.port import (
     are_probabilities,
     as_scores,
     best_class,
+    in_pieces,
 )
 from keepstone.lab.targets.remote import Address, NotNowError, Remote, Tensor
 
@@ -81,10 +82,7 @@ class RemoteClassifier:
 
     def predict(self, rows: Array) -> Answers:
         """Raises OperationalError `target.*`; InputError `target.bad_labels`."""
-        pieces = [self._ask(rows[at : at + self._batch]) for at in range(0, len(rows), self._batch)]
-        labels = [np.zeros(0, np.int64), *(piece.labels for piece in pieces)]
-        scores = [piece.scores for piece in pieces if piece.scores is not None]
-        return Answers(np.concatenate(labels), np.concatenate(scores) if scores else None)
+        return in_pieces(rows, self._batch, self._ask)
 
     def _ask(self, rows: Array) -> Answers:
         label, score = self._tensors.label, self._tensors.scores
@@ -102,13 +100,7 @@ class RemoteClassifier:
 
     def _scores(self, found: Tensor) -> Array:
         scores = as_scores(_numbers(found), probable=self._probable)
-        if scores.shape[1] != self.classes:
-            raise InputError(
-                "target.bad_labels",
-                f"The target serves scores of {scores.shape[1]} classes, and {self.classes} are"
-                " named.",
-                "Name its classes in the order of its scores with --classes.",
-            )
+        require_count(self.names, scores.shape[1])
         return scores
 
     def _are_probabilities(self) -> bool:

@@ -110,5 +110,13 @@ def best_class(scores: Array) -> Array:
     return np.where(known, np.where(known[:, None], scores, 0).argmax(axis=1), UNANSWERED)
 
 
+def in_pieces(rows: Array, size: int, ask: Callable[[Array], Answers]) -> Answers:
+    """What `ask` answers to `rows` when it is given at most `size` of them at once."""
+    pieces = [ask(rows[at : at + size]) for at in range(0, len(rows), size)]
+    labels = [np.zeros(0, np.int64), *(piece.labels for piece in pieces)]
+    scores = [piece.scores for piece in pieces if piece.scores is not None]
+    return Answers(np.concatenate(labels), np.concatenate(scores) if scores else None)
+
+
 def _rows(outputs: Array) -> Array:
     return outputs.reshape(len(outputs), prod(outputs.shape[1:]))

@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-import numpy as np
-
 from keepstone.contract.validate import Array
-from keepstone.errors import InputError, OperationalError
+from keepstone.errors import OperationalError
 from keepstone.lab.domain import Domain
-from keepstone.lab.targets.classes import Classes
+from keepstone.lab.targets.classes import Classes, require_count
 from keepstone.lab.targets.outputs import Tensors
 from keepstone.lab.targets.port import (
     Answers,
@@ -18,6 +16,7 @@ from keepstone.lab.targets.port import (
     are_probabilities,
     as_scores,
     best_class,
+    in_pieces,
 )
 
 _BATCH = 4096
@@ -47,13 +46,7 @@ class RuntimeTarget:
         if tensors.scores is not None:
             outputs = self._outputs(domain.draw(_PROBES))[tensors.scores.name]
             self._probable = are_probabilities(outputs)
-            found = as_scores(outputs, probable=self._probable).shape[1]
-            if found != len(classes):
-                raise InputError(
-                    "target.bad_labels",
-                    f"The model has scores of {found} classes, and {len(classes)} are named.",
-                    "Name its classes in the order of its scores with --classes.",
-                )
+            require_count(classes, as_scores(outputs, probable=self._probable).shape[1])
 
     @property
     def classes(self) -> int:
@@ -66,12 +59,7 @@ class RuntimeTarget:
 
     def predict(self, rows: Array) -> Answers:
         """Raises OperationalError `runtime.failed`; InputError `target.bad_labels`."""
-        pieces = [self._answers(rows[at : at + _BATCH]) for at in range(0, len(rows), _BATCH)]
-        if not pieces:
-            return Answers(np.zeros(0, np.int64), None)
-        scores = [piece.scores for piece in pieces if piece.scores is not None]
-        labels = np.concatenate([piece.labels for piece in pieces])
-        return Answers(labels, np.concatenate(scores) if scores else None)
+        return in_pieces(rows, _BATCH, self._answers)
 
     def _answers(self, rows: Array) -> Answers:
         found = self._outputs(rows)

@@ -107,10 +107,7 @@ class TreeTarget:
     def __init__(self, served: Target, trees: Trees) -> None:
         self._served = served
         self.trees = trees
-        drawn = np.random.default_rng(0).uniform(0, 1, (_PROBES, served.domain.width))
-        span = served.domain.high - served.domain.low
-        rows = served.domain.low + drawn * span
-        rows = served.domain.fit(rows, rows)
+        rows = served.domain.draw(_PROBES)
         if trees.feature.max(initial=0) >= served.domain.width or len(trees.base) != served.classes:
             raise _others()
         same = trees.scores(rows).argmax(axis=1) == served.predict(rows).labels

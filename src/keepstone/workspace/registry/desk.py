@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from keepstone.core.digest import Digest
 from keepstone.errors import DeniedError, InputError, KeepstoneError, OperationalError
 from keepstone.identity.principal import EVERY_MODEL, Principal, VersionFacts
 from keepstone.policy.document import RegistryRules
@@ -217,7 +216,3 @@ class Desk:
 def verdict_fields(verdict: Verdict) -> dict[str, Any]:
     """What the record keeps of a verdict."""
     return {"rule": verdict.rule, "policy": verdict.policy.hex}
-
-
-def hexes(digests: tuple[Digest, ...]) -> list[str]:
-    return [one.hex for one in digests]

@@ -75,7 +75,7 @@ class Availability:
             "row": None if self.row is None else str(Digest.of(self.row.tobytes())),
             "limit": self.limit,
             "outcome": self.outcome.value,
-            "doubts": [{"code": one.code, "text": one.text} for one in self.doubts],
+            "doubts": [one.to_dict() for one in self.doubts],
             "asked": self.asked,
             "budget": self.budget,
             "seconds": self.seconds,

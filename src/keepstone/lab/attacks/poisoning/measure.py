@@ -148,7 +148,7 @@ class Drill:
             "outcome": self.outcome.value,
             "limits": {"success": self.limits.success, "drop": self.limits.drop},
             "trials": [_as_dict(one) for one in self.trials],
-            "doubts": [{"code": one.code, "text": one.text} for one in self.doubts],
+            "doubts": [one.to_dict() for one in self.doubts],
             "trainings": self.trainings,
             "queries": self.queries,
             "data": str(self.data),
