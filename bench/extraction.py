@@ -101,7 +101,7 @@ def pooled(runs: Sequence[Extraction], seconds: Sequence[float]) -> Curve:
     hits: dict[int, list[Share]] = {}
     for run in runs:
         for point in run.curve:
-            assert point.agreement is not None, point.findings
+            assert point.agreement is not None, point.problems
             hits.setdefault(point.queries, []).append(point.agreement)
     points = {
         queries: share(sum(one.hits for one in found), sum(one.n for one in found))
@@ -132,7 +132,7 @@ def one_copy(
     begin = time.process_time()
     found = extract(target, attack, held_out, [queries], seed)
     spent = time.process_time() - begin
-    assert found.final.agreement is not None, found.final.findings
+    assert found.final.agreement is not None, found.final.problems
     return found.final.agreement, spent
 
 

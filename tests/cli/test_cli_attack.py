@@ -195,7 +195,7 @@ def test_members_are_told_and_a_policy_asks_how_many(
     rows = ("membership", net, "--members", "in.npz", "--nonmembers", "out.npz")
     status, found = attack(place, *rows, "--as", key)
     assert (status, found["schema"]) == (0, "keepstone.membership/v1")
-    assert (found["outcome"], found["attack"], found["shadows"]) == ("pass", "loss-threshold", 0)
+    assert (found["verdict"], found["attack"], found["shadows"]) == ("pass", "loss-threshold", 0)
     (told,) = [one for one in found["tpr_at"] if one["fpr"] == 0.01]
     assert told["low"] <= told["value"] <= told["high"] <= 0.1
     assert found["statement"]["entry"].startswith("ks-")

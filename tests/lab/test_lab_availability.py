@@ -29,7 +29,7 @@ from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.meter import BudgetSpent
 from keepstone.lab.metrics.median import MIN_VALUES, Median, median_of
-from keepstone.lab.outcome import Doubt, Outcome
+from keepstone.lab.problem import Verdict, insufficient
 from keepstone.lab.targets.port import Answers, Capability
 
 WIDTH = 12
@@ -101,15 +101,15 @@ def test_the_planted_input_is_found(attack: AvailabilityAttack) -> None:
     assert found.typical == pytest.approx(0.01)
     assert found.row is not None
     assert (found.row > 0.9).all()
-    assert found.outcome is Outcome.FAIL
-    assert found.doubts == ()
+    assert found.verdict is Verdict.FAIL
+    assert found.problems == ()
 
 
 @pytest.mark.parametrize("attack", BOTH, ids=repr)
 def test_the_planted_input_is_found_by_a_noisy_clock(attack: AvailabilityAttack) -> None:
     target = Slow(noise=0.1)
     found = timed(attack, target)
-    assert found.outcome is Outcome.FAIL
+    assert found.verdict is Verdict.FAIL
     assert found.ratio.low > 8
     assert found.ratio.low < 13 < found.ratio.high * 1.1
     assert found.control.low < 1.05
@@ -133,12 +133,12 @@ def test_breeding_finds_what_drawing_does_not() -> None:
 
 def test_an_honest_target_passes() -> None:
     for attack in BOTH:
-        assert run(attack, Counted(flat)).outcome is Outcome.PASS
+        assert run(attack, Counted(flat)).verdict is Verdict.PASS
         found = timed(attack, Slow(flat, noise=0.1))
-        assert found.outcome is Outcome.PASS
+        assert found.verdict is Verdict.PASS
         assert found.ratio.low < 1.1
         assert found.ratio.high < 1.2
-        assert found.doubts == ()
+        assert found.problems == ()
 
 
 def test_a_moment_of_slowness_is_no_finding() -> None:
@@ -151,15 +151,15 @@ def test_a_moment_of_slowness_is_no_finding() -> None:
     target.seconds = seconds
     for attack in BOTH:
         found = timed(attack, target)
-        assert found.outcome is Outcome.PASS
+        assert found.verdict is Verdict.PASS
         assert found.ratio.value == pytest.approx(1)
 
 
 @pytest.mark.parametrize("attack", BOTH, ids=repr)
 def test_noise_that_drowns_the_ratio_is_insufficient(attack: AvailabilityAttack) -> None:
     found = timed(attack, Slow(flat, noise=2.0), limit=1.5)
-    assert [one.code for one in found.doubts] == ["attack.noisy"]
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["attack.noisy"]
+    assert found.verdict is Verdict.INSUFFICIENT
     assert found.ratio.low < 1.5 < found.ratio.high
 
 
@@ -215,11 +215,11 @@ def test_the_time_is_never_exceeded_by_more_than_a_query(attack: AvailabilityAtt
         assert target.now <= seconds + 0.2
     # The search leaves time to measure what it found.
     found = timed(attack, Slow(noise=0.1), seconds=60.0)
-    assert found.outcome is Outcome.FAIL
+    assert found.verdict is Verdict.FAIL
     found = timed(attack, Slow(noise=0.1), seconds=1.0)
     # The time was over before it was known: no number.
-    assert [one.code for one in found.doubts] == ["attack.too_few"]
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["attack.too_few"]
+    assert found.verdict is Verdict.INSUFFICIENT
 
 
 def test_a_meter_stops_in_the_middle() -> None:
@@ -331,7 +331,7 @@ def test_what_was_found_is_chosen_by_new_measurements() -> None:
     target.seconds = seconds
     found = timed(Two(), target)
     assert found.ratio.value == pytest.approx(5)
-    assert found.outcome is Outcome.FAIL
+    assert found.verdict is Verdict.FAIL
 
 
 def test_rows_that_were_slow_once_do_not_hide_the_one_that_always_is() -> None:
@@ -358,27 +358,27 @@ def test_rows_that_were_slow_once_do_not_hide_the_one_that_always_is() -> None:
     ],
 )
 @pytest.mark.parametrize("attack", BOTH, ids=repr)
-def test_what_is_no_cost_is_a_doubt(
+def test_what_is_no_cost_is_a_problem(
     attack: AvailabilityAttack, work: Callable[[Array], Array]
 ) -> None:
     found = run(attack, Counted(work))
-    assert [one.code for one in found.doubts] == ["attack.no_cost"]
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["attack.no_cost"]
+    assert found.verdict is Verdict.INSUFFICIENT
 
 
-def test_a_clock_that_stands_is_a_doubt() -> None:
+def test_a_clock_that_stands_is_a_problem() -> None:
     found = run(Latency(), Timed(Slow(), lambda: 0.0), clock=lambda: 0.0)
-    assert [one.code for one in found.doubts] == ["attack.no_cost"]
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["attack.no_cost"]
+    assert found.verdict is Verdict.INSUFFICIENT
 
 
-def test_a_target_that_fails_is_a_doubt() -> None:
+def test_a_target_that_fails_is_a_problem() -> None:
     def broken(rows: Array) -> Array:
         raise OperationalError("target.timeout", "The target took too long.")
 
     found = run(Sponge(), Counted(broken))
-    assert [one.code for one in found.doubts] == ["target.timeout"]
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["target.timeout"]
+    assert found.verdict is Verdict.INSUFFICIENT
     assert found.to_dict()["ratio"]["high"] is None
 
 
@@ -393,30 +393,30 @@ class Idle:
 
 def test_an_attack_that_tried_nothing_does_not_pass() -> None:
     found = run(Idle(), Counted(flat))
-    assert [one.code for one in found.doubts] == ["attack.too_few"]
-    assert "before anything was tried" in found.doubts[0].text
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["attack.too_few"]
+    assert "before anything was tried" in found.problems[0].message
+    assert found.verdict is Verdict.INSUFFICIENT
 
 
 def test_without_a_limit_nothing_passes() -> None:
-    assert run(Latency(), Counted(flat), limit=None).outcome is Outcome.INSUFFICIENT
+    assert run(Latency(), Counted(flat), limit=None).verdict is Verdict.INSUFFICIENT
 
 
 @pytest.mark.parametrize(
-    ("ratio", "control", "outcome"),
+    ("ratio", "control", "verdict"),
     [
-        ((1.0, 1.9), (0.9, 1.1), Outcome.PASS),
-        ((1.0, 2.1), (0.9, 1.1), Outcome.INSUFFICIENT),
-        ((2.1, 9.0), (0.9, 1.1), Outcome.FAIL),
-        ((2.1, 9.0), (0.5, 2.2), Outcome.INSUFFICIENT),
+        ((1.0, 1.9), (0.9, 1.1), Verdict.PASS),
+        ((1.0, 2.1), (0.9, 1.1), Verdict.INSUFFICIENT),
+        ((2.1, 9.0), (0.9, 1.1), Verdict.FAIL),
+        ((2.1, 9.0), (0.5, 2.2), Verdict.INSUFFICIENT),
     ],
 )
 def test_the_verdict_reads_the_unfavourable_end(
-    ratio: tuple[float, float], control: tuple[float, float], outcome: Outcome
+    ratio: tuple[float, float], control: tuple[float, float], verdict: Verdict
 ) -> None:
     one, other = (Median(sum(ends) / 2, 25, *ends) for ends in (ratio, control))
-    assert judge(one, other, 2.0, ()) is outcome
-    assert judge(one, other, 2.0, [Doubt("attack.any", "A doubt.")]) is not Outcome.PASS
+    assert judge(one, other, 2.0, ()) is verdict
+    assert judge(one, other, 2.0, [insufficient("attack.any", "A problem.")]) is not Verdict.PASS
 
 
 @pytest.mark.parametrize(
@@ -432,7 +432,7 @@ def test_noise_is_told_by_an_ordinary_row_too(
     ratio: tuple[float, float], control: tuple[float, float], noisy: bool
 ) -> None:
     one, other = (Median(sum(ends) / 2, 25, *ends) for ends in (ratio, control))
-    assert [doubt.code for doubt in noise(one, other, 2.0)] == ["attack.noisy"] * noisy
+    assert [problem.code for problem in noise(one, other, 2.0)] == ["attack.noisy"] * noisy
     assert noise(one, other, None) == []
 
 

@@ -47,9 +47,9 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.metrics.clopper_pearson import at_least
 from keepstone.lab.metrics.wilson import share
 from keepstone.lab.norms import LINF
+from keepstone.lab.problem import Verdict
 from keepstone.lab.suites.catalogue import suite_called
 from keepstone.lab.suites.plan import Step, Suite
-from keepstone.lab.suites.problem import Verdict
 from keepstone.lab.suites.question import Question
 from keepstone.lab.targets.adaptive import Eot, majority
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization

@@ -14,7 +14,7 @@ from keepstone.lab.defences import accounting, dp_sgd
 from keepstone.lab.defences.accounting import Epsilon, account, agreed
 from keepstone.lab.defences.dp_sgd import DpSgd
 from keepstone.lab.domain import Domain
-from keepstone.lab.suites.problem import Verdict
+from keepstone.lab.problem import Verdict
 
 DOMAIN = Domain.of((6,), -4.0, 4.0)
 Need = Callable[[str], ModuleType]

@@ -15,7 +15,7 @@ from keepstone.errors import InputError, OperationalError
 from keepstone.lab.attacks.extraction import fidelity
 from keepstone.lab.attacks.extraction.copycat import Copycat
 from keepstone.lab.attacks.extraction.equation_solving import EquationSolving, simplex
-from keepstone.lab.attacks.extraction.fidelity import HeldOut, Outcome, measure
+from keepstone.lab.attacks.extraction.fidelity import HeldOut, measure
 from keepstone.lab.attacks.extraction.jacobian import JacobianAugmentation
 from keepstone.lab.attacks.extraction.knockoff import Knockoff, Policy
 from keepstone.lab.attacks.extraction.lbfgs import minimize
@@ -26,6 +26,7 @@ from keepstone.lab.attacks.extraction.run import extract
 from keepstone.lab.attacks.extraction.surrogate import Network, StolenModel, Training, fresh
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.meter import BudgetSpent
+from keepstone.lab.problem import Verdict, worst_of
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Target, as_scores
 from keepstone.lab.targets.served import LabelsOnly, RoundedScores
 
@@ -321,7 +322,7 @@ def test_a_copy_of_itself_agrees_in_everything() -> None:
     itself = StolenModel(network, DOMAIN, CLASSES)
     found = measure(itself, held_out(itself), _seen(itself))
     assert found.agreement is not None
-    assert found.outcome is Outcome.MEASURED
+    assert found.measured
     assert found.agreement.value == 1
     assert found.agreement.low > 0.99
 
@@ -384,25 +385,25 @@ def _changing(labels: Array, scores: Array, asked: int) -> tuple[Array, Array]:
 
 
 @pytest.mark.parametrize(
-    ("fault", "code", "outcome"),
+    ("fault", "code", "effect"),
     [
-        (_nothing, "attack.throttled", Outcome.INSUFFICIENT),
-        (_throttled, "attack.throttled", Outcome.INSUFFICIENT),
-        (_constant, "attack.constant_output", Outcome.INVALID),
-        (_nan, "attack.broken_outputs", Outcome.INVALID),
-        (_unknown, "attack.broken_outputs", Outcome.INVALID),
-        (_changing, "attack.changing_answers", Outcome.INSUFFICIENT),
+        (_nothing, "attack.throttled", Verdict.INSUFFICIENT),
+        (_throttled, "attack.throttled", Verdict.INSUFFICIENT),
+        (_constant, "attack.constant_output", Verdict.INVALID),
+        (_nan, "attack.broken_outputs", Verdict.INVALID),
+        (_unknown, "attack.broken_outputs", Verdict.INVALID),
+        (_changing, "attack.changing_answers", Verdict.INSUFFICIENT),
     ],
 )
 @pytest.mark.parametrize("attack", every_attack(), ids=lambda one: repr(one)[:40])
 def test_a_target_that_misbehaves_gets_a_finding_and_no_number(
-    attack: ExtractionAttack, fault: Any, code: str, outcome: Outcome
+    attack: ExtractionAttack, fault: Any, code: str, effect: Verdict
 ) -> None:
     target = Faulty(fault)
     found = extract(target, attack, held_out(target), [64], 0)
     final = found.final
-    assert code in {one.code for one in final.findings}
-    assert (final.outcome, final.agreement, final.accuracy) == (outcome, None, None)
+    assert code in {one.code for one in final.problems}
+    assert (worst_of(final.problems), final.agreement, final.accuracy) == (effect, None, None)
     assert target.asked <= 564
     assert found.to_dict()["curve"][-1]["agreement"] is None
 
@@ -410,7 +411,7 @@ def test_a_target_that_misbehaves_gets_a_finding_and_no_number(
 def test_points_before_the_throttling_are_measured() -> None:
     target = Faulty(_throttled)
     curve = extract(target, NoisePool(batch=5, training=QUICK), held_out(target), [20, 64], 0).curve
-    assert [point.outcome for point in curve] == [Outcome.MEASURED, Outcome.INSUFFICIENT]
+    assert [worst_of(point.problems) for point in curve] == [Verdict.PASS, Verdict.INSUFFICIENT]
 
 
 def test_a_target_that_fails_ends_the_attack_with_its_own_code() -> None:
@@ -423,8 +424,8 @@ def test_a_target_that_fails_ends_the_attack_with_its_own_code() -> None:
 
     target = Ending()
     found = extract(target, NoisePool(batch=5, training=QUICK), held_out(target), [10, 40], 0)
-    assert found.final.findings[0].code == "target.too_slow"
-    assert found.final.outcome is Outcome.INSUFFICIENT
+    assert found.final.problems[0].code == "target.too_slow"
+    assert worst_of(found.final.problems) is Verdict.INSUFFICIENT
     assert found.asked == target.asked - 500 == 15
     assert (found.final.queries, found.final.unanswered) == (15, 5)
 
@@ -434,7 +435,7 @@ def test_too_few_held_out_rows_are_insufficient(count: int, enough: bool) -> Non
     target = Original()
     found = extract(target, EquationSolving(), held_out(target, count), [20], 0).final
     assert (found.agreement is not None) is enough
-    assert ("attack.too_few" in {one.code for one in found.findings}) is not enough
+    assert ("attack.too_few" in {one.code for one in found.problems}) is not enough
 
 
 @pytest.mark.parametrize(
@@ -445,7 +446,7 @@ def test_held_out_rows_that_go_wrong_make_no_number(served: int, code: str) -> N
     there = held_out(target)
     there.served[:20] = served
     found = extract(target, EquationSolving(), there, [20], 0).final
-    assert ([one.code for one in found.findings], found.agreement) == ([code], None)
+    assert ([one.code for one in found.problems], found.agreement) == ([code], None)
 
 
 def test_bad_held_out_rows_are_refused() -> None:

@@ -39,7 +39,7 @@ from keepstone.lab.attacks.poisoning.surrogate import fit_surrogate
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.metrics.wilson import share
-from keepstone.lab.outcome import Doubt, Outcome
+from keepstone.lab.problem import Verdict, insufficient
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability
 from keepstone.lab.targets.python import PythonTarget
 from keepstone.lab.training import Train
@@ -320,15 +320,15 @@ def test_what_an_attack_says_of_itself_counts_for_nothing() -> None:
 def test_without_poison_a_training_passes(attack: PoisoningAttack) -> None:
     limits = LIMITS if poison(attack, clean(), 0).aim.target is not None else Limits(drop=0.1)
     found = run(replace(attack, rate=0.0), limits=limits)  # type: ignore[type-var]
-    assert found.doubts == ()
-    assert found.outcome is Outcome.PASS
+    assert found.problems == ()
+    assert found.verdict is Verdict.PASS
     assert all(one.poisoned == 0 and one.drop.value == 0 for one in found.trials)
     assert all(one.success == one.natural for one in found.trials)
 
 
 def test_badnets_is_found_in_what_learns_it() -> None:
     found = run(BadNets(), nearest)
-    assert found.outcome is Outcome.FAIL
+    assert found.verdict is Verdict.FAIL
     assert [one.seed for one in found.trials] == list(SEEDS)
     for one in found.trials:
         assert one.success is not None
@@ -370,7 +370,7 @@ def test_badnets_on_digits(kind: str, need_module: Callable[[str], ModuleType]) 
     found = drill(attack, data, held_out, train, SEEDS, LIMITS)
     lows = [one.success.low for one in found.trials if one.success is not None]
     assert min(lows) > 0.8
-    assert found.outcome is Outcome.FAIL
+    assert found.verdict is Verdict.FAIL
     # The models that were never poisoned do not obey the trigger.
     assert all(one.natural is not None and one.natural.high < 0.1 for one in found.trials)
 
@@ -379,7 +379,7 @@ def test_clean_labels_teach_the_trigger_too() -> None:
     found = run(CleanLabel(rate=0.1), nearest)
     assert found.worst is not None
     assert found.worst.low > 0.3
-    assert found.outcome is Outcome.FAIL
+    assert found.verdict is Verdict.FAIL
 
 
 def test_lies_about_a_class_are_learned() -> None:
@@ -387,7 +387,7 @@ def test_lies_about_a_class_are_learned() -> None:
         found = run(attack, nearest)
         assert found.worst is not None
         assert found.worst.low > 0.3
-        assert found.outcome is Outcome.FAIL
+        assert found.verdict is Verdict.FAIL
 
 
 def test_flips_make_a_model_worse_and_guided_ones_more() -> None:
@@ -400,7 +400,7 @@ def test_flips_make_a_model_worse_and_guided_ones_more() -> None:
         assert found.worst is None
         falls[guided] = np.mean([one.drop.value for one in found.trials])
     assert falls[True] > falls[False] + 0.05
-    assert run(LabelFlip(rate=0.3), nearest, limits=Limits(drop=0.1)).outcome is Outcome.FAIL
+    assert run(LabelFlip(rate=0.3), nearest, limits=Limits(drop=0.1)).verdict is Verdict.FAIL
 
 
 def test_every_round_is_judged() -> None:
@@ -469,10 +469,10 @@ def broken(x: Array, y: Array, seed: int) -> Served:
         (broken, "target.timeout"),
     ],
 )
-def test_a_training_that_means_nothing_is_a_doubt(train: Train, code: str) -> None:
+def test_a_training_that_means_nothing_is_a_problem(train: Train, code: str) -> None:
     found = run(BadNets(), train, limits=Limits(success=1.0, drop=1.0))
-    assert [one.code for one in found.doubts] == [code]
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == [code]
+    assert found.verdict is Verdict.INSUFFICIENT
     assert found.worst is not None
     assert (found.worst.low, found.worst.high) == (0, 1)
     assert (found.worst_drop.low, found.worst_drop.high) == (-1, 1)
@@ -484,33 +484,33 @@ def test_a_model_that_the_poison_wrecks_does_not_pass() -> None:
 
     # The target class is never served, which looks good as long as only that is limited.
     found = run(BadNets(), wrecked, limits=Limits(success=0.1))
-    assert [one.code for one in found.doubts] == ["attack.constant"]
-    assert found.outcome is Outcome.INSUFFICIENT
-    assert run(BadNets(), wrecked, limits=LIMITS).outcome is Outcome.FAIL
+    assert [one.code for one in found.problems] == ["attack.constant"]
+    assert found.verdict is Verdict.INSUFFICIENT
+    assert run(BadNets(), wrecked, limits=LIMITS).verdict is Verdict.FAIL
 
 
 def test_too_few_rows_or_seeds_are_insufficient() -> None:
     x, y = rows(HELD_OUT, 1)
     control = BadNets(rate=0.0)
     found = run(control, held_out=(x[:25], y[:25]), limits=Limits(success=0.5))
-    assert [one.code for one in found.doubts] == ["attack.too_few"]
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["attack.too_few"]
+    assert found.verdict is Verdict.INSUFFICIENT
     # All of the target's class: there is no row that could be turned.
     only = y == 0
     found = run(control, held_out=(x[only], y[only]), limits=Limits(success=0.5))
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert found.verdict is Verdict.INSUFFICIENT
     found = run(control, seeds=(0, 1))
-    assert [one.code for one in found.doubts] == ["attack.too_few_seeds"]
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["attack.too_few_seeds"]
+    assert found.verdict is Verdict.INSUFFICIENT
     # What was found was found.
-    assert run(BadNets(), seeds=(0,)).outcome is Outcome.FAIL
+    assert run(BadNets(), seeds=(0,)).verdict is Verdict.FAIL
 
 
 def test_without_a_limit_or_a_target_nothing_passes() -> None:
-    assert run(BadNets(rate=0.0), limits=Limits()).outcome is Outcome.INSUFFICIENT
+    assert run(BadNets(rate=0.0), limits=Limits()).verdict is Verdict.INSUFFICIENT
     found = run(LabelFlip(rate=0.0), limits=LIMITS)
-    assert [one.code for one in found.doubts] == ["attack.no_target"]
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["attack.no_target"]
+    assert found.verdict is Verdict.INSUFFICIENT
 
 
 def trial(fooled: int, lost: int = 0, n: int = 200) -> Trial:
@@ -520,22 +520,22 @@ def trial(fooled: int, lost: int = 0, n: int = 200) -> Trial:
 
 
 @pytest.mark.parametrize(
-    ("trials", "outcome"),
+    ("trials", "verdict"),
     [
-        ([trial(4), trial(9)], Outcome.PASS),
-        ([trial(4), trial(13)], Outcome.FAIL),
-        ([trial(4), trial(60)], Outcome.FAIL),
-        ([trial(4, lost=5)], Outcome.PASS),
-        ([trial(4, lost=15)], Outcome.FAIL),
+        ([trial(4), trial(9)], Verdict.PASS),
+        ([trial(4), trial(13)], Verdict.FAIL),
+        ([trial(4), trial(60)], Verdict.FAIL),
+        ([trial(4, lost=5)], Verdict.PASS),
+        ([trial(4, lost=15)], Verdict.FAIL),
         # None of thirty would not pass either.
-        ([trial(0, n=30)], Outcome.INSUFFICIENT),
-        ([trial(30, n=30)], Outcome.FAIL),
+        ([trial(0, n=30)], Verdict.INSUFFICIENT),
+        ([trial(30, n=30)], Verdict.FAIL),
     ],
 )
-def test_the_verdict_reads_the_unfavourable_bound(trials: list[Trial], outcome: Outcome) -> None:
-    assert judge(trials, LIMITS, ()) is outcome
-    doubted = judge(trials, LIMITS, [Doubt("attack.any", "A doubt.")])
-    assert doubted is not Outcome.PASS
+def test_the_verdict_reads_the_unfavourable_bound(trials: list[Trial], verdict: Verdict) -> None:
+    assert judge(trials, LIMITS, ()) is verdict
+    doubted = judge(trials, LIMITS, [insufficient("attack.any", "A problem.")])
+    assert doubted is not Verdict.PASS
 
 
 @given(n=st.integers(1, 500), data=st.data())

@@ -41,7 +41,7 @@ from keepstone.lab.attacks.privacy.shadows import (
 )
 from keepstone.lab.domain import Domain
 from keepstone.lab.metrics.roc import TprAt
-from keepstone.lab.outcome import Outcome
+from keepstone.lab.problem import Verdict
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization, Target
 from keepstone.lab.targets.python import PythonTarget
 
@@ -127,8 +127,8 @@ def test_a_model_that_remembers_is_found_out(attack: MembershipAttack) -> None:
     found = audit(attack, target, limits={0.01: 0.1})
     (at,) = found.tpr_at
     assert at.low > 0.1
-    assert found.outcome is Outcome.FAIL
-    assert (found.doubts, found.signal, found.shadows, found.seed) == ((), "scores", 8, 5)
+    assert found.verdict is Verdict.FAIL
+    assert (found.problems, found.signal, found.shadows, found.seed) == ((), "scores", 8, 5)
     assert found.queries == target.queries == ROWS + 32
     # What looks at the loss alone sees that rows differ, and hardly which are members.
     assert at.value > 2 * audit(LossThreshold(), trained()).tpr_at[0].value
@@ -152,7 +152,7 @@ def test_a_model_that_never_saw_the_data_tells_nothing(
     (at,) = found.tpr_at
     assert at.low <= 0.01 <= at.high
     assert at.high < 0.06
-    assert found.outcome is Outcome.PASS
+    assert found.verdict is Verdict.PASS
 
 
 def test_a_model_of_the_same_rows_with_other_labels_tells_nothing_of_these_labels() -> None:
@@ -237,32 +237,32 @@ def broken(where: Array, how: str) -> Served:
 
 @pytest.mark.parametrize("attack", ALL, ids=IDS)
 @pytest.mark.parametrize("how", ["nan", "inf", "unanswered"])
-def test_answers_that_are_none_are_a_doubt(attack: MembershipAttack, how: str) -> None:
+def test_answers_that_are_none_are_a_problem(attack: MembershipAttack, how: str) -> None:
     found = audit(attack, broken(np.arange(3), how), limits={0.01: 1.0})
-    assert [one.code for one in found.doubts] == ["attack.no_answers"]
+    assert [one.code for one in found.problems] == ["attack.no_answers"]
     (at,) = found.tpr_at
     assert (at.low, at.high) == (0, 1)
     assert (found.auc, found.roc) == (None, None)
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert found.verdict is Verdict.INSUFFICIENT
 
 
-def test_scores_that_never_change_are_a_doubt() -> None:
+def test_scores_that_never_change_are_a_problem() -> None:
     constant = Served(lambda rows: np.zeros((len(rows), CLASSES)))
     found = audit(LossThreshold(), constant, limits={0.01: 0.5})
-    assert [one.code for one in found.doubts] == ["attack.constant_scores"]
+    assert [one.code for one in found.problems] == ["attack.constant_scores"]
     assert found.tpr_at[0].high == 1
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert found.verdict is Verdict.INSUFFICIENT
 
 
-def test_answers_that_change_are_a_doubt() -> None:
+def test_answers_that_change_are_a_problem() -> None:
     """Noise on the answers makes one look private, and the next one averages it away."""
     target, draw = trained(), np.random.default_rng(0)
     plain = target._scores
     target._scores = lambda rows: plain(rows) + draw.normal(size=(len(rows), CLASSES))
     found = audit(Rmia(), target, limits={0.01: 1.0})
-    assert [one.code for one in found.doubts] == ["attack.unsteady"]
+    assert [one.code for one in found.problems] == ["attack.unsteady"]
     assert found.tpr_at[0].high == 1
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert found.verdict is Verdict.INSUFFICIENT
 
 
 def test_too_few_rows_are_insufficient() -> None:
@@ -273,10 +273,10 @@ def test_too_few_rows_are_insufficient() -> None:
         LossThreshold(), target, x[part], y[part], inside[part], limits={0.01: 0.9}
     )
     assert not any(one.sufficient for one in found.tpr_at)
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert found.verdict is Verdict.INSUFFICIENT
     # And 500 are too few for one in a thousand.
     found = audit(Rmia(), target, limits={0.001: 0.9})
-    assert found.outcome is Outcome.INSUFFICIENT
+    assert found.verdict is Verdict.INSUFFICIENT
 
 
 def rate(low: float, high: float, *, sufficient: bool = True, n: int = 1000) -> TprAt:
@@ -284,26 +284,26 @@ def rate(low: float, high: float, *, sufficient: bool = True, n: int = 1000) -> 
 
 
 @pytest.mark.parametrize(
-    ("found", "outcome"),
+    ("found", "verdict"),
     [
-        (rate(0.0, 0.05), Outcome.PASS),
-        (rate(0.0, 0.0501), Outcome.FAIL),
-        (rate(0.04, 0.3), Outcome.FAIL),
-        (rate(0.0, 0.04, sufficient=False), Outcome.INSUFFICIENT),
-        (rate(0.06, 1.0, sufficient=False), Outcome.FAIL),
+        (rate(0.0, 0.05), Verdict.PASS),
+        (rate(0.0, 0.0501), Verdict.FAIL),
+        (rate(0.04, 0.3), Verdict.FAIL),
+        (rate(0.0, 0.04, sufficient=False), Verdict.INSUFFICIENT),
+        (rate(0.06, 1.0, sufficient=False), Verdict.FAIL),
         # A guess among fifty would not pass either.
-        (rate(0.0, 0.2, n=50), Outcome.INSUFFICIENT),
+        (rate(0.0, 0.2, n=50), Verdict.INSUFFICIENT),
     ],
 )
-def test_the_verdict_reads_the_unfavourable_bound(found: TprAt, outcome: Outcome) -> None:
-    assert judge([found], {0.01: 0.05}) is outcome
+def test_the_verdict_reads_the_unfavourable_bound(found: TprAt, verdict: Verdict) -> None:
+    assert judge([found], {0.01: 0.05}) is verdict
 
 
 def test_without_a_limit_nothing_passes_and_the_worst_counts() -> None:
     good, bad = rate(0, 0.02), replace(rate(0.5, 0.9), fpr=0.001)
-    assert judge([good, bad], {}) is Outcome.INSUFFICIENT
-    assert judge([good, bad], {0.01: 0.05}) is Outcome.PASS
-    assert judge([good, bad], {0.01: 0.05, 0.001: 0.05}) is Outcome.FAIL
+    assert judge([good, bad], {}) is Verdict.INSUFFICIENT
+    assert judge([good, bad], {0.01: 0.05}) is Verdict.PASS
+    assert judge([good, bad], {0.01: 0.05, 0.001: 0.05}) is Verdict.FAIL
 
 
 @pytest.mark.parametrize(
@@ -468,7 +468,7 @@ def test_an_attribute_that_the_model_hangs_on_is_guessed(labels_only: bool) -> N
     found = planted(1, related=True, labels_only=labels_only)
     assert found.low > 0.1
     assert found.guessed.low > found.majority.high
-    assert found.outcome is Outcome.FAIL
+    assert found.verdict is Verdict.FAIL
     assert (found.queries, found.classes) == (1200, 2)
     assert found.signal == ("labels" if labels_only else "scores")
 
@@ -479,7 +479,7 @@ def test_an_attribute_that_nothing_hangs_on_is_not(labels_only: bool, seed: int)
     found = planted(seed, related=False, labels_only=labels_only)
     assert found.low <= 0 <= found.high
     assert found.advantage <= 0.01
-    assert found.outcome is Outcome.PASS
+    assert found.verdict is Verdict.PASS
 
 
 def test_attributes_without_answers_or_limit_pass_nothing() -> None:
@@ -487,11 +487,11 @@ def test_attributes_without_answers_or_limit_pass_nothing() -> None:
     bits = np.column_stack([(x[:, 0] > 0).astype(float), x[:, 1:]])
     silent = Served(lambda rows: np.full((len(rows), CLASSES), np.nan))
     found = audit_attribute(silent, bits, y, 0, limit=0.9)
-    assert [one.code for one in found.doubts] == ["attack.no_answers"]
-    assert (found.outcome, found.low, found.high) == (Outcome.INSUFFICIENT, -1, 1)
-    assert audit_attribute(nearest(x, y), bits, y, 0).outcome is Outcome.INSUFFICIENT
+    assert [one.code for one in found.problems] == ["attack.no_answers"]
+    assert (found.verdict, found.low, found.high) == (Verdict.INSUFFICIENT, -1, 1)
+    assert audit_attribute(nearest(x, y), bits, y, 0).verdict is Verdict.INSUFFICIENT
     few = audit_attribute(nearest(x, y), bits[:20], y[:20], 0, limit=0.05)
-    assert few.outcome is not Outcome.PASS
+    assert few.verdict is not Verdict.PASS
 
 
 @pytest.mark.parametrize(
@@ -591,7 +591,7 @@ def test_inversion_that_cannot_be_is_said() -> None:
     draw = np.random.default_rng(0)
     silent = Served(lambda rows: np.full((len(rows), 8), np.nan), 8)
     found = ModelInversion().run(silent, draw)
-    assert [one.code for one in found.doubts] == ["attack.no_answers"]
+    assert [one.code for one in found.problems] == ["attack.no_answers"]
     assert compare_inversion(found, x, y).recovered.hits == 0
     for ask, code in (
         (lambda: ModelInversion(steps=0), "attack.bad_parameter"),

@@ -16,10 +16,10 @@ from keepstone.lab.masking.listed import SIGNS
 from keepstone.lab.masking.port import Sign, Weight
 from keepstone.lab.metrics.wilson import share
 from keepstone.lab.norms import L0, L1, LINF
+from keepstone.lab.problem import Verdict, insufficient, invalid
 from keepstone.lab.suites.masking import Masking
 from keepstone.lab.suites.memory import Memory
 from keepstone.lab.suites.plan import Step, Suite
-from keepstone.lab.suites.problem import Verdict, insufficient, invalid
 from keepstone.lab.suites.question import Question, asked
 from keepstone.lab.suites.result import AtEps, Ran, SuiteResult
 from keepstone.lab.suites.run import run_suite

@@ -16,6 +16,7 @@ from keepstone.cli.attacking import (
     opened_target,
     record,
     statement_options,
+    status_of,
 )
 from keepstone.cli.lazy import CommandOrGroup
 from keepstone.cli.options import format_option, workspace_option
@@ -113,7 +114,7 @@ def command(target: str, data: Path, **given: Any) -> int:
         question = _question(attacked.target, len(samples), given)
         outcome = _run(attacked, samples, suite, question, given["resume"])
         _write(outcome, attacked, samples, given)
-    return _status(outcome)
+    return status_of(outcome.verdict)
 
 
 def _chosen(samples: Samples, count: int, seed: int) -> Samples:
@@ -261,16 +262,3 @@ def _show(outcome: SuiteResult) -> None:
         say(f"{one.code}: {one.message}", mark="warn")
     for missed in outcome.not_evaluated:
         say(f"not evaluated: {missed}", mark="warn")
-
-
-def _status(outcome: SuiteResult) -> int:
-    from keepstone.errors import Exit
-    from keepstone.lab.suites.problem import Verdict
-
-    statuses = {
-        Verdict.PASS: Exit.OK,
-        Verdict.FAIL: Exit.NO,
-        Verdict.INSUFFICIENT: Exit.UNDECIDED,
-        Verdict.INVALID: Exit.UNDECIDED,
-    }
-    return int(statuses[outcome.verdict])

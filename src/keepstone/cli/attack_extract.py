@@ -22,6 +22,7 @@ from keepstone.cli.output import emit_json, say, table
 
 if TYPE_CHECKING:
     from keepstone.contract.validate import Array
+    from keepstone.lab.attacks.extraction.fidelity import Fidelity
     from keepstone.lab.attacks.extraction.port import ExtractionAttack
     from keepstone.lab.attacks.extraction.run import Extraction
     from keepstone.lab.samples import Samples
@@ -144,21 +145,26 @@ def _show(found: list[Extraction]) -> None:
                 if agreement is None
                 else (f"{agreement.value:.3f}", f"{agreement.low:.3f}", f"{agreement.high:.3f}")
             )
-            rows.append((one.name, str(point.queries), *shown, point.outcome.value))
+            rows.append((one.name, str(point.queries), *shown, _ended(point)))
     click.echo(table(rows, ("attack", "queries", "agreement", "low", "high", "")))
     for one in found:
-        for finding in one.final.findings:
-            say(f"{one.name}: {finding.cause}", mark="warn")
+        for problem in one.final.problems:
+            say(f"{one.name}: {problem.code}: {problem.message}", mark="warn")
+
+
+def _ended(point: Fidelity) -> str:
+    from keepstone.lab.problem import worst_of
+
+    return "measured" if point.measured else worst_of(point.problems).value
 
 
 def _status(found: list[Extraction], at_most: float | None) -> int:
     from keepstone.errors import Exit
-    from keepstone.lab.attacks.extraction.fidelity import Outcome
 
     points = [point for one in found for point in one.curve]
     measured = [point.agreement for point in points if point.agreement is not None]
     if at_most is not None and any(one.high > at_most for one in measured):
         return int(Exit.NO)
-    if any(one.final.outcome is not Outcome.MEASURED for one in found):
+    if not all(one.final.measured for one in found):
         return int(Exit.UNDECIDED)
     return int(Exit.OK)

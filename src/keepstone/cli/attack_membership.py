@@ -13,6 +13,7 @@ from keepstone.cli.attacking import (
     model_options,
     record,
     statement_options,
+    status_of,
     wanted_model,
 )
 from keepstone.cli.options import format_option, workspace_option
@@ -114,7 +115,7 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
         emit_json(document)
     else:
         _show(found)
-    return _status(found)
+    return status_of(found.verdict)
 
 
 def _strictest(limits: tuple[tuple[float, float], ...]) -> dict[float, float]:
@@ -125,7 +126,7 @@ def _strictest(limits: tuple[tuple[float, float], ...]) -> dict[float, float]:
 
 
 def _show(found: Membership) -> None:
-    click.echo(f"{found.outcome.value}: {found.attack} with {found.shadows} shadow models")
+    click.echo(f"{found.verdict.value}: {found.attack} with {found.shadows} shadow models")
     rows = [
         (
             f"{one.fpr:g}",
@@ -137,17 +138,5 @@ def _show(found: Membership) -> None:
         for one in found.tpr_at
     ]
     click.echo(table(rows, ("false positives", "told", "low", "high", "")))
-    for doubt in found.doubts:
-        say(f"{doubt.code}: {doubt.text}", mark="warn")
-
-
-def _status(found: Membership) -> int:
-    from keepstone.errors import Exit
-    from keepstone.lab.outcome import Outcome
-
-    statuses = {
-        Outcome.PASS: Exit.OK,
-        Outcome.FAIL: Exit.NO,
-        Outcome.INSUFFICIENT: Exit.UNDECIDED,
-    }
-    return int(statuses[found.outcome])
+    for problem in found.problems:
+        say(f"{problem.code}: {problem.message}", mark="warn")

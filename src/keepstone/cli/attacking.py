@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from keepstone.evidence.dsse import Envelope
     from keepstone.identity.signing import Signatory
     from keepstone.lab.domain import Constraints
+    from keepstone.lab.problem import Verdict
     from keepstone.lab.samples import Samples
     from keepstone.lab.targets.classes import Classes
     from keepstone.lab.targets.port import Target
@@ -202,3 +203,17 @@ def record(
     answer = perform(site_at(given["root"]), "statement.record", {"envelope": envelope.to_dict()})
     say(f"stated  entry {answer['entry']}", mark="ok")
     return {"entry": answer["entry"]}
+
+
+def status_of(verdict: Verdict) -> int:
+    """0 pass; 1 fail; 3 insufficient or invalid: no number that could be relied on."""
+    from keepstone.errors import Exit
+    from keepstone.lab.problem import Verdict
+
+    statuses = {
+        Verdict.PASS: Exit.OK,
+        Verdict.FAIL: Exit.NO,
+        Verdict.INSUFFICIENT: Exit.UNDECIDED,
+        Verdict.INVALID: Exit.UNDECIDED,
+    }
+    return int(statuses[verdict])

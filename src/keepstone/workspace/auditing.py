@@ -161,7 +161,7 @@ def state(
     ]
     said = Privacy(
         made=Made(TOOL, now, now + lifetime_ms),
-        outcome=found.outcome.value,
+        outcome=found.verdict.value,
         attack=found.attack,
         signal=found.signal,
         shadows=found.shadows,

@@ -11,7 +11,7 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.metrics.wilson import Share, share
-from keepstone.lab.suites.problem import Problem, Verdict, insufficient
+from keepstone.lab.problem import Problem, Verdict, insufficient, worst_of
 from keepstone.lab.suites.question import MIN_SAMPLES
 
 SCHEMA = "keepstone.certificate/v1"
@@ -41,11 +41,7 @@ class Certificates:
     @property
     def verdict(self) -> Verdict:
         """`pass`: the numbers count; how large they have to be is for a policy to say."""
-        effects = {one.effect for one in self.problems}
-        for effect in (Verdict.INVALID, Verdict.INSUFFICIENT):
-            if effect in effects:
-                return effect
-        return Verdict.PASS
+        return worst_of(self.problems)
 
     def holds(self, size: float) -> Array:
         """Which samples are predicted rightly whatever a change of `size` or less does."""

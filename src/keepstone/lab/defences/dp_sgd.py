@@ -25,7 +25,7 @@ from keepstone.errors import InputError, OperationalError
 from keepstone.lab.defences.accounting import Epsilon, account
 from keepstone.lab.defences.certificate import checked
 from keepstone.lab.domain import Domain
-from keepstone.lab.suites.problem import Problem, Verdict, invalid
+from keepstone.lab.problem import Problem, Verdict, invalid, worst_of
 from keepstone.lab.targets.torch import TorchTarget
 
 
@@ -40,7 +40,7 @@ class Private:
 
     @property
     def verdict(self) -> Verdict:
-        return Verdict.INVALID if self.problems else Verdict.PASS
+        return worst_of(self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         return {

@@ -29,9 +29,9 @@ from keepstone.lab.defences.certificate import checked, told
 from keepstone.lab.masking.port import Weight, exceeds
 from keepstone.lab.meter import reach
 from keepstone.lab.metrics.wilson import Share, share
+from keepstone.lab.problem import Problem, Verdict, insufficient, invalid, worst_of
 from keepstone.lab.suites.masking import Masking
 from keepstone.lab.suites.plan import Suite
-from keepstone.lab.suites.problem import Problem, Verdict, insufficient, invalid
 from keepstone.lab.suites.question import Question
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
@@ -186,7 +186,7 @@ def evaluate(
     return Evaluation(
         name or getattr(defended, "name", type(defended).__name__),
         question,
-        _verdict(problems),
+        worst_of(problems),
         problems,
         _share(plain.clean),
         _share(without.clean),
@@ -349,14 +349,6 @@ def _masks(seemed: Sequence[Compared], signs: Sequence[str]) -> str:
     if signs:
         why.append(f"signs of masking were seen: {', '.join(signs)}")
     return f"The defence masks, and does no more: {'; '.join(why)}."
-
-
-def _verdict(problems: Sequence[Problem]) -> Verdict:
-    effects = {one.effect for one in problems}
-    for effect in (Verdict.INVALID, Verdict.INSUFFICIENT, Verdict.FAIL):
-        if effect in effects:
-            return effect
-    return Verdict.PASS
 
 
 def _share(stands: Array) -> Share:

@@ -29,7 +29,7 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.defences.certificate import Certificates, checked, too_few
 from keepstone.lab.domain import Domain
-from keepstone.lab.suites.problem import Problem, invalid
+from keepstone.lab.problem import Problem, invalid
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Target
 from keepstone.lab.training import Train
 

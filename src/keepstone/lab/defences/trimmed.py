@@ -28,7 +28,7 @@ from keepstone.lab.defences.certificate import checked, told, too_few
 from keepstone.lab.defences.evaluate import more
 from keepstone.lab.losses import cross_entropy
 from keepstone.lab.metrics.wilson import Share, share
-from keepstone.lab.suites.problem import Problem, Verdict, invalid
+from keepstone.lab.problem import Problem, Verdict, invalid, worst_of
 from keepstone.lab.targets.port import Target
 from keepstone.lab.training import Train
 
@@ -204,13 +204,10 @@ def drill(
     )
     found = tuple(_poisoned(defence, train, (x, y), (rows, labels), flip, seed) for flip in flips)
     problems = (*too_few(len(rows)), *_judged(found))
-    effects = {one.effect for one in problems}
-    order = (Verdict.INVALID, Verdict.INSUFFICIENT, Verdict.FAIL)
-    verdict = next((one for one in order if one in effects), Verdict.PASS)
     clean = defence.fit(train, x, y, seed).target
     return Drill(
         defence,
-        verdict,
+        worst_of(problems),
         problems,
         _accuracy(clean.predict(rows).labels == labels),
         _accuracy(bare.predict(rows).labels == labels),

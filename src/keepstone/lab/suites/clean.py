@@ -8,7 +8,7 @@ import numpy as np
 
 from keepstone.contract.validate import Array
 from keepstone.lab.metrics.wilson import share
-from keepstone.lab.suites.problem import Problem, insufficient, invalid
+from keepstone.lab.problem import Problem, insufficient, invalid
 from keepstone.lab.suites.question import MIN_SAMPLES
 from keepstone.lab.targets.port import UNANSWERED, Answers, Target
 

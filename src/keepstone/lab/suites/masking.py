@@ -11,7 +11,7 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.masking.examine import Verdict, examine
 from keepstone.lab.masking.port import Sign
 from keepstone.lab.norms import L2, LINF, Norm
-from keepstone.lab.suites.problem import Problem, insufficient
+from keepstone.lab.problem import Problem, insufficient
 from keepstone.lab.suites.question import DEFAULT_EPS, Question
 from keepstone.lab.targets.port import Capability, Target
 

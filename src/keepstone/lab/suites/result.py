@@ -9,7 +9,7 @@ from keepstone.contract.validate import Array
 from keepstone.lab.domain import Domain
 from keepstone.lab.masking.port import Sign
 from keepstone.lab.metrics.wilson import Share
-from keepstone.lab.suites.problem import Problem, Verdict
+from keepstone.lab.problem import Problem, Verdict
 from keepstone.lab.suites.question import Question
 
 SCHEMA = "keepstone.attack/v1"

@@ -14,11 +14,11 @@ from keepstone.core.digest import Digest
 from keepstone.lab.attacks.port import run_attack
 from keepstone.lab.meter import Goal, Meter, Tally, reach
 from keepstone.lab.metrics.wilson import share
+from keepstone.lab.problem import Problem, insufficient
 from keepstone.lab.suites.clean import MAX_UNANSWERED, Clean, look_at_clean
 from keepstone.lab.suites.masking import Masking, look_for_masking
 from keepstone.lab.suites.memory import Memory
 from keepstone.lab.suites.plan import Step, Suite
-from keepstone.lab.suites.problem import Problem, insufficient
 from keepstone.lab.suites.question import Question
 from keepstone.lab.suites.result import AtEps, Ran, SuiteResult, Worst
 from keepstone.lab.suites.verdict import decide

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keepstone.lab.masking.port import Sign, Weight
-from keepstone.lab.suites.problem import Problem, Verdict
+from keepstone.lab.problem import Problem, Verdict
 from keepstone.lab.suites.result import AtEps
 
 

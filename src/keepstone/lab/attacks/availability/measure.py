@@ -27,7 +27,7 @@ from keepstone.lab.attacks.availability.port import AvailabilityAttack, run_with
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Domain
 from keepstone.lab.metrics.median import MIN_VALUES, Median, median_of
-from keepstone.lab.outcome import Doubt, Outcome
+from keepstone.lab.problem import Problem, Verdict, insufficient
 
 _BASELINE, _ORDINARY = 32, 9
 _CHOOSING, _CONFIRMING = 5, 25
@@ -55,8 +55,8 @@ class Availability:
     control: Median
     row: Array | None
     limit: float | None
-    outcome: Outcome
-    doubts: tuple[Doubt, ...]
+    verdict: Verdict
+    problems: tuple[Problem, ...]
     asked: int
     budget: int
     seconds: float
@@ -74,8 +74,8 @@ class Availability:
             "control": _shown(self.control),
             "row": None if self.row is None else str(Digest.of(self.row.tobytes())),
             "limit": self.limit,
-            "outcome": self.outcome.value,
-            "doubts": [one.to_dict() for one in self.doubts],
+            "verdict": self.verdict.value,
+            "problems": [one.to_dict() for one in self.problems],
             "asked": self.asked,
             "budget": self.budget,
             "seconds": self.seconds,
@@ -101,16 +101,16 @@ def measure_availability(
     but what is under way.
 
     Raises InputError `attack.bad_data`, `attack.bad_budget`, `attack.bad_limit`; a target that
-    fails (OperationalError) is a doubt.
+    fails (OperationalError) is a problem.
     """
     room = _Room(cost, domain, _ordinary(domain, x), seed, budget, seconds, limit, clock)
-    found, doubts = _Found(), []
+    found, problems = _Found(), []
     try:
         found = room.measure(attack)
     except OperationalError as error:
         # A number that was broken off is none.
-        doubts.append(Doubt(error.code, error.cause))
-    doubts += _doubts(found, limit) if not doubts else []
+        problems.append(insufficient(error.code, error.cause))
+    problems += _problems(found, limit) if not problems else []
     return Availability(
         attack.name,
         repr(attack),
@@ -122,24 +122,26 @@ def measure_availability(
         found.control,
         found.row,
         limit,
-        judge(found.ratio, found.control, limit, doubts),
-        tuple(doubts),
+        judge(found.ratio, found.control, limit, problems),
+        tuple(problems),
         room.asked,
         budget,
         clock() - room.began,
     )
 
 
-def judge(ratio: Median, control: Median, limit: float | None, doubts: Sequence[Doubt]) -> Outcome:
+def judge(
+    ratio: Median, control: Median, limit: float | None, problems: Sequence[Problem]
+) -> Verdict:
     """(1) Even the lower end is above the limit, and above what an ordinary row may seem to
-    cost: fail. (2) A doubt, noise among them, or no limit: insufficient. (3) Else pass, for
-    what reaches beyond the limit is noise, and was a doubt.
+    cost: fail. (2) A problem, noise among them, or no limit: insufficient. (3) Else pass, for
+    what reaches beyond the limit is noise, and was a problem.
     """
     if limit is not None and ratio.low > max(limit, control.high):
-        return Outcome.FAIL
-    if limit is None or doubts or ratio.high > limit:
-        return Outcome.INSUFFICIENT
-    return Outcome.PASS
+        return Verdict.FAIL
+    if limit is None or problems or ratio.high > limit:
+        return Verdict.INSUFFICIENT
+    return Verdict.PASS
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -269,20 +271,20 @@ def _ordinary(domain: Domain, x: Array) -> Array:
     return domain.fit(rows, rows)
 
 
-def _doubts(found: _Found, limit: float | None) -> list[Doubt]:
+def _problems(found: _Found, limit: float | None) -> list[Problem]:
     if not found.searched:
-        return [Doubt("attack.too_few", "The means were spent before anything was tried.")]
+        return [insufficient("attack.too_few", "The means were spent before anything was tried.")]
     if found.row is not None and found.typical == 0:
         text = "An ordinary row costs nothing: the clock, or the count, is too coarse."
-        return [Doubt("attack.no_cost", text)]
+        return [insufficient("attack.no_cost", text)]
     if not np.isfinite(found.ratio.high):
         text = f"The time was over after {found.ratio.n} rounds; an interval takes {MIN_VALUES}."
-        return [Doubt("attack.too_few", text)]
+        return [insufficient("attack.too_few", text)]
     return noise(found.ratio, found.control, limit)
 
 
-def noise(ratio: Median, control: Median, limit: float | None) -> list[Doubt]:
-    """A doubt where an ordinary row would not be within the limit, or the limit is within what
+def noise(ratio: Median, control: Median, limit: float | None) -> list[Problem]:
+    """A problem where an ordinary row would not be within the limit, or the limit is within what
     the ratio may be."""
     if limit is None or not (control.high > limit or ratio.low <= limit < ratio.high):
         return []
@@ -290,7 +292,7 @@ def noise(ratio: Median, control: Median, limit: float | None) -> list[Doubt]:
         f"The noise drowns it: the ratio is {ratio.low:.2f} to {ratio.high:.2f}, an ordinary"
         f" row's {control.low:.2f} to {control.high:.2f}."
     )
-    return [Doubt("attack.noisy", text)]
+    return [insufficient("attack.noisy", text)]
 
 
 def _shown(found: Median) -> dict[str, float | int | None]:

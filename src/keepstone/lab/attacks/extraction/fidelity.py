@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -18,27 +17,13 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.attacks.extraction.queries import Transcript
 from keepstone.lab.metrics.wilson import Share, share
+from keepstone.lab.problem import Problem, insufficient, invalid
 from keepstone.lab.targets.port import UNANSWERED, Target
 
 # Fewer held-out rows leave more than 10 points either way.
 FEWEST = 100
 # The most answers that may be missing, or change when asked again.
 MISSING = 0.01
-
-
-class Outcome(StrEnum):
-    MEASURED = "measured"
-    INSUFFICIENT = "insufficient"
-    INVALID = "invalid"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Why there is no number. `code` is stable, `cause` is one sentence."""
-
-    code: str
-    cause: str
-    outcome: Outcome
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +69,7 @@ class HeldOut:
     def answered(self) -> Array:
         return np.asarray(self.served != UNANSWERED)
 
-    def findings(self) -> list[Finding]:
+    def problems(self) -> list[Problem]:
         """What makes any agreement on these rows worthless."""
         found = []
         answered = self.served[self.answered]
@@ -93,29 +78,26 @@ class HeldOut:
             found.append(_throttled(silent, len(self.served), "held-out rows"))
         if len(answered) < FEWEST:
             found.append(
-                Finding(
+                insufficient(
                     "attack.too_few",
                     f"{len(answered)} held-out rows were answered; {FEWEST} are needed.",
-                    Outcome.INSUFFICIENT,
                 )
             )
         if ((answered < 0) | (answered >= self.classes)).any():
             found.append(_broken("held-out rows"))
         if len(answered) and (answered == answered[0]).all():
             found.append(
-                Finding(
+                invalid(
                     "attack.constant_output",
                     "The model serves one label for every held-out row: any constant is a copy.",
-                    Outcome.INVALID,
                 )
             )
         if self.changed > MISSING:
             found.append(
-                Finding(
+                insufficient(
                     "attack.changing_answers",
                     f"The model served another label for {self.changed:.0%} of the rows asked "
                     "again.",
-                    Outcome.INSUFFICIENT,
                 )
             )
         return found
@@ -132,22 +114,25 @@ class Fidelity:
     queries: int
     units: float
     unanswered: int
-    outcome: Outcome
     agreement: Share | None
     accuracy: Share | None
     constant: float | None
-    findings: tuple[Finding, ...] = ()
+    problems: tuple[Problem, ...] = ()
+
+    @property
+    def measured(self) -> bool:
+        return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "queries": self.queries,
             "units": round(self.units, 3),
             "unanswered": self.unanswered,
-            "outcome": self.outcome.value,
+            "measured": self.measured,
             "agreement": _shown(self.agreement),
             "accuracy": _shown(self.accuracy),
             "constant": self.constant,
-            "findings": [{"code": one.code, "cause": one.cause} for one in self.findings],
+            "problems": [one.to_dict() for one in self.problems],
         }
 
 
@@ -155,24 +140,18 @@ def measure(
     copy: Target | None,
     held_out: HeldOut,
     seen: Transcript,
-    others: Sequence[Finding] = (),
+    others: Sequence[Problem] = (),
 ) -> Fidelity:
     """How alike `copy`, made of `seen`, is to what served the held-out rows.
 
-    `others` are findings from elsewhere. None is the copy that could not be made.
+    `others` are problems from elsewhere. None is the copy that could not be made.
     """
-    findings = [*others, *held_out.findings(), *_doubts(seen)]
-    if copy is None and not findings:
-        findings.append(
-            Finding("attack.too_few", "The attack asked nothing.", Outcome.INSUFFICIENT)
-        )
+    problems = [*others, *held_out.problems(), *_problems(seen)]
+    if copy is None and not problems:
+        problems.append(insufficient("attack.too_few", "The attack asked nothing."))
     units = len(seen) / (held_out.rows.shape[1] + 1)
-    if findings or copy is None:
-        worst = {one.outcome for one in findings}
-        outcome = Outcome.INVALID if Outcome.INVALID in worst else Outcome.INSUFFICIENT
-        return Fidelity(
-            len(seen), units, seen.unanswered, outcome, None, None, None, tuple(findings)
-        )
+    if problems or copy is None:
+        return Fidelity(len(seen), units, seen.unanswered, None, None, None, tuple(problems))
     places = np.flatnonzero(held_out.answered)
     served, count = held_out.served[places], len(places)
     told = copy.predict(held_out.rows[places]).labels
@@ -183,14 +162,13 @@ def measure(
         len(seen),
         units,
         seen.unanswered,
-        Outcome.MEASURED,
         share(int((told == served).sum()), count),
         accuracy,
         float(np.bincount(served).max() / count),
     )
 
 
-def _doubts(seen: Transcript) -> list[Finding]:
+def _problems(seen: Transcript) -> list[Problem]:
     found = []
     if seen.unanswered > MISSING * len(seen):
         found.append(_throttled(seen.unanswered, len(seen), "queries"))
@@ -199,20 +177,18 @@ def _doubts(seen: Transcript) -> list[Finding]:
     return found
 
 
-def _throttled(silent: int, count: int, what: str) -> Finding:
-    return Finding(
+def _throttled(silent: int, count: int, what: str) -> Problem:
+    return insufficient(
         "attack.throttled",
         f"{silent} of {count} {what} were not answered: fewer answers make a worse copy, "
         "which says nothing of the model.",
-        Outcome.INSUFFICIENT,
     )
 
 
-def _broken(what: str) -> Finding:
-    return Finding(
+def _broken(what: str) -> Problem:
+    return invalid(
         "attack.broken_outputs",
         f"The answers to some {what} are no label of the model, or not finite numbers.",
-        Outcome.INVALID,
     )
 
 

@@ -11,9 +11,7 @@ import numpy as np
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.attacks.extraction.fidelity import (
     Fidelity,
-    Finding,
     HeldOut,
-    Outcome,
     measure,
 )
 from keepstone.lab.attacks.extraction.port import ExtractionAttack
@@ -21,6 +19,7 @@ from keepstone.lab.attacks.extraction.queries import QueryMeter, Transcript
 from keepstone.lab.attacks.extraction.surrogate import StolenModel
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.meter import BudgetSpent
+from keepstone.lab.problem import insufficient
 from keepstone.lab.targets.port import Target
 
 
@@ -88,7 +87,7 @@ def extract(
     except BudgetSpent:
         pass
     except OperationalError as error:
-        others.append(Finding(error.code, error.cause, Outcome.INSUFFICIENT))
+        others.append(insufficient(error.code, error.cause))
     seen = meter.transcript()
     # Where the attack ran out of questions, its last point is at what it asked.
     ends = sorted({min(one, len(seen)) for one in wanted})

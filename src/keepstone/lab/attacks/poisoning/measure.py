@@ -32,7 +32,7 @@ from keepstone.lab.attacks.poisoning.port import (
 )
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.metrics.wilson import Share, share
-from keepstone.lab.outcome import Doubt, Outcome
+from keepstone.lab.problem import Problem, Verdict, insufficient
 from keepstone.lab.targets.port import UNANSWERED, Target
 from keepstone.lab.training import Train, data_digest
 
@@ -110,7 +110,7 @@ class Trial:
     success: Share | None
     natural: Share | None
     data: Digest
-    doubts: tuple[Doubt, ...]
+    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +122,8 @@ class Drill:
     source: Source
     trials: tuple[Trial, ...]
     limits: Limits
-    outcome: Outcome
-    doubts: tuple[Doubt, ...]
+    verdict: Verdict
+    problems: tuple[Problem, ...]
     trainings: int
     queries: int
     data: Digest
@@ -145,10 +145,10 @@ class Drill:
             "parameters": self.parameters,
             "paper": self.source.paper,
             "atlas": self.source.atlas,
-            "outcome": self.outcome.value,
+            "verdict": self.verdict.value,
             "limits": {"success": self.limits.success, "drop": self.limits.drop},
             "trials": [_as_dict(one) for one in self.trials],
-            "doubts": [one.to_dict() for one in self.doubts],
+            "problems": [one.to_dict() for one in self.problems],
             "trainings": self.trainings,
             "queries": self.queries,
             "data": str(self.data),
@@ -172,7 +172,7 @@ def drill(
 
     Raises InputError `attack.bad_data`, `attack.bad_labels`, `attack.bad_seed`,
     `attack.bad_training`, `attack.outside_domain`, and what the attack or `train` raise; a model
-    that cannot be asked (OperationalError) is a doubt.
+    that cannot be asked (OperationalError) is a problem.
     """
     if not seeds or len(set(seeds)) != len(seeds):
         raise InputError("attack.bad_seed", "A drill takes seeds that differ, one at least.")
@@ -182,16 +182,16 @@ def drill(
     for seed in seeds:
         made = poison(attack, clean, seed)
         trials += [room.trial(made, number) for number in made.rounds]
-    doubts = list(dict.fromkeys(one for trial in trials for one in trial.doubts))
-    doubts += _doubts_of_size(trials, limits, seeds)
+    problems = list(dict.fromkeys(one for trial in trials for one in trial.problems))
+    problems += _too_small(trials, limits, seeds)
     return Drill(
         attack.name,
         repr(attack),
         attack.source,
         tuple(trials),
         limits,
-        judge(trials, limits, doubts),
-        tuple(doubts),
+        judge(trials, limits, problems),
+        tuple(problems),
         room.trained,
         room.queries,
         clean.digest,
@@ -199,27 +199,27 @@ def drill(
     )
 
 
-def judge(trials: Sequence[Trial], limits: Limits, doubts: Sequence[Doubt]) -> Outcome:
+def judge(trials: Sequence[Trial], limits: Limits, problems: Sequence[Problem]) -> Verdict:
     """The verdict; the worst trial counts.
 
     (1) Even a lower bound is above its limit: fail, however few the rows or the seeds. (2) A
-    doubt, or no limit at all: insufficient. (3) Every upper bound is within its limit: pass.
+    problem, or no limit at all: insufficient. (3) Every upper bound is within its limit: pass.
     (4) So few rows that a model that is never fooled would not pass: insufficient. (5) Else fail.
     """
     bounds = [bound for trial in trials for bound in _bounds(trial, limits)]
     # (1)
     if any(low > limit for low, _, _, limit in bounds):
-        return Outcome.FAIL
+        return Verdict.FAIL
     # (2)
-    if doubts or not bounds:
-        return Outcome.INSUFFICIENT
+    if problems or not bounds:
+        return Verdict.INSUFFICIENT
     # (3)
     above = [(best, limit) for _, high, best, limit in bounds if high > limit]
     if not above:
-        return Outcome.PASS
+        return Verdict.PASS
     # (4), (5)
     few = all(best > limit for best, limit in above)
-    return Outcome.INSUFFICIENT if few else Outcome.FAIL
+    return Verdict.INSUFFICIENT if few else Verdict.FAIL
 
 
 def _bounds(trial: Trial, limits: Limits) -> list[tuple[float, float, float, float]]:
@@ -252,8 +252,8 @@ class _Room:
             rows = made.aim.trigger.stamp(rows, self._clean.domain)
         clean = self._look(self._clean.x[there], self._clean.y[there], made.seed, rows)
         spoiled = self._look(made.x[there], made.y[there], made.seed, rows)
-        doubts = [*clean.unusable, *clean.doubts(self._y), *spoiled.unusable]
-        known = not doubts
+        problems = [*clean.unusable, *clean.problems(self._y), *spoiled.unusable]
+        known = not problems
         return Trial(
             made.seed,
             number,
@@ -263,7 +263,7 @@ class _Room:
             _success(made.aim, spoiled, known),
             _success(made.aim, clean, known),
             made.after,
-            tuple(dict.fromkeys([*doubts, *spoiled.constant(self._y)])),
+            tuple(dict.fromkeys([*problems, *spoiled.constant(self._y)])),
         )
 
     def _accuracies(self, clean: _Seen, spoiled: _Seen, known: bool) -> tuple[Share, Share, Drop]:
@@ -295,7 +295,7 @@ class _Room:
             again, _ = self._ask(model, self._x[:_PROBES])
             served, also = self._ask(model, rows)
         except OperationalError as error:
-            return _Seen(*silent, (Doubt(error.code, error.cause),))
+            return _Seen(*silent, (insufficient(error.code, error.cause),))
         return _Seen(labels, served, _unusable(labels, served, again, finite and also))
 
     def _ask(self, model: Target, rows: Array) -> tuple[Array, bool]:
@@ -317,14 +317,14 @@ class _Seen:
 
     labels: Array
     served: Array
-    unusable: tuple[Doubt, ...]
+    unusable: tuple[Problem, ...]
 
-    def constant(self, y: Array) -> tuple[Doubt, ...]:
+    def constant(self, y: Array) -> tuple[Problem, ...]:
         if self.unusable or len(np.unique(y)) < 2 or len(np.unique(self.labels)) > 1:
             return ()
-        return (Doubt("attack.constant", "A model says one class for every row."),)
+        return (insufficient("attack.constant", "A model says one class for every row."),)
 
-    def doubts(self, y: Array) -> tuple[Doubt, ...]:
+    def problems(self, y: Array) -> tuple[Problem, ...]:
         """Of a model that was trained on clean rows: that it has learned nothing."""
         if self.unusable or len(np.unique(y)) < 2:
             return ()
@@ -340,17 +340,17 @@ class _Seen:
             f"The model that was trained on clean rows is right for {right.value:.0%}; by chance"
             f" it would be for {chance:.0%}."
         )
-        return (Doubt("attack.labels_mismatch", text),)
+        return (insufficient("attack.labels_mismatch", text),)
 
 
-def _unusable(labels: Array, served: Array, again: Array, numbers: bool) -> tuple[Doubt, ...]:
+def _unusable(labels: Array, served: Array, again: Array, numbers: bool) -> tuple[Problem, ...]:
     silent = int((labels == UNANSWERED).sum() + (served == UNANSWERED).sum())
     if silent or not numbers:
         text = "A model gave no label for some rows, or scores that are no numbers."
-        return (Doubt("attack.no_answers", text),)
+        return (insufficient("attack.no_answers", text),)
     if (again != labels[: len(again)]).any():
         text = "A model gave some rows another label when it was asked again."
-        return (Doubt("attack.unsteady", text),)
+        return (insufficient("attack.unsteady", text),)
     return ()
 
 
@@ -376,23 +376,23 @@ def _held_out(clean: TrainingSet, held_out: tuple[Array, Array]) -> tuple[Array,
     return x.astype(clean.domain.work_dtype), y.astype(np.int64)
 
 
-def _doubts_of_size(trials: Sequence[Trial], limits: Limits, seeds: Sequence[int]) -> list[Doubt]:
-    doubts = []
+def _too_small(trials: Sequence[Trial], limits: Limits, seeds: Sequence[int]) -> list[Problem]:
+    problems = []
     if len(seeds) < MIN_SEEDS:
         text = f"{len(seeds)} seeds are too few: the poison of {MIN_SEEDS} at least is to be seen."
-        doubts.append(Doubt("attack.too_few_seeds", text))
+        problems.append(insufficient("attack.too_few_seeds", text))
     if limits.success is not None and any(one.success is None for one in trials):
         text = "The attack has no target, so that there is no success to be limited."
-        doubts.append(Doubt("attack.no_target", text))
-    # Rows that could not be asked have a doubt of their own.
-    asked = [one for one in trials if not one.doubts]
+        problems.append(insufficient("attack.no_target", text))
+    # Rows that could not be asked have a problem of their own.
+    asked = [one for one in trials if not one.problems]
     counts = [one.drop.n for one in asked]
     counts += [one.success.n for one in asked if one.success is not None]
     fewest = min(counts, default=MIN_ROWS)
     if fewest < MIN_ROWS:
         text = f"{fewest} rows are too few: an interval takes {MIN_ROWS} at least."
-        doubts.append(Doubt("attack.too_few", text))
-    return doubts
+        problems.append(insufficient("attack.too_few", text))
+    return problems
 
 
 def _as_dict(trial: Trial) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from keepstone.errors import InputError
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.attacks.privacy.observation import certainty, observe
 from keepstone.lab.metrics.wilson import Share, share
-from keepstone.lab.outcome import Doubt, Outcome
+from keepstone.lab.problem import Problem, Verdict, insufficient
 from keepstone.lab.targets.port import Target
 from keepstone.lab.training import data_digest
 
@@ -69,8 +69,8 @@ class AttributeLeak:
     low: float
     high: float
     limit: float | None
-    outcome: Outcome
-    doubts: tuple[Doubt, ...]
+    verdict: Verdict
+    problems: tuple[Problem, ...]
     queries: int
     rows: Digest
 
@@ -88,7 +88,7 @@ def audit_attribute(
     """Guess `feature` of each row of `x` (n, d), of classes `y` (n,), among `values` (v,).
 
     Without `values`, those that occur. How common each is, the attacker is taken to know. `limit`
-    is the advantage over the majority that is allowed; without one the outcome is `insufficient`.
+    is the advantage over the majority that is allowed; without one the verdict is `insufficient`.
 
     Raises InputError `attack.bad_feature`, `attack.bad_labels`, `attack.outside_domain`;
     OperationalError `target.*`.
@@ -104,14 +104,14 @@ def audit_attribute(
             "Give only values that the target takes.",
         )
     seen = observe(target, rows, np.repeat(y, len(tried)))
-    doubts = _doubts(seen.log_odds)
+    problems = _problems(seen.log_odds)
     odds = np.nan_to_num(seen.log_odds, nan=0.0, posinf=1e308, neginf=-1e308)
     scores = chosen.scores(odds.reshape(len(x), -1), seen.labels_only, prior)
     hit = scores.argmax(axis=1) == truth
     common = truth == prior.argmax()
     gained, lost = int((hit & ~common).sum()), int((common & ~hit).sum())
     low, high = _difference(gained, lost, len(x))
-    if doubts:
+    if problems:
         hit, low, high = np.zeros(len(x), bool), -1.0, 1.0
     advantage = float(hit.mean() - common.mean())
     return AttributeLeak(
@@ -120,14 +120,14 @@ def audit_attribute(
         signal="labels" if seen.labels_only else "scores",
         feature=feature,
         classes=len(tried),
-        guessed=Share(0, 0, 0.0, 1.0) if doubts else share(int(hit.sum()), len(x)),
+        guessed=Share(0, 0, 0.0, 1.0) if problems else share(int(hit.sum()), len(x)),
         majority=share(int(common.sum()), len(x)),
-        advantage=0.0 if doubts else advantage,
+        advantage=0.0 if problems else advantage,
         low=low,
         high=high,
         limit=limit,
-        outcome=_judge(0.0 if doubts else advantage, low, high, limit),
-        doubts=doubts,
+        verdict=_judge(0.0 if problems else advantage, low, high, limit),
+        problems=problems,
         queries=seen.queries,
         rows=data_digest(x, y),
     )
@@ -162,21 +162,21 @@ def _difference(gained: int, lost: int, n: int) -> tuple[float, float]:
     return up.low - down.high, up.high - down.low
 
 
-def _doubts(seen: Array) -> tuple[Doubt, ...]:
+def _problems(seen: Array) -> tuple[Problem, ...]:
     silent = int(np.isnan(seen).sum())
     if not silent:
         return ()
     text = f"{silent} of {len(seen)} queries got no label, or scores that are no numbers."
-    return (Doubt("attack.no_answers", text),)
+    return (insufficient("attack.no_answers", text),)
 
 
-def _judge(advantage: float, low: float, high: float, limit: float | None) -> Outcome:
+def _judge(advantage: float, low: float, high: float, limit: float | None) -> Verdict:
     """Fail where the lower bound is above the limit, pass where the upper one is within it.
 
     In between: fail if what was measured is above it, else too few rows to tell.
     """
     if limit is None:
-        return Outcome.INSUFFICIENT
+        return Verdict.INSUFFICIENT
     if high <= limit:
-        return Outcome.PASS
-    return Outcome.FAIL if low > limit or advantage > limit else Outcome.INSUFFICIENT
+        return Verdict.PASS
+    return Verdict.FAIL if low > limit or advantage > limit else Verdict.INSUFFICIENT

@@ -24,7 +24,7 @@ from keepstone.lab.attacks.privacy.observation import Observation, observe
 from keepstone.lab.attacks.privacy.shadows import Shadows
 from keepstone.lab.metrics.roc import Roc, TprAt, roc_of, tpr_at, unknown_at
 from keepstone.lab.metrics.wilson import share
-from keepstone.lab.outcome import Doubt, Outcome
+from keepstone.lab.problem import Problem, Verdict, insufficient
 from keepstone.lab.targets.port import Target
 from keepstone.lab.training import data_digest
 
@@ -57,7 +57,7 @@ class Membership:
 
     `attack` states every parameter; `signal` is what the target showed ("scores", "labels").
     `limits` are the true-positive rates that were allowed, by false-positive rate. `roc` is None
-    where a doubt left nothing to measure. `rows` is the digest of the rows and their labels,
+    where a problem left nothing to measure. `rows` is the digest of the rows and their labels,
     `members` that of which of them are members.
     """
 
@@ -71,8 +71,8 @@ class Membership:
     auc: float | None
     roc: Roc | None
     limits: tuple[tuple[float, float], ...]
-    outcome: Outcome
-    doubts: tuple[Doubt, ...]
+    verdict: Verdict
+    problems: tuple[Problem, ...]
     queries: int
     rows: Digest
     members: Digest
@@ -81,7 +81,7 @@ class Membership:
         """JSON of the schema `keepstone.membership/v1`."""
         return {
             "schema": "keepstone.membership/v1",
-            "outcome": self.outcome.value,
+            "verdict": self.verdict.value,
             "attack": self.attack,
             "tpr_at": [one.to_dict() for one in self.tpr_at],
             "limits": [{"fpr": fpr, "at_most": limit} for fpr, limit in self.limits],
@@ -90,7 +90,7 @@ class Membership:
             "shadows": self.shadows,
             "seed": self.seed,
             "queries": self.queries,
-            "doubts": [{"code": one.code, "message": one.text} for one in self.doubts],
+            "problems": [one.to_dict() for one in self.problems],
             "parameters": self.parameters,
             "paper": self.source.paper,
             "atlas": self.source.atlas,
@@ -116,7 +116,7 @@ def audit_membership(
 
     `y` (n,) are the rows' classes by their places. `limits` says which true-positive rate is
     allowed at which false-positive rate; a rate without one does not decide. Without any the
-    outcome is `insufficient`: there is nothing to pass.
+    verdict is `insufficient`: there is nothing to pass.
 
     Raises InputError `attack.bad_members`, `attack.bad_labels`, `attack.outside_domain`,
     `attack.bad_shadows`; OperationalError `target.*`.
@@ -133,16 +133,16 @@ def audit_membership(
     wanted = dict.fromkeys([*fprs, *(limits or {})])
     probes = np.unique(np.linspace(0, len(x) - 1, _PROBES).astype(int))
     again = observe(target, x[probes], y[probes], labels_only=seen.labels_only)
-    doubts = _doubts_of_answers(seen, again, probes)
+    problems = _silent_or_unsteady(seen, again, probes)
     roc = None
-    if not doubts:
+    if not problems:
         scores = attack.scores(seen.log_odds, seen.labels_only, shadows)
-        doubts += _doubts_of_scores(scores)
+        problems += _worthless(scores)
         if not np.isnan(scores).any():
             roc = roc_of(scores[known], scores[~known])
     counts = int(known.sum()), int((~known).sum())
     found = tuple(
-        unknown_at(fpr, *counts) if roc is None or doubts else tpr_at(roc, fpr) for fpr in wanted
+        unknown_at(fpr, *counts) if roc is None or problems else tpr_at(roc, fpr) for fpr in wanted
     )
     return Membership(
         attack=attack.name,
@@ -152,18 +152,18 @@ def audit_membership(
         shadows=0 if shadows is None else shadows.count,
         seed=None if shadows is None else shadows.seed,
         tpr_at=found,
-        auc=None if roc is None or doubts else roc.auc,
+        auc=None if roc is None or problems else roc.auc,
         roc=roc,
         limits=tuple((limits or {}).items()),
-        outcome=judge(found, limits or {}),
-        doubts=doubts,
+        verdict=judge(found, limits or {}),
+        problems=problems,
         queries=seen.queries + again.queries,
         rows=data_digest(x, y),
         members=Digest.of(known.tobytes()),
     )
 
 
-def judge(found: Sequence[TprAt], limits: Mapping[float, float]) -> Outcome:
+def judge(found: Sequence[TprAt], limits: Mapping[float, float]) -> Verdict:
     """The verdict over the rates that have a limit; the worst of them counts.
 
     (1) Even the lower bound is above the limit: fail, however few the rows. (2) Too few
@@ -171,21 +171,21 @@ def judge(found: Sequence[TprAt], limits: Mapping[float, float]) -> Outcome:
     (3) The upper bound is within the limit: pass. (4) Else fail.
     """
     by_rate = {one.fpr: one for one in found}
-    outcomes = [_judge(by_rate[fpr], limit) for fpr, limit in limits.items()]
-    for outcome in (Outcome.FAIL, Outcome.INSUFFICIENT):
-        if outcome in outcomes:
-            return outcome
-    return Outcome.PASS if outcomes else Outcome.INSUFFICIENT
+    verdicts = [_judge(by_rate[fpr], limit) for fpr, limit in limits.items()]
+    for verdict in (Verdict.FAIL, Verdict.INSUFFICIENT):
+        if verdict in verdicts:
+            return verdict
+    return Verdict.PASS if verdicts else Verdict.INSUFFICIENT
 
 
-def _judge(one: TprAt, limit: float) -> Outcome:
+def _judge(one: TprAt, limit: float) -> Verdict:
     if one.low > limit:
-        return Outcome.FAIL
+        return Verdict.FAIL
     if not one.sufficient:
-        return Outcome.INSUFFICIENT
+        return Verdict.INSUFFICIENT
     if one.high <= limit:
-        return Outcome.PASS
-    return Outcome.INSUFFICIENT if _of_a_guess(one) > limit else Outcome.FAIL
+        return Verdict.PASS
+    return Verdict.INSUFFICIENT if _of_a_guess(one) > limit else Verdict.FAIL
 
 
 def _of_a_guess(one: TprAt) -> float:
@@ -228,22 +228,24 @@ def _require_shadows(attack: MembershipAttack, shadows: Shadows | None, x: Array
         )
 
 
-def _doubts_of_answers(seen: Observation, again: Observation, probes: Array) -> tuple[Doubt, ...]:
+def _silent_or_unsteady(
+    seen: Observation, again: Observation, probes: Array
+) -> tuple[Problem, ...]:
     silent = int(np.isnan(seen.log_odds).sum())
     if silent:
         text = f"{silent} of {len(seen.log_odds)} rows got no label, or scores that are no numbers."
-        return (Doubt("attack.no_answers", text),)
+        return (insufficient("attack.no_answers", text),)
     steady = np.isclose(again.log_odds, seen.log_odds[probes], rtol=_STEADY, atol=_STEADY)
     if not steady.all():
         text = f"{int((~steady).sum())} of {len(probes)} rows got another answer when asked again."
-        return (Doubt("attack.unsteady", text),)
+        return (insufficient("attack.unsteady", text),)
     return ()
 
 
-def _doubts_of_scores(scores: Array) -> tuple[Doubt, ...]:
+def _worthless(scores: Array) -> tuple[Problem, ...]:
     if np.isnan(scores).any():
-        return (Doubt("attack.no_scores", "The attack's own scores are no numbers."),)
+        return (insufficient("attack.no_scores", "The attack's own scores are no numbers."),)
     if (scores == scores[0]).all():
         text = "The target says the same of every row; another attack may see more."
-        return (Doubt("attack.constant_scores", text),)
+        return (insufficient("attack.constant_scores", text),)
     return ()

@@ -12,17 +12,17 @@ from keepstone.errors import InputError
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.losses import cross_entropy
 from keepstone.lab.metrics.wilson import Share, share
-from keepstone.lab.outcome import Doubt
+from keepstone.lab.problem import Problem, insufficient
 from keepstone.lab.targets.port import Capability, GradientTarget, Target
 
 
 @dataclass(frozen=True, slots=True)
 class Inverted:
-    """A row (k, d) for each class, and what it cost for each. `doubts` where nothing was seen."""
+    """A row (k, d) for each class, and what it cost for each. `problems` where nothing was seen."""
 
     rows: Array
     queries: int
-    doubts: tuple[Doubt, ...]
+    problems: tuple[Problem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class ModelInversion:
             queries += cost * len(classes)
             if not np.isfinite(slope).all():
                 text = "The target's scores, or their gradients, are no numbers."
-                return Inverted(best, queries, (Doubt("attack.no_answers", text),))
+                return Inverted(best, queries, (insufficient("attack.no_answers", text),))
             # In units of each feature's range, so that a wide one does not drown the others.
             uphill = slope * span
             size = np.linalg.norm(uphill, axis=1, keepdims=True)
@@ -127,7 +127,7 @@ class Inversion:
     recovered: Share
     chance: float
     queries: int
-    doubts: tuple[Doubt, ...]
+    problems: tuple[Problem, ...]
 
 
 def compare_inversion(found: Inverted, x: Array, y: Array) -> Inversion:
@@ -143,8 +143,8 @@ def compare_inversion(found: Inverted, x: Array, y: Array) -> Inversion:
     own = np.diag(table)
     # A tie with another class is no recovery.
     others = np.where(np.eye(count, dtype=bool), -np.inf, table)
-    hits = 0 if found.doubts else int((own > others.max(axis=1)).sum())
-    return Inversion(own, share(hits, count), 1 / count, found.queries, found.doubts)
+    hits = 0 if found.problems else int((own > others.max(axis=1)).sum())
+    return Inversion(own, share(hits, count), 1 / count, found.queries, found.problems)
 
 
 def _correlations(rows: Array, means: Array) -> Array:

@@ -1,7 +1,8 @@
-"""What keeps a measurement from counting, with a stable code."""
+"""What keeps a measurement from counting, with a stable code; and the verdict that it leads to."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -34,3 +35,12 @@ def invalid(code: str, message: str) -> Problem:
 
 def insufficient(code: str, message: str) -> Problem:
     return Problem(code, Verdict.INSUFFICIENT, message)
+
+
+def worst_of(problems: Iterable[Problem]) -> Verdict:
+    """`pass` without problems; else the gravest of their effects."""
+    effects = {one.effect for one in problems}
+    for effect in (Verdict.INVALID, Verdict.INSUFFICIENT, Verdict.FAIL):
+        if effect in effects:
+            return effect
+    return Verdict.PASS
