@@ -143,6 +143,7 @@ class World:
         by: str = "rita",
         age: int = 0,
         epsilons: tuple[float, ...] = (0.1,),
+        lasts: int = 30,
         **changed: object,
     ) -> Envelope:
         """Each of the `epsilons` leaves the middle of `low` and `high`."""
@@ -165,7 +166,7 @@ class World:
             "data": Digest("da" * 32),
             "report": Digest("cd" * 32),
         }
-        made = self.made(age, self.now + 30 * DAY)
+        made = self.made(age, self.now + lasts * DAY)
         return self.state(Robustness(made, **(said | changed)), by)  # type: ignore[arg-type]
 
     def audited(

@@ -120,6 +120,34 @@ def test_no_weaker_attack_undoes_what_a_stronger_one_broke(world: World) -> None
     assert world.judge().allowed
 
 
+def test_time_mends_no_model_that_was_broken(world: World) -> None:
+    """A failure that expires does not bring back what others said before it."""
+    world.edit('max_age = "7d"', 'max_age = "60d"')
+    world.attacked(by="rita", lasts=40)
+    world.attacked(0.1, 0.3, by="rob", verdict="fail", lasts=5)
+    why(world)
+    assert "was denied by a later test, which has ended since" in why(world, world.now + 6 * DAY)
+    world.attacked(by="rita", lasts=40, age=1)
+    assert world.judge(world.now + 6 * DAY).allowed
+
+
+def test_a_failure_that_was_taken_back_does_not_come_back_with_time(world: World) -> None:
+    world.edit('max_age = "7d"', 'max_age = "60d"')
+    world.attacked(by="rita", lasts=40)
+    world.attacked(0.1, 0.3, by="rob", verdict="fail", lasts=5)
+    world.attacked(by="rob", lasts=5)
+    assert world.judge(world.now + 6 * DAY).allowed
+
+
+def test_nor_does_one_of_somebody_without_the_role_or_that_is_revoked(world: World) -> None:
+    world.edit('max_age = "7d"', 'max_age = "60d"')
+    world.attacked(by="rita", lasts=40)
+    world.attacked(0.1, 0.3, by="alice", verdict="fail", lasts=5)
+    failed = world.attacked(0.1, 0.3, by="rob", verdict="fail", lasts=5)
+    world.revoke(target=Target("statement", failed.digest))
+    assert world.judge(world.now + 6 * DAY).allowed
+
+
 @pytest.mark.parametrize(
     "word",
     [

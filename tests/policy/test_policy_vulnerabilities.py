@@ -234,6 +234,16 @@ def test_what_one_still_flags_another_does_not_clear(world: World) -> None:
     assert world.judge().allowed
 
 
+def test_time_removes_no_vulnerability(world: World) -> None:
+    by_security(world)
+    world.packages(by="bob", age=DAY)
+    world.packages(Outcome.FLAGGED, by="frank", expires=world.now + 1000)
+    why(world)
+    assert "denied by a later scan, which has ended" in why(world, world.now + 1000)
+    world.packages(by="bob", age=1)
+    assert world.judge(world.now + 1000).allowed
+
+
 def test_a_flag_by_somebody_outside_of_the_role_is_not_asked_for(world: World) -> None:
     by_security(world)
     world.packages(Outcome.FLAGGED)

@@ -89,7 +89,7 @@ class Refused:
     """A statement that does not count, and why, in one sentence.
 
     Where `why` is `unknown_signer` or `signature_invalid`, the kind and subject are only what
-    it claims: show them, never act on them.
+    it claims: show them, never act on them. `predicate` is what was said, where it was verified.
     """
 
     digest: Digest
@@ -100,6 +100,7 @@ class Refused:
     signers: tuple[str, ...]
     entry_index: int | None
     logged_at: int | None
+    predicate: Predicate | None = None
 
     @classmethod
     def of(cls, found: VerifiedStatement, why: Why, detail: str) -> Refused:
@@ -112,6 +113,7 @@ class Refused:
             found.signers,
             found.entry_index,
             found.logged_at,
+            found.predicate,
         )
 
 

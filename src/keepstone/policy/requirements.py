@@ -23,8 +23,9 @@ from keepstone.evidence.predicates import (
 )
 from keepstone.evidence.verified import VerifiedStatement, Why
 from keepstone.evidence.verify import Evidence
+from keepstone.policy.denials import denies, is_last_word, lapsed
 from keepstone.policy.document import OBSERVER, PUBLISHER, Requirement
-from keepstone.policy.tested import falls_short, matter, outweighs, speaks_against
+from keepstone.policy.tested import falls_short
 from keepstone.policy.trust import Trust
 
 # What counted once, and has ended.
@@ -77,7 +78,7 @@ def meet(requirement: Requirement, evidence: Evidence, trust: Trust, endpoint: s
             misses.append(miss)
         elif vote.person not in best or _lasts(best[vote.person]) <= _lasts(vote):
             best[vote.person] = vote
-    if any(_speaks_against(requirement, vote, evidence) for vote in candidates):
+    if any(denies(requirement, vote.statement, vote.key_id, evidence) for vote in candidates):
         # Another's good report does not clear what somebody in the role still says is there.
         best.clear()
     votes = sorted(best.values(), key=lambda vote: (-_lasts(vote), vote.person))
@@ -98,17 +99,6 @@ def actors(role: str, evidence: Evidence, trust: Trust, *, apart_from: str) -> f
 def newest_scans(evidence: Evidence) -> dict[str, VerifiedStatement]:
     """Each scanning key's last word, by the order of the ledger."""
     return {key_id: item for item in evidence.of(Scan.kind) for key_id in item.signers}
-
-
-def _is_last_word(vote: Vote, evidence: Evidence) -> bool:
-    """Whether its key said nothing later on the same matter."""
-    about = matter(vote.statement.predicate)
-    said = [
-        item
-        for item in evidence.of(vote.statement.kind)
-        if vote.key_id in item.signers and matter(item.predicate) == about
-    ]
-    return said[-1] is vote.statement
 
 
 def flagged(evidence: Evidence) -> tuple[VerifiedStatement, ...]:
@@ -168,28 +158,6 @@ def _database_time(item: VerifiedStatement) -> int | None:
     return predicate.database.time
 
 
-def _speaks_against(requirement: Requirement, vote: Vote, evidence: Evidence) -> bool:
-    """Whether this is the last word of its key, and it says what must not be.
-
-    Vulnerabilities that go with the artifact; or attacks that prove too much, which only a test
-    that is as good takes back.
-    """
-    predicate = vote.statement.predicate
-    if isinstance(predicate, Vulnerabilities):
-        against = predicate.outcome is Outcome.FLAGGED
-    elif isinstance(predicate, Robustness | Privacy):
-        return speaks_against(requirement.bar, predicate) and not any(
-            isinstance(item.predicate, Robustness | Privacy)
-            and item.place > vote.statement.place
-            and vote.key_id in item.signers
-            and outweighs(requirement.bar, item.predicate, predicate)
-            for item in evidence.of(vote.statement.kind)
-        )
-    else:
-        return False
-    return against and _is_last_word(vote, evidence)
-
-
 def _lasts(vote: Vote) -> float:
     return float("inf") if vote.until is None else vote.until
 
@@ -207,10 +175,12 @@ def _miss(
     predicate = vote.statement.predicate
     if isinstance(predicate, Scan | Vulnerabilities | Robustness | Privacy):
         later = "test" if isinstance(predicate, Robustness | Privacy) else "scan"
-        if not _is_last_word(vote, evidence):
+        if not is_last_word(vote.statement, vote.key_id, evidence):
             return f"{what} was superseded by a later {later}"
         if not isinstance(predicate, Scan) and _was_replaced(vote, evidence):
             return f"{what} was superseded by a later {later}, which has ended since"
+        if vote.statement.place < lapsed(requirement, evidence, trust):
+            return f"{what} was denied by a later {later}, which has ended since: look again"
     if isinstance(predicate, Scan | Vulnerabilities) and predicate.outcome is not Outcome.CLEAN:
         return f"{what} says {predicate.outcome.value.replace('_', ' ')}"
     if isinstance(predicate, Robustness | Privacy):
