@@ -265,12 +265,26 @@ def test_plain_http_needs_a_reason_and_loopback(
     place: Any, error_code: Callable[[Any], str]
 ) -> None:
     far = place.run("up", place.model, "--host", "192.0.2.7", "--unsafe-plain-http", "bench")
-    ready = place.up("--unsafe-plain-http", "a benchmark")
-    served = [e for e in place.json("ledger", "tail")["entries"] if e.get("event") == "served"]
-
     assert (far.returncode, error_code(far)) == (2, "serve.plain_http")
+    ready = place.up("--unsafe-plain-http", "a benchmark")
+    (served,) = _events(place, "served")
     assert ready["url"].startswith("http://127.0.0.1:")
-    assert served[0]["unsafe_plain_http"] == "a benchmark"
+    assert served["unsafe_plain_http"] == "a benchmark"
+    assert "limits" not in served
+
+
+def test_which_roles_may_ask_more_is_recorded_as_it_comes_into_force(place: Any) -> None:
+    place.must("init")
+    with (place.workspace / "policy.toml").open("a") as policy:
+        policy.write("\n[limits.roles.red-team]\nper_second = 5000\nburst = 10000\n")
+    place.up()
+    (served,) = _events(place, "served")
+    assert served["limits"] == {"red-team": {"per_second": 5000, "burst": 10000}}
+
+
+def _events(place: Any, event: str) -> list[dict[str, Any]]:
+    entries = place.json("ledger", "tail")["entries"]
+    return [entry for entry in entries if entry.get("event") == event]
 
 
 def test_a_port_in_use_is_said_before_anything_is_done(

@@ -7,8 +7,9 @@ import os
 import socket
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from keepstone import __version__
 from keepstone.contract.sample import sample_request
@@ -20,7 +21,7 @@ from keepstone.gateway.audit import Mode
 from keepstone.gateway.endpoint import Endpoint
 from keepstone.gateway.guards import Credentials
 from keepstone.gateway.server import Server
-from keepstone.policy.document import Policy
+from keepstone.policy.document import Limits, Policy
 from keepstone.workspace.admit import Admitted, Observer, Submission, submit
 from keepstone.workspace.listening import (
     Certificates,
@@ -130,7 +131,8 @@ def _serve(
             "url": url,
             "audit": mode,
             "unsafe_plain_http": options.unsafe_plain_http,
-        },
+        }
+        | _limits_of_roles(policy.limits),
     )
     keeper = Keeper([(0.0, standing.renew_if_due), *chores_of(workspace, certificates, server)])
     try:
@@ -138,6 +140,12 @@ def _serve(
     finally:
         keeper.close()
         workspace.record_event("stopped", {"model": subject.name, "served": str(started)})
+
+
+def _limits_of_roles(limits: Limits) -> dict[str, Any]:
+    """Which roles may ask more or less than all others from now on, where there are such."""
+    told = {role: asdict(limit) for role, limit in limits.roles.items()}
+    return {"limits": told} if told else {}
 
 
 def _gateway(workspace: Workspace, endpoint: Endpoint, mode: Mode, url: str) -> Gateway:
