@@ -414,6 +414,23 @@ def test_metadata_that_would_fill_the_memory_is_refused(server: Server) -> None:
         tracemalloc.stop()
 
 
+def test_right_answers_that_come_slowly_end_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, asked = [0.0], []
+    answer = {"name": "label", "datatype": "INT64", "shape": [len(ROWS)], "data": [0] * len(ROWS)}
+
+    def slowly(*_: object) -> object:
+        asked.append(now[0])
+        now[0] += 29
+        return {"outputs": [answer]}
+
+    monkeypatch.setattr(Remote, "_once", slowly)
+    remote = Remote(Address.parse("https://h", "m"), in_all=100, clock=lambda: now[0])
+    found = [remote.infer(X, ROWS, ["label"]) for _ in range(50)]
+    assert asked == [0, 29, 58, 87]
+    assert [one is not None for one in found] == [True] * 4 + [False] * 46
+    assert remote.exhausted
+
+
 def test_wide_rows_go_out_a_few_at_a_time(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(classifier, "_VALUES", 4)
     with attacked(server, ONLY_LABELS, reply(body([1]))) as target:

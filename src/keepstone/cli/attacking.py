@@ -71,6 +71,14 @@ def address_options(function: F) -> F:
             "--ca", type=FILE, help="Certificates (PEM) to trust instead of the system's."
         ),
         click.option("--key-file", type=FILE, help="A file with the API key or token to ask with."),
+        click.option(
+            "--within",
+            type=DURATION,
+            default="1h",
+            show_default=True,
+            help="With an address: how long it may all take. What is not asked by then is not"
+            " answered.",
+        ),
         click.option("--model", help="With an address: the model's name there."),
     ):
         function = option(function)
@@ -147,6 +155,7 @@ def _remote(url: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attac
         "low": given["low"],
         "high": given["high"],
         "constraints": _constraints(samples, given),
+        "in_all": given["within"] / 1000,
     }
     with RemoteClassifier(address, samples.y, _classes(given), **limits) as target:
         require_fit(samples, target.domain)

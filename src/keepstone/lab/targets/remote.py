@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from math import prod
+from math import inf, prod
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -87,7 +87,7 @@ class Tensor:
 class Remote:
     """One model at one address. `waited_s` and `refusals` tell how much it held back.
 
-    Once it is `exhausted`, patience is spent: nothing is asked any more.
+    Once it is `exhausted`, patience or the time for all is spent: nothing is asked any more.
     """
 
     def __init__(
@@ -96,13 +96,15 @@ class Remote:
         *,
         seconds: float = 30.0,
         patience: float = 60.0,
+        in_all: float = inf,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
         keep_alive: bool = False,
     ) -> None:
-        """`seconds` is for one answer; `patience` is how long refusals are waited out, in all.
+        """`seconds` is for one answer; `patience` is how long refusals are waited out, in all; no
+        question is asked `in_all` seconds after the first, for right answers may come slowly too.
 
-        Time spent on an answer that never came counts too, by `clock`.
+        Time spent on an answer that never came counts as patience, by `clock`.
 
         With `keep_alive` one connection is used for all questions, until `close`. Raises
         InputError `target.bad_ca`.
@@ -114,6 +116,8 @@ class Remote:
         self._context = _context(address.trusted)
         self._seconds = seconds
         self._patience = patience
+        self._in_all = in_all
+        self._began: float | None = None
         self._sleep = sleep
         self._clock = clock
         self._path = f"{quote(address.base)}/v2/models/{quote(address.model, safe='')}"
@@ -136,7 +140,7 @@ class Remote:
         Each has the batch's length first and as many values as its shape says. Raises as
         `metadata`, but for `target.throttled`.
         """
-        if self.exhausted:
+        if self._is_late():
             return None
         body = json.dumps(
             {
@@ -168,6 +172,12 @@ class Remote:
                 continue
             return {name: _tensor(found, name, len(question)) for name in outputs}
         return None
+
+    def _is_late(self) -> bool:
+        now = self._clock()
+        self._began = now if self._began is None else self._began
+        self.exhausted = self.exhausted or now - self._began > self._in_all
+        return self.exhausted
 
     def close(self) -> None:
         if self._connection is not None:
