@@ -399,7 +399,7 @@ def test_labels_only_is_no_defence_against_who_asks_for_labels() -> None:
     found = judged(Hardened(bare, LabelsOnly()), LABELS, SEARCHED)
     (at,) = found.robust
     assert at.undefended.value < 0.9
-    assert at.defended == at.undefended
+    assert abs(at.defended.hits - at.undefended.hits) <= 3
     assert "defence.no_gain" in found.codes
     assert found.verdict is Verdict.FAIL
 

@@ -12,6 +12,7 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.core.digest import Digest
 from keepstone.lab.attacks.port import run_attack
+from keepstone.lab.draws import draws
 from keepstone.lab.meter import Goal, Meter, Tally, reach
 from keepstone.lab.metrics.wilson import share
 from keepstone.lab.problem import Problem, insufficient
@@ -181,7 +182,7 @@ def _attack(
         meter = Meter(target, standing.x[places], standing.y[places], goal)
         began = time.process_time()
         if len(places):
-            run_attack(step.attack, meter, np.random.default_rng([question.seed, number]))
+            run_attack(step.attack, meter, draws(question.seed, number))
         tally, spent = meter.tally(), time.process_time() - began
         if memory is not None:
             memory.keep(key, tally, spent)

@@ -26,6 +26,7 @@ from keepstone.lab.attacks.availability.cost import Clock, Cost, CostMeter, meas
 from keepstone.lab.attacks.availability.port import AvailabilityAttack, run_within
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Domain
+from keepstone.lab.draws import draws
 from keepstone.lab.metrics.median import MIN_VALUES, Median, median_of
 from keepstone.lab.problem import Problem, Verdict, insufficient
 
@@ -182,7 +183,7 @@ class _Room:
             )
         self._cost, self._domain, self._x, self._clock = cost, domain, x, clock
         self._baseline = baseline
-        self._draws = [np.random.default_rng([seed, part]) for part in (1, 2)]
+        self._draws = [draws(seed, part) for part in (1, 2)]
         self.began, self._seconds, self.asked = clock(), seconds, 0
         self._search = budget - own * cost.asks
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.attacks.extraction.fidelity import (
     Fidelity,
@@ -18,6 +16,7 @@ from keepstone.lab.attacks.extraction.port import ExtractionAttack
 from keepstone.lab.attacks.extraction.queries import QueryMeter, Transcript
 from keepstone.lab.attacks.extraction.surrogate import StolenModel
 from keepstone.lab.attacks.port import Source
+from keepstone.lab.draws import draws
 from keepstone.lab.meter import BudgetSpent
 from keepstone.lab.problem import insufficient
 from keepstone.lab.targets.port import Target
@@ -83,7 +82,7 @@ def extract(
     meter = QueryMeter(target, wanted[-1])
     others = []
     try:
-        attack.ask(meter, np.random.default_rng([seed, 0]))
+        attack.ask(meter, draws(seed, 0))
     except BudgetSpent:
         pass
     except OperationalError as error:
@@ -115,4 +114,4 @@ def _copy(
     usable = seen.usable
     if not len(usable):
         return None
-    return attack.copy(usable, target.domain, np.random.default_rng([seed, 1, len(seen)]))
+    return attack.copy(usable, target.domain, draws(seed, 1, len(seen)))

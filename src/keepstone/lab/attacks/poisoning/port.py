@@ -18,6 +18,7 @@ from keepstone.errors import InputError
 from keepstone.lab.attacks.poisoning.trigger import Trigger
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Domain
+from keepstone.lab.draws import draws
 from keepstone.lab.training import data_digest
 
 
@@ -154,7 +155,7 @@ def poison(attack: PoisoningAttack, clean: TrainingSet, seed: int) -> Poisoned:
     if seed < 0:
         raise InputError("attack.bad_seed", "A seed is a whole number from 0 on.")
     # A last number of 0 would be the stream of the seed alone, of which the data may be drawn.
-    made = attack.change(clean, np.random.default_rng([seed, 1]))
+    made = attack.change(clean, draws(seed, 1))
     # What the attacker cannot reach is not changed, whatever the attack says.
     mine = ~clean.fixed[made.places]
     places = made.places[mine]

@@ -24,6 +24,7 @@ from keepstone.contract.validate import Array
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.attacks.privacy.observation import Observation, observe
+from keepstone.lab.draws import draws
 from keepstone.lab.training import Train, data_digest
 
 _FIELDS = ("inside", "log_odds", "labels_only", "seed", "data", "training")
@@ -80,7 +81,7 @@ def halves(rows: int, count: int, seed: int) -> Array:
     """Which rows each of `count` models is trained on (count, rows)."""
     found = np.zeros((count, rows), bool)
     for pair in range(0, count, 2):
-        order = np.random.default_rng([seed, pair]).permutation(rows)
+        order = draws(seed, pair).permutation(rows)
         found[pair, order[: rows // 2]] = True
         found[pair + 1] = ~found[pair]
     return found
