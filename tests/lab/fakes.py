@@ -10,10 +10,14 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.domain import Domain
-from keepstone.lab.meter import Meter
-from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization
+from keepstone.lab.meter import Goal, Meter
+from keepstone.lab.norms import LINF
+from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization, Target
 
 UNIT = Domain.of((2,), 0.0, 1.0, "float64")
+# By `halves` both are served class 1, `.4` and `.2` from the boundary in l-infinity.
+X = np.array([[0.9, 0.1], [0.7, 0.3]])
+Y = np.array([1, 1])
 
 
 @dataclass
@@ -78,3 +82,8 @@ class Towards:
             if meter.goal.eps is not None:
                 rows = x + meter.goal.norm.project(rows - x, meter.goal.eps)
             meter.ask(places, rows)
+
+
+def meter(target: Target, *, budget: int = 10, eps: float | None = 0.3) -> Meter:
+    """Of those two rows."""
+    return Meter(target, X, Y, Goal(LINF, eps, budget))
