@@ -14,10 +14,11 @@ PINS = ROOT / "bench" / "peers"
 PEERS = ROOT / "build" / "peers"
 
 
-def python_of(peer: str) -> Path:
+def python_of(peer: str, *, complete: bool = False) -> Path:
     """Return the interpreter of `peer`'s environment, made first if its pins changed.
 
-    Our own constraints do not bind a peer: it runs with the versions that its users get.
+    Our own constraints do not bind a peer: it runs with the versions that its users get. Pins that
+    are `complete` are installed as they are, whatever the packages themselves ask for.
     """
     pins = PINS / f"{peer}.txt"
     folder = PEERS / peer
@@ -29,9 +30,8 @@ def python_of(peer: str) -> Path:
     print(f"installing {peer} into build/peers/{peer}", file=sys.stderr)
     unbound = _unbound()
     subprocess.run([ROOT / "tools" / "venv.sh", folder], check=True, env=unbound)
-    subprocess.run(
-        [python, "-m", "pip", "install", "--quiet", "--requirement", pins], check=True, env=unbound
-    )
+    pip = [python, "-m", "pip", "install", "--quiet", *(["--no-deps"] if complete else [])]
+    subprocess.run([*pip, "--requirement", pins], check=True, env=unbound)
     stamp.write_text(wanted, "utf-8")
     return python
 
