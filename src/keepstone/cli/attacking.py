@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from keepstone.core.subject import Subject
     from keepstone.evidence.dsse import Envelope
     from keepstone.identity.signing import Signatory
-    from keepstone.lab.domain import Constraints
+    from keepstone.lab.domain import Constraints, Domain
     from keepstone.lab.problem import Verdict
     from keepstone.lab.samples import Samples
+    from keepstone.lab.suites.question import Question
     from keepstone.lab.targets.classes import Classes
     from keepstone.lab.targets.port import Target
     from keepstone.workspace.attacking import Wanted
 
 F = TypeVar("F", bound=Callable[..., object])
 FILE = click.Path(path_type=Path, dir_okay=False)
+_SUITES = ("quick", "standard", "full")
 _LABEL = "The column, or the array, of labels.  [default: y, label, target or class]"
 
 
@@ -38,6 +40,38 @@ class Attacked:
     subject: Subject | None
     target: Target
     classes: Classes
+
+
+def suite_options(function: F) -> F:
+    """How hard a model is attacked, within what, and with how many samples."""
+    for option in (
+        click.option(
+            "--samples",
+            type=click.IntRange(1),
+            help="How many samples are drawn.  [default: as the suite]",
+        ),
+        click.option(
+            "--budget", type=int, help="The most queries for a sample that an attack may spend."
+        ),
+        click.option(
+            "--eps",
+            "epsilons",
+            multiple=True,
+            type=float,
+            help="How large it may be, in the units of the inputs; may be given again.  [default:"
+            " linf, a tenth of the inputs' range]",
+        ),
+        click.option("--norm", help="How a perturbation is measured: linf, l2, l1 or l0."),
+        click.option(
+            "--suite",
+            type=click.Choice(_SUITES),
+            default="quick",
+            show_default=True,
+            help="How much is tried: minutes for a CI, a release, or a night.",
+        ),
+    ):
+        function = option(function)
+    return function
 
 
 def model_options(function: F) -> F:
@@ -168,6 +202,16 @@ def _remote(url: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attac
             )
 
 
+def question_of(
+    domain: Domain, samples: int, given: dict[str, Any], at_least: float = 0.0
+) -> Question:
+    """What `suite_options` ask of a model with this domain."""
+    from keepstone.lab.suites.question import Question, asked
+
+    norm, epsilons = asked(given["norm"], given["epsilons"], domain)
+    return Question(norm, epsilons, samples, at_least, given["budget"], given["seed"])
+
+
 def wanted_model(given: dict[str, Any]) -> Wanted:
     """How a file is to be read, as `model_options` say."""
     from keepstone.workspace.attacking import Wanted
@@ -215,14 +259,9 @@ def record(
 
 
 def status_of(verdict: Verdict) -> int:
-    """0 pass; 1 fail; 3 insufficient or invalid: no number that could be relied on."""
+    """The exit status of what was measured."""
     from keepstone.errors import Exit
     from keepstone.lab.problem import Verdict
 
-    statuses = {
-        Verdict.PASS: Exit.OK,
-        Verdict.FAIL: Exit.NO,
-        Verdict.INSUFFICIENT: Exit.UNDECIDED,
-        Verdict.INVALID: Exit.UNDECIDED,
-    }
-    return int(statuses[verdict])
+    statuses = {Verdict.PASS: Exit.OK, Verdict.FAIL: Exit.NO}
+    return int(statuses.get(verdict, Exit.UNDECIDED))
