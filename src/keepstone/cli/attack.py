@@ -90,7 +90,7 @@ def command(target: str, data: Path, **given: Any) -> int:
     everything = read_samples(data, given["label"])
     with opened_target(target, everything, given) as attacked:
         samples = _chosen(everything, count, given["seed"])
-        question = question_of(attacked.target.domain, len(samples), given, given["at_least"])
+        question = question_of(attacked.target.domain, len(samples), given)
         outcome = _run(attacked, samples, suite, question, given["resume"])
         _write(outcome, attacked, samples, given)
     return status_of(outcome.verdict)

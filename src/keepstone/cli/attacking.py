@@ -202,13 +202,12 @@ def _remote(url: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attac
             )
 
 
-def question_of(
-    domain: Domain, samples: int, given: dict[str, Any], at_least: float = 0.0
-) -> Question:
+def question_of(domain: Domain, samples: int, given: dict[str, Any]) -> Question:
     """What `suite_options` ask of a model with this domain."""
-    from keepstone.lab.suites.question import Question, asked
+    from keepstone.lab.suites.question import AT_LEAST, Question, asked
 
     norm, epsilons = asked(given["norm"], given["epsilons"], domain)
+    at_least = given.get("at_least", AT_LEAST)
     return Question(norm, epsilons, samples, at_least, given["budget"], given["seed"])
 
 

@@ -9,7 +9,7 @@ from keepstone.cli.lazy import Lazy
 # The value is the file of this package.
 DEFENCES: dict[str, str] = {
     # Of a model.
-    #
+    "train": "harden_train",
     # Of what a model is trained on.
 }
 

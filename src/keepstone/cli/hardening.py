@@ -1,19 +1,109 @@
-"""What the defences share on the command line: how what they came to is shown."""
+"""What the defences share on the command line: how they are judged, written and shown."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from keepstone.cli.output import say, table
+from keepstone.cli.attacking import FILE, question_of
+from keepstone.cli.output import emit_json, say, table
 
 if TYPE_CHECKING:
     from keepstone.lab.defences.certificate import Certificates
     from keepstone.lab.defences.evaluate import Evaluation
     from keepstone.lab.metrics.wilson import Share
     from keepstone.lab.problem import Problem, Verdict
+    from keepstone.lab.samples import Samples
+    from keepstone.lab.targets.port import Target
+    from keepstone.workspace.attacking import Opened
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def data_option(help: str = "Labelled samples that the model never saw.") -> Callable[[F], F]:
+    return click.option("--data", required=True, type=FILE, help=help)
+
+
+def held_out_option(function: F) -> F:
+    return click.option(
+        "--held-out",
+        required=True,
+        type=FILE,
+        help="Labelled rows drawn alike that are never trained on; the models are judged by them.",
+    )(function)
+
+
+def weights_options(function: F) -> F:
+    """Where the weights of what was trained go."""
+    for option in (
+        click.option(
+            "--keep", is_flag=True, help="Write the weights whatever the verdict; it says so."
+        ),
+        click.option("--force", is_flag=True, help="Write over a file that is there already."),
+        click.option(
+            "--out",
+            "-o",
+            required=True,
+            type=FILE,
+            help="The weights go there (safetensors), where the verdict is pass.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def judged(
+    defended: Target,
+    opened: Opened,
+    held_out: Samples,
+    given: dict[str, Any],
+    **about: Any,
+) -> Evaluation:
+    """Attack both models with some of the samples, as `suite_options` say."""
+    from keepstone.lab.defences.evaluate import evaluate
+    from keepstone.lab.suites.catalogue import suite_called
+
+    suite, samples = suite_called(given["suite"]), drawn(held_out, given)
+    question = question_of(opened.target.domain, len(samples), given)
+    y = opened.classes.encode(samples.y)
+    return evaluate(defended, samples.x, y, suite, question, **about)
+
+
+def drawn(samples: Samples, given: dict[str, Any]) -> Samples:
+    """As many of the samples as are asked for, or as the suite takes."""
+    from keepstone.lab.suites.catalogue import suite_called
+    from keepstone.workspace.attacking import chosen
+
+    count = given["samples"] or suite_called(given["suite"]).samples
+    return chosen(samples, count, given["seed"])
+
+
+def written(
+    module: Any, opened: Opened, verdict: Verdict, given: dict[str, Any]
+) -> dict[str, Any] | None:
+    """Write the weights if they may be, and what is told of that; None: they were not."""
+    from keepstone.lab.problem import Verdict
+    from keepstone.workspace.hardening import write_weights
+
+    path: Path = given["out"]
+    if verdict is not Verdict.PASS and not given["keep"]:
+        say(f"The verdict is {verdict.value}: {path} is not written (--keep).", mark="warn")
+        return None
+    digest = write_weights(path, module, opened, replace=given["force"])
+    say(f"weights {path}", mark="ok")
+    return {"file": str(path), "digest": str(digest)}
+
+
+def told(document: dict[str, Any], opened: Opened, style: str, show: Callable[[], None]) -> None:
+    """Print the result: for people, or as one JSON document that says of which model it is."""
+    if style == "json":
+        about = {"model": opened.subject.name, "digest": str(opened.subject.digest)}
+        emit_json(document | about)
+    else:
+        show()
 
 
 def show_evaluation(found: Evaluation) -> None:
@@ -34,13 +124,21 @@ def show_evaluation(found: Evaluation) -> None:
     head = ("norm", "eps", "undefended", "plain attack", "defended", "low", "high")
     click.echo(table(rows, head))
     show_problems(found.problems)
-    for name, run in (
-        ("undefended", found.undefended),
-        ("plain", found.plain),
-        ("adaptive", found.adaptive),
-    ):
-        for missed in run.not_evaluated:
-            say(f"not evaluated ({name}): {missed}", mark="warn")
+    runs = {"undefended": found.undefended, "plain": found.plain}
+    if found.adaptive is not found.plain:
+        runs["adaptive"] = found.adaptive
+    for name, run in runs.items():
+        _show_missed(name, run.not_evaluated)
+
+
+def _show_missed(run: str, missed: Iterable[str]) -> None:
+    """What was not evaluated, what has one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for one in missed:
+        what, _, why = one.partition(": ")
+        by_reason.setdefault(why, []).append(what)
+    for why, names in by_reason.items():
+        say(f"not evaluated ({run}): {'; '.join(names)}: {why}", mark="warn")
 
 
 def show_certificates(found: Certificates, sizes: Sequence[float]) -> None:

@@ -65,11 +65,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A model that can be attacked, what it is, and what it calls its classes."""
+    """A model that can be attacked, what it is, what it calls its classes, and its contract."""
 
     subject: Subject
     target: Target
     classes: Classes
+    contract: ModelContract
 
 
 @contextmanager
@@ -91,7 +92,8 @@ def open_model(path: Path, samples: Samples, wanted: Wanted) -> Iterator[Opened]
             require_scanned(format, found)
             runtime = prepared.start()
             target, classes = _target(runtime, prepared.contract, samples, wanted)
-            yield Opened(Subject(name_of(path), staged.digest), target, classes)
+            subject = Subject(name_of(path), staged.digest)
+            yield Opened(subject, target, classes, prepared.contract)
 
 
 def _target(
