@@ -10,6 +10,8 @@ from keepstone.cli.lazy import Lazy
 DEFENCES: dict[str, str] = {
     # Of a model.
     "train": "harden_train",
+    "inputs": "harden_inputs",
+    "outputs": "harden_outputs",
     # Of what a model is trained on.
 }
 

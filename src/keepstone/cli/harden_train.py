@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from keepstone.cli.attacking import FILE, model_options, status_of, suite_options, wanted_model
 from keepstone.cli.hardening import (
+    check_own,
     held_out_option,
     judged,
+    own_of,
     show_evaluation,
     told,
     weights_options,
@@ -79,9 +81,10 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
         made = _trained(opened, rows, judges, lesson, plan, given["seed"])
         found = judged(made, opened, judges, given, name=lesson.name, undefended=opened.target)
         weights = written(made.module, opened, found.verdict, given)
+    parameters = asdict(lesson)  # type: ignore[call-overload]  # each of them is a dataclass
     document = found.to_dict() | {
         "source": lesson.source,
-        "parameters": asdict(cast("Any", lesson)) | asdict(plan) | {"seed": given["seed"]},
+        "parameters": parameters | asdict(plan) | {"seed": given["seed"]},
         "data": str(rows.digest),
         "held_out": str(judges.digest),
         "weights": weights,
@@ -92,9 +95,7 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
 
 def _check(given: dict[str, Any]) -> None:
     """Raises a usage error for options that do not go together."""
-    for name in ("steps", "beta"):
-        if given[name] is not None and name not in _LESSONS[given["by"]]:
-            raise click.UsageError(f"--{name} says nothing with --by {given['by']}.")
+    check_own(given, _LESSONS)
     if given["norm"] is None and given["epsilons"]:
         given["norm"] = "linf"
     if given["norm"] not in (None, "linf") and given["within"] is None:
@@ -108,9 +109,8 @@ def _lesson(opened: Opened, given: dict[str, Any]) -> Lesson:
     within = given["within"]
     if within is None:
         within = asked(given["norm"], given["epsilons"], opened.target.domain)[1][-1]
-    own = {name: given[name] for name in ("steps", "beta") if given[name] is not None}
     made: dict[str, Any] = {"pgd": PgdTraining, "trades": Trades, "fast": FastTraining}
-    lesson: Lesson = made[given["by"]](within, **own)
+    lesson: Lesson = made[given["by"]](within, **own_of(given, _LESSONS))
     return lesson
 
 

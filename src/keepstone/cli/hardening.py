@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -53,6 +53,18 @@ def weights_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def check_own(given: dict[str, Any], by: Mapping[str, tuple[str, ...]]) -> None:
+    """Raises a usage error for an option that is another's than that of what `--by` names."""
+    for name in {name for names in by.values() for name in names}:
+        if given[name] is not None and name not in by[given["by"]]:
+            raise click.UsageError(f"--{name} says nothing with --by {given['by']}.")
+
+
+def own_of(given: dict[str, Any], by: Mapping[str, tuple[str, ...]]) -> dict[str, Any]:
+    """The options of what `--by` names that were given; the others are its own defaults."""
+    return {name: given[name] for name in by[given["by"]] if given[name] is not None}
 
 
 def judged(

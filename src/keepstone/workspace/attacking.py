@@ -156,6 +156,13 @@ def chosen(samples: Samples, count: int, seed: int) -> Samples:
     return samples.take(np.sort(drawn))
 
 
+def halved(samples: Samples, seed: int) -> tuple[Samples, Samples]:
+    """Two halves, drawn by `seed`: what a copy is measured by, and what a thief has."""
+    order = np.random.default_rng(seed).permutation(len(samples))
+    half = len(samples) // 2
+    return samples.take(order[:half]), samples.take(order[half:])
+
+
 def report_digest(report: dict[str, Any]) -> Digest:
     """Of the JSON that is told, members sorted and without space; less its own statement."""
     told = {name: value for name, value in report.items() if name != "statement"}

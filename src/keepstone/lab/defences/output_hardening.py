@@ -78,11 +78,20 @@ class LabelsOnly:
 
 
 class Hardened:
-    """`target`, of whose scores only so much is told. Implements `Defended`."""
+    """`target`, of whose scores only so much is told. Implements `Defended`.
+
+    Raises InputError `defence.unfit` for a target that tells none.
+    """
 
     randomised = False
 
     def __init__(self, target: Target, hardening: Hardening) -> None:
+        if Capability.SCORES not in target.capabilities:
+            raise InputError(
+                "defence.unfit",
+                f"{hardening.name} does not fit the model: it tells no scores, so nothing of them"
+                " can be kept back.",
+            )
         self.undefended = target
         self.hardening = hardening
         self.name = hardening.name
@@ -120,5 +129,6 @@ class Hardened:
 
 def _probabilities(scores: Array) -> Array:
     """Rows that were not answered stay NaN."""
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    given = np.asarray(scores, np.float64)
+    shifted = np.exp(given - given.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
