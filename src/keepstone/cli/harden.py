@@ -10,6 +10,7 @@ from keepstone.cli.lazy import Lazy
 DEFENCES: dict[str, str] = {
     # Of a model.
     "train": "harden_train",
+    "smooth": "harden_smooth",
     "inputs": "harden_inputs",
     "outputs": "harden_outputs",
     # Of what a model is trained on.
