@@ -76,10 +76,15 @@ def suite_options(function: F) -> F:
 
 def model_options(function: F) -> F:
     """How a model file is read."""
+    option = click.option(
+        "--architecture", help="For weights alone: the code to import, package.module:Class."
+    )
+    return option(input_options(function))
+
+
+def input_options(function: F) -> F:
+    """What is known of a model's inputs and classes, and of its samples."""
     for option in (
-        click.option(
-            "--architecture", help="For weights alone: the code to import, package.module:Class."
-        ),
         click.option("--high", type=float, help="The greatest value."),
         click.option(
             "--low", type=float, help="The least value of an input whose range nobody declares."

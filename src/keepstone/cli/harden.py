@@ -10,9 +10,11 @@ from keepstone.cli.lazy import Lazy
 DEFENCES: dict[str, str] = {
     # Of a model.
     "train": "harden_train",
+    "private": "harden_private",
     "smooth": "harden_smooth",
     "inputs": "harden_inputs",
     "outputs": "harden_outputs",
+    "ensemble": "harden_ensemble",
     # Of what a model is trained on.
 }
 

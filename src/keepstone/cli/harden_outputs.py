@@ -13,6 +13,7 @@ from keepstone.cli.hardening import (
     check_own,
     data_option,
     judged,
+    member_cells,
     own_of,
     show_evaluation,
     show_problems,
@@ -23,7 +24,6 @@ from keepstone.cli.options import format_option
 from keepstone.cli.output import table
 
 if TYPE_CHECKING:
-    from keepstone.lab.attacks.privacy.membership import Membership
     from keepstone.lab.defences.evaluate import Evaluation
     from keepstone.lab.defences.output_evaluation import Copied, Members
     from keepstone.lab.defences.output_hardening import Hardened, Hardening
@@ -183,11 +183,5 @@ def _show(copies: Copied, members: Members | None) -> None:
         "defended": members.defended,
         "labels alone": members.labels,
     }
-    found = [(name, *_told(members, one)) for name, one in audits.items()]
+    found = [(name, *member_cells(one)) for name, one in audits.items()]
     click.echo("\n" + table(found, ("members at 1 % others", "told", "low", "high")))
-
-
-def _told(members: Members, audit: Membership) -> tuple[str, ...]:
-    at = members.at(audit)
-    value = "-" if audit.roc is None else f"{at.value:.3f}"
-    return value, f"{at.low:.3f}", f"{at.high:.3f}"

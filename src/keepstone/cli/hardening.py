@@ -12,6 +12,7 @@ from keepstone.cli.attacking import FILE, question_of
 from keepstone.cli.output import emit_json, say, table
 
 if TYPE_CHECKING:
+    from keepstone.lab.attacks.privacy.membership import Membership
     from keepstone.lab.defences.certificate import Certificates
     from keepstone.lab.defences.evaluate import Evaluation
     from keepstone.lab.metrics.wilson import Share
@@ -176,3 +177,12 @@ def cells(found: Share, *, ends: bool = False) -> tuple[str, ...]:
     """A share in a table, with the ends of its interval if they are asked for."""
     shown = (found.value, found.low, found.high) if ends else (found.value,)
     return tuple(f"{one:.3f}" for one in shown)
+
+
+def member_cells(audit: Membership) -> tuple[str, ...]:
+    """How many members are told where 1 % of the others are accused, and the interval's ends."""
+    from keepstone.lab.defences.privacy_evaluation import told_at
+
+    at = told_at(audit)
+    value = "-" if audit.roc is None else f"{at.value:.3f}"
+    return value, f"{at.low:.3f}", f"{at.high:.3f}"

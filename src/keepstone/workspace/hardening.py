@@ -15,7 +15,7 @@ from keepstone.files import exists, storage_error, write_atomic, write_new
 from keepstone.lab.defences.weights import weights_of
 from keepstone.lab.domain import Domain
 from keepstone.lab.samples import Samples
-from keepstone.lab.targets.torch import TorchTarget
+from keepstone.lab.targets.torch import TorchTarget, its_own
 from keepstone.workspace.attacking import Opened
 
 
@@ -50,6 +50,25 @@ def module_of(opened: Opened) -> Any:
             "Give weights and their code: --architecture package.module:Class.",
         )
     return opened.target.module
+
+
+def begun_anew(opened: Opened, seed: int) -> Any:
+    """A module by the same code with weights of its own beginning, drawn by `seed`.
+
+    Raises InputError `defence.untrainable`; OperationalError `runtime.failed`.
+    """
+    import torch
+
+    kind = type(module_of(opened))
+    with torch.random.fork_rng(devices=[]), its_own():
+        torch.manual_seed(seed)
+        return kind()
+
+
+def seen_once(samples: Samples) -> Samples:
+    """Without the rows that are there again: of these no attack says which it told."""
+    _, first, count = np.unique(samples.x, axis=0, return_index=True, return_counts=True)
+    return samples.take(np.sort(first[count == 1]))
 
 
 def require_writable(path: Path, *, replace: bool) -> None:

@@ -27,13 +27,10 @@ from keepstone.lab.attacks.privacy.membership import Membership, audit_membershi
 from keepstone.lab.defences.certificate import told
 from keepstone.lab.defences.evaluate import more
 from keepstone.lab.defences.output_hardening import Hardened, LabelsOnly
-from keepstone.lab.metrics.roc import TprAt
+from keepstone.lab.defences.privacy_evaluation import told_at
 from keepstone.lab.metrics.wilson import Share, share
 from keepstone.lab.problem import Problem, Verdict, insufficient
 from keepstone.lab.targets.port import Target
-
-# The false-positive rate that members are told at.
-FPR = 0.01
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -163,13 +160,10 @@ class Members:
     defended: Membership
     labels: Membership
 
-    def at(self, audit: Membership) -> TprAt:
-        return next(one for one in audit.tpr_at if one.fpr == FPR)
-
     @property
     def left(self) -> Membership:
         """What the hardened model gives away: the worse of its two."""
-        return max(self.defended, self.labels, key=lambda one: self.at(one).value)
+        return max(self.defended, self.labels, key=lambda one: told_at(one).value)
 
     @property
     def measured(self) -> bool:
@@ -178,8 +172,8 @@ class Members:
     @property
     def gains(self) -> bool:
         """Where the intervals do not meet: so it says less than it could."""
-        highest = max(self.at(one).high for one in (self.defended, self.labels) if one.roc)
-        return self.measured and highest < self.at(self.undefended).low
+        highest = max(told_at(one).high for one in (self.defended, self.labels) if one.roc)
+        return self.measured and highest < told_at(self.undefended).low
 
     def to_dict(self) -> dict[str, Any]:
         audits = {
@@ -187,7 +181,7 @@ class Members:
             "defended": self.defended,
             "labels": self.labels,
         }
-        shown = {name: self.at(one).to_dict() for name, one in audits.items()}
+        shown = {name: told_at(one).to_dict() for name, one in audits.items()}
         return {"gains": self.gains, **shown}
 
 
@@ -213,7 +207,7 @@ def judged(copies: Copied, members: Members | None) -> tuple[Verdict, tuple[Prob
         f"The best copy agrees on {values[1]:.3f} with the defence and on {values[0]:.3f} without"
     )
     if members is not None:
-        rates = members.at(members.left).value, members.at(members.undefended).value
+        rates = told_at(members.left).value, told_at(members.undefended).value
         text += f"; of the members {rates[0]:.3f} are told, and {rates[1]:.3f}"
     return Verdict.FAIL, (
         Problem("defence.no_gain", Verdict.FAIL, f"It changes nothing that counts. {text}."),
