@@ -50,9 +50,10 @@ _VOTES = ("mean", "majority")
 def command(models: tuple[Path, ...], data: Path, **given: Any) -> int:
     """Let MODELS answer as one, and attack them together and each alone.
 
-    All take the same inputs and tell the same classes. The ensemble is compared with its best member, both attacked themselves, on the same
-    samples. What is left where attacks on the members are replayed on the ensemble is told beside
-    it, and counts for nothing: one who knows the ensemble attacks the ensemble.
+    All take the same inputs and tell the same classes. The ensemble is compared with its best
+    member, both attacked themselves, on the same samples. What is left where attacks on the
+    members are replayed on the ensemble is told beside it, and counts for nothing: one who knows
+    the ensemble attacks the ensemble.
 
     Exit status: 0 pass: it gains; 1 fail: it does not; 2 something given cannot be used; 3
     insufficient, or invalid (it only masks): no number that could be relied on.

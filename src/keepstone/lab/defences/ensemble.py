@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -49,7 +49,7 @@ class SoftVote:
     `defence.other_members`, `defence.unfit` for a member that tells no scores.
     """
 
-    name = "soft-vote"
+    name: ClassVar[str] = "soft-vote"
 
     def __init__(self, members: Sequence[Target]) -> None:
         self.members = _alike(members)
@@ -104,7 +104,7 @@ class Majority:
     Raises InputError `defence.other_members`.
     """
 
-    name = "majority"
+    name: ClassVar[str] = "majority"
     randomised = False
 
     def __init__(self, members: Sequence[Target]) -> None:
