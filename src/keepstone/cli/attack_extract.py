@@ -19,6 +19,7 @@ from keepstone.cli.options import format_option
 from keepstone.cli.output import emit_json, say, table
 
 if TYPE_CHECKING:
+    from keepstone.lab.attacks.extraction.fidelity import Fidelity
     from keepstone.lab.attacks.extraction.run import Extraction
     from keepstone.lab.samples import Samples
 

@@ -263,9 +263,14 @@ def record(
 
 
 def status_of(verdict: Verdict) -> int:
-    """The exit status of what was measured."""
+    """0 pass; 1 fail; 3 insufficient or invalid: no number that could be relied on."""
     from keepstone.errors import Exit
     from keepstone.lab.problem import Verdict
 
-    statuses = {Verdict.PASS: Exit.OK, Verdict.FAIL: Exit.NO}
-    return int(statuses.get(verdict, Exit.UNDECIDED))
+    statuses = {
+        Verdict.PASS: Exit.OK,
+        Verdict.FAIL: Exit.NO,
+        Verdict.INSUFFICIENT: Exit.UNDECIDED,
+        Verdict.INVALID: Exit.UNDECIDED,
+    }
+    return int(statuses[verdict])

@@ -21,7 +21,7 @@ from keepstone.cli.hardening import (
     told,
 )
 from keepstone.cli.options import format_option
-from keepstone.cli.output import table
+from keepstone.cli.output import say, table
 
 if TYPE_CHECKING:
     from keepstone.lab.defences.evaluate import Evaluation
@@ -185,3 +185,6 @@ def _show(copies: Copied, members: Members | None) -> None:
     }
     found = [(name, *member_cells(one)) for name, one in audits.items()]
     click.echo("\n" + table(found, ("members at 1 % others", "told", "low", "high")))
+    for name, audit in audits.items():
+        for one in audit.problems:
+            say(f"{name}: {one.code}: {one.message}", mark="warn")

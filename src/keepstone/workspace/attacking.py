@@ -29,6 +29,7 @@ from keepstone.evidence.robustness import Robustness, Within
 from keepstone.evidence.statement import make_statement
 from keepstone.identity.signing import Signatory
 from keepstone.lab.domain import Constraints, Domain
+from keepstone.lab.draws import draws
 from keepstone.lab.metrics.wilson import Share
 from keepstone.lab.samples import Samples
 from keepstone.lab.suites.result import SuiteResult
@@ -158,7 +159,7 @@ def chosen(samples: Samples, count: int, seed: int) -> Samples:
 
 def halved(samples: Samples, seed: int) -> tuple[Samples, Samples]:
     """Two halves, drawn by `seed`: what a copy is measured by, and what a thief has."""
-    order = np.random.default_rng(seed).permutation(len(samples))
+    order = draws(seed, 0).permutation(len(samples))
     half = len(samples) // 2
     return samples.take(order[:half]), samples.take(order[half:])
 

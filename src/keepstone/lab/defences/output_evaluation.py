@@ -41,6 +41,7 @@ class Copy:
     attack: str
     queries: int
     agrees: Array | None
+    problems: tuple[Problem, ...] = ()
 
     @property
     def agreement(self) -> Share | None:
@@ -130,15 +131,17 @@ def copied(
         )
 
     both = copies(hardened.undefended), copies(hardened)
-    problems = []
-    if any(_best(one) is None for one in both):
-        problems.append(
-            insufficient(
-                "defence.not_copied",
-                "No copy could be measured: too few rows were held out, or answered.",
-            )
-        )
-    return Copied(budget, both[0], both[1], tuple(problems))
+    problems = [
+        insufficient("defence.not_copied", f"No copy could be measured: {_why(copies)}")
+        for copies in both
+        if _best(copies) is None
+    ]
+    return Copied(budget, both[0], both[1], tuple(problems[:1]))
+
+
+def _why(copies: Sequence[Copy]) -> str:
+    told = [problem.message for one in copies for problem in one.problems]
+    return told[0] if told else "no attack was run."
 
 
 def _copy(
@@ -146,7 +149,7 @@ def _copy(
 ) -> Copy:
     found = extract(target, attack, held_out, [budget], seed)
     if found.final.agreement is None or found.stolen is None:
-        return Copy(found.name, found.asked, None)
+        return Copy(found.name, found.asked, None, found.final.problems)
     labels = found.stolen.predict(held_out.rows).labels
     return Copy(found.name, found.asked, (labels == held_out.served)[held_out.answered])
 

@@ -6,8 +6,9 @@ who attacks with the model at hand takes the model's own (`adaptive`), who attac
 goes by labels.
 
 Source: Tramer et al. 2016, arXiv 1609.02943 (rounding against extraction, and that it does not
-hold); Athalye et al. 2018 for why scores that are hidden protect no label. Cost: none. Blind spots: all that a label
-tells, extraction by labels included; it is no defence against evasion, and `evaluate` says so.
+hold); Athalye et al. 2018 for why scores that are hidden protect no label. Cost: none. Blind spots:
+all that a label tells, extraction by labels included; it is no defence against evasion, and
+`evaluate` says so.
 """
 
 from __future__ import annotations

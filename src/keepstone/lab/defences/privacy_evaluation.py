@@ -37,7 +37,7 @@ from keepstone.lab.defences.dp_sgd import Private
 from keepstone.lab.metrics.clopper_pearson import at_least
 from keepstone.lab.metrics.roc import Roc, TprAt, enough_nonmembers
 from keepstone.lab.metrics.wilson import Share, share
-from keepstone.lab.problem import Problem, Verdict, insufficient, invalid
+from keepstone.lab.problem import Problem, Verdict, insufficient, invalid, worst_of
 from keepstone.lab.targets.port import Target
 
 # The false-positive rate that is told, and those that epsilon is bounded at.
@@ -80,9 +80,7 @@ class PrivacyEvaluation:
 
     @property
     def verdict(self) -> Verdict:
-        effects = {one.effect for one in self.problems}
-        order = (Verdict.INVALID, Verdict.INSUFFICIENT)
-        return next((one for one in order if one in effects), Verdict.PASS)
+        return worst_of(self.problems)
 
     def to_dict(self) -> dict[str, Any]:
         return self.private.to_dict() | {

@@ -28,9 +28,10 @@ from keepstone.errors import InputError
 from keepstone.lab.defences.certificate import ABSTAINED, Certificates, checked, told
 from keepstone.lab.defences.smoothing import Smoothing
 from keepstone.lab.domain import Domain
+from keepstone.lab.draws import draws
 from keepstone.lab.metrics.clopper_pearson import at_least
 from keepstone.lab.metrics.wilson import Share, share
-from keepstone.lab.problem import Problem, Verdict, invalid
+from keepstone.lab.problem import Problem, Verdict, invalid, worst_of
 from keepstone.lab.targets.adaptive import gradients_of
 from keepstone.lab.targets.port import Capability, Target
 
@@ -153,7 +154,7 @@ class Reattacked:
 
     @property
     def verdict(self) -> Verdict:
-        return Verdict.INVALID if self.problems else self.certificates.verdict
+        return worst_of((*self.certificates.problems, *self.problems))
 
     def to_dict(self) -> dict[str, Any]:
         problems = (*self.certificates.problems, *self.problems)
@@ -193,7 +194,7 @@ def reattack(
     x, y = checked(x, certificates.y, target.domain.width, target.classes)
     x = target.domain.fit(x, x).astype(np.float64)
     attack = attack or SmoothAttack()
-    rng = np.random.default_rng([seed, 1])
+    rng = draws(seed, 1)
     wanted = tuple(sorted(set(sizes)))
     for size in wanted:
         certificates.accuracy_at(size)
