@@ -247,11 +247,13 @@ def _alike(members: Sequence[Target]) -> tuple[Target, ...]:
 def _chances(scores: Array | None) -> Array:
     """The logarithms of the probabilities that scores mean; NaN where a row was not answered."""
     given = np.asarray(scores, np.float64)
-    shifted = given - given.max(axis=1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shifted = given - given.max(axis=1, keepdims=True)
+        return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))
 
 
 def _mean(logs: Sequence[Array]) -> Array:
-    found = np.logaddexp.reduce(np.stack(logs), axis=0) - np.log(len(logs))
+    with np.errstate(invalid="ignore"):
+        found = np.logaddexp.reduce(np.stack(logs), axis=0) - np.log(len(logs))
     # A class that no member ever serves has no logarithm of its chance.
     return np.asarray(np.maximum(found, np.log(np.finfo(np.float64).tiny)))

@@ -169,14 +169,10 @@ class Members:
         return max(self.defended, self.labels, key=lambda one: told_at(one).value)
 
     @property
-    def measured(self) -> bool:
-        return all(one.roc is not None for one in (self.undefended, self.labels))
-
-    @property
     def gains(self) -> bool:
-        """Where the intervals do not meet: so it says less than it could."""
-        highest = max(told_at(one).high for one in (self.defended, self.labels) if one.roc)
-        return self.measured and highest < told_at(self.undefended).low
+        """Where the intervals do not meet; what was not measured lies anywhere from 0 to 1."""
+        highest = max(told_at(one).high for one in (self.defended, self.labels))
+        return highest < told_at(self.undefended).low
 
     def to_dict(self) -> dict[str, Any]:
         audits = {

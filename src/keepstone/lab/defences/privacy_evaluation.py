@@ -100,6 +100,11 @@ def told_at(found: Membership) -> TprAt:
     return next(one for one in found.tpr_at if one.fpr == FPR)
 
 
+def measured(found: Membership) -> Roc | None:
+    """The curve, where nothing keeps it from meaning something."""
+    return None if found.problems else found.roc
+
+
 def attacked(
     private: Private,
     undefended: Target,
@@ -125,7 +130,8 @@ def attacked(
             audit_membership(attack, one, x, y, members, seen)
             for one in (undefended, private.target)
         )
-        lower = 0.0 if hidden.roc is None else epsilon_at_least(hidden.roc, proven.delta, error)
+        curve = measured(hidden)
+        lower = 0.0 if curve is None else epsilon_at_least(curve, proven.delta, error)
         found.append(Beside(bare, hidden, lower))
     return PrivacyEvaluation(
         private,
@@ -168,7 +174,7 @@ def _judged(found: Sequence[Beside], epsilon: float) -> list[Problem]:
                 " accounted for.",
             )
         )
-    if all(one.private.roc is None for one in found):
+    if all(measured(one.private) is None for one in found):
         problems.append(
             insufficient(
                 "defence.not_attacked",
