@@ -116,9 +116,10 @@ def _run(
     import numpy as np
 
     from keepstone.lab.defences.privacy_evaluation import attacked
+    from keepstone.lab.defences.weights import begun_anew
     from keepstone.workspace.attacking import chosen, require_fit
     from keepstone.workspace.auditing import joined
-    from keepstone.workspace.hardening import begun_anew, require_apart, seen_once
+    from keepstone.workspace.hardening import module_of, require_apart, seen_once
 
     domain, seed = opened.target.domain, given["seed"]
     require_fit(others, domain)
@@ -129,7 +130,7 @@ def _run(
     asked = joined(inside, outside)
     x, y = domain.fit(asked.x, asked.x), opened.classes.encode(asked.y)
     labels = opened.classes.encode(rows.y)
-    module = begun_anew(opened, seed)
+    module = begun_anew(module_of(opened), seed)
     private = training.fit(module, rows.x, labels, domain, given["delta"])
     shadows = _shadows(training, opened, x, y, given) if given["shadows"] else None
     known = np.arange(len(x)) < len(inside)
@@ -138,10 +139,13 @@ def _run(
 
 def _shadows(training: DpSgd, opened: Opened, x: Any, y: Any, given: dict[str, Any]) -> Shadows:
     from keepstone.lab.attacks.privacy.shadows import make_shadows
-    from keepstone.workspace.hardening import begun_anew
+    from keepstone.lab.defences.weights import begun_anew
+    from keepstone.workspace.hardening import module_of
+
+    module = module_of(opened)
 
     def train(x: Any, y: Any, seed: int) -> Any:
-        return training.train(begun_anew(opened, seed), x, y, opened.target.domain, seed)
+        return training.train(begun_anew(module, seed), x, y, opened.target.domain, seed)
 
     return make_shadows(train, x, y, given["shadows"], given["seed"], training=repr(training))
 

@@ -15,7 +15,7 @@ from keepstone.files import exists, storage_error, write_atomic, write_new
 from keepstone.lab.defences.weights import weights_of
 from keepstone.lab.domain import Domain
 from keepstone.lab.samples import Samples
-from keepstone.lab.targets.torch import TorchTarget, its_own
+from keepstone.lab.targets.torch import TorchTarget
 from keepstone.workspace.attacking import Opened
 
 
@@ -50,19 +50,6 @@ def module_of(opened: Opened) -> Any:
             "Give weights and their code: --architecture package.module:Class.",
         )
     return opened.target.module
-
-
-def begun_anew(opened: Opened, seed: int) -> Any:
-    """A module by the same code with weights of its own beginning, drawn by `seed`.
-
-    Raises InputError `defence.untrainable`; OperationalError `runtime.failed`.
-    """
-    import torch
-
-    kind = type(module_of(opened))
-    with torch.random.fork_rng(devices=[]), its_own():
-        torch.manual_seed(seed)
-        return kind()
 
 
 def seen_once(samples: Samples) -> Samples:

@@ -1,4 +1,4 @@
-"""The weights of a module as a safetensors file, with the contract of the model inside.
+"""The weights of a module: begun anew, and as a safetensors file with the model's contract inside.
 
 Promise: the tensors have the names, shapes and types of the module's own, so that the code that
 the module was made by opens them again; the same bytes for the same weights.
@@ -15,10 +15,23 @@ from typing import Any
 from keepstone.contract.onnx import CONTRACT_KEY
 from keepstone.contract.schema import ModelContract
 from keepstone.errors import InputError
+from keepstone.lab.targets.torch import its_own
 from keepstone.vault.load.torch import DTYPES
 
 # Readers map the tensors; they begin where every type may.
 _ALIGNED = 8
+
+
+def begun_anew(module: Any, seed: int) -> Any:
+    """Another of the module's class, made without arguments, its weights drawn by `seed`.
+
+    What the module was trained on is not in it. Raises OperationalError `runtime.failed`.
+    """
+    import torch
+
+    with torch.random.fork_rng(devices=[]), its_own():
+        torch.manual_seed(seed)
+        return type(module)()
 
 
 def weights_of(module: Any, contract: ModelContract) -> bytes:
