@@ -18,6 +18,7 @@ from keepstone.cli.main import run
 from keepstone.contract.schema import DType, ModelContract, TensorSpec
 from keepstone.contract.validate import Array
 from keepstone.lab.defences.weights import weights_of
+from keepstone.vault.load.safetensors import read_header
 from tests.nets import save
 
 Done = subprocess.CompletedProcess[str]
@@ -294,6 +295,21 @@ def test_an_epsilon_is_told_beside_what_attacks_find(here: Here, nets: Path) -> 
     # The noise is drawn anew whatever the seed is.
     again = harden(here, "private", *MODEL, *TRAINED, *PRIVATE, "--force")[1]
     assert again["weights"]["digest"] != found["weights"]["digest"]
+
+
+@pytest.mark.usefixtures("accountants")
+def test_weights_that_may_know_the_rows_are_no_beginning(here: Here, nets: Path) -> None:
+    still = ("--steps", "1", "--speed", "1e-9", "--keep")
+    assert harden(here, "private", *MODEL, *TRAINED, *still)[1]["weights"] is not None
+
+    def weights(name: str) -> Array:
+        data = memoryview((nets / name).read_bytes())
+        places = {one.name: one for one in read_header(data).tensors}
+        found: Array = np.frombuffer(data[places["b.weight"].begin : places["b.weight"].end], "<f4")
+        return found
+
+    apart = np.abs(weights("net.safetensors") - weights("out.safetensors"))
+    assert np.median(apart) > 0.05
 
 
 @pytest.mark.usefixtures("accountants")
