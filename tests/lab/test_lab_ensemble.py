@@ -34,12 +34,12 @@ def member(seed: int, **changed: Any) -> Linear:
     return Linear(weights, -weights.sum(axis=0) / 2, domain=DOMAIN, **changed)
 
 
-def on(*features: int) -> Linear:
-    """Class 1 where these features are large: all others are no matter to it."""
+def on(*features: int, middle: float = 0.5) -> Linear:
+    """Class 1 where these features are above `middle`: all others are no matter to it."""
     weights = np.zeros((8, 2))
     weights[list(features), 1] = 20.0
     weights[list(features), 0] = -20.0
-    return Linear(weights, -weights.sum(axis=0) / 2, domain=DOMAIN)
+    return Linear(weights, -weights.sum(axis=0) * middle, domain=DOMAIN)
 
 
 def samples(seed: int = 0, count: int = 120) -> tuple[Array, Array]:
@@ -156,16 +156,27 @@ def test_a_class_that_no_member_ever_serves_leaves_the_others_answered() -> None
 # What it is worth
 
 
-def test_members_that_look_elsewhere_gain_and_are_compared_with_the_best() -> None:
-    # One feature each, and between them all eight: what moves one hardly moves the mean.
-    wide = on(*range(8))
-    wide.weights /= 8
-    wide.bias /= 8
-    found = compared(SoftVote([on(0), wide]), 0.05)
-    assert found.best == 1 or found.members[0].robust[0].robust == found.members[1].robust[0].robust
-    best = found.members[found.best].robust[0].robust
-    assert found.evaluation.robust[0].undefended == best
-    assert best.value == max(one.robust[0].robust.value for one in found.members)
+def test_the_best_member_is_the_one_that_stands() -> None:
+    # Its plane lies off the middle: one of its classes is near to it.
+    found = compared(SoftVote([on(0, middle=0.57), on(1)]), 0.05)
+    assert found.members[0].robust[0].robust.value < 0.7
+    assert found.best == 1
+    assert found.evaluation.robust[0].undefended == found.members[1].robust[0].robust
+
+
+def test_what_breaks_every_member_alike_breaks_the_vote_when_it_is_replayed() -> None:
+    found = compared(SoftVote([on(0), on(0)]), 0.2)
+    assert found.replayed[0].value < 0.05
+
+
+def test_a_vote_that_gains_over_its_best_member_passes() -> None:
+    # Each is near to one of the classes, the mean to neither.
+    found = compared(SoftVote([on(0, middle=0.57), on(0, middle=0.43)]), 0.05)
+    assert not found.evaluation.problems, found.evaluation.problems
+    assert found.evaluation.verdict is Verdict.PASS
+    (at,) = found.evaluation.robust
+    assert at.undefended.value < 0.7
+    assert at.defended.value > 0.9
 
 
 def test_what_does_not_transfer_falls_to_one_who_attacks_the_vote() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -128,6 +128,9 @@ def members(hardening: Any) -> Members:
 def test_hiding_scores_hides_members_whose_labels_do_not_tell() -> None:
     found = members(LabelsOnly())
     assert found.gains
+    # Whichever of its two tells more is what is left of it.
+    assert not replace(found, labels=found.undefended).gains
+    assert not replace(found, defended=found.undefended).gains
     nothing = Copied(10, (copy(np.ones(200, bool)),), (copy(np.ones(200, bool)),), ())
     assert judged(nothing, found)[0] is Verdict.PASS
 
