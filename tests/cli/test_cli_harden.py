@@ -405,6 +405,15 @@ def test_rounding_is_said_to_change_nothing(here: Here, nets: Path) -> None:
     assert not found["membership"]["gains"]
 
 
+def test_labels_that_are_not_the_models_void_what_copies_say(here: Here, nets: Path) -> None:
+    x, y = draw(240, 5)
+    np.savez(nets / "wrong.npz", x=x, y=1 - y)
+    asked = ("outputs", *MODEL, "--data", "wrong.npz", "--by", "labels-only", "--queries", "14")
+    status, found = harden(here, *asked, "--norm", "linf", "--eps", "0.03", "--samples", "100")
+    assert (status, found["verdict"]) == (3, "invalid")
+    assert [one["code"] for one in found["problems"]] == ["attack.labels_mismatch"]
+
+
 def test_a_vote_is_compared_with_its_best_member(here: Here, nets: Path, error_code: Any) -> None:
     files = ("net.safetensors", "other.safetensors", "wide.safetensors")
     code = [f"--architecture=nets:{name}" for name in ("Net", "Net", "Wide")]
