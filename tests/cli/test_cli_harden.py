@@ -152,12 +152,13 @@ def test_weights_that_gained_are_written_and_opened_by_attack(here: Here, nets: 
     assert at["low"] > 0.7
     assert found["parameters"]["eps"] == 0.1
     out = nets / "out.safetensors"
-    assert found["weights"]["file"] == "out.safetensors"
+    (weights,) = found["weights"]
+    assert weights["file"] == "out.safetensors"
     done = here.json(
         *("attack", out, "--architecture", "nets:Net", "--data", "held.npz"),
         *("--norm", "linf", "--eps", "0.1", "--samples", "120"),
     )
-    assert done["digest"] == found["weights"]["digest"]
+    assert done["digest"] == weights["digest"]
     assert done["robust_accuracy"][0]["value"] == at["value"]
 
 
@@ -177,13 +178,30 @@ def test_what_gained_nothing_is_not_written_unless_it_is_kept(here: Here, nets: 
     asked = ("train", *MODEL, *TRAINED, "--epochs", "1", "--samples", "120")
     within = ("--within", "0.001", "--eps", "0.1")
     status, found = harden(here, *asked, *within)
-    assert (status, found["verdict"], found["weights"]) == (1, "fail", None)
+    assert (status, found["verdict"], found["weights"]) == (1, "fail", [])
     assert [one["code"] for one in found["problems"]] == ["defence.no_gain"]
     assert not (nets / "out.safetensors").exists()
     done = here.run("harden", *asked, *within, "--keep")
     assert done.returncode == 1
     assert "fail: pgd-training" in done.stdout
     assert (nets / "out.safetensors").exists()
+
+
+def test_members_of_seeds_of_their_own_are_written_beside_each_other(
+    here: Here, nets: Path
+) -> None:
+    asked = ("train", *MODEL, *TRAINED, *QUICK, "--eps", "0.1", "--members", "2", "--by", "fast")
+    (nets / "out-2.safetensors").write_bytes(b"mine")
+    assert here.run("harden", *asked).returncode == 2
+    status, found = harden(here, *asked, "--force")
+    assert (status, found["verdict"]) == (0, "pass")
+    assert [one["file"] for one in found["weights"]] == ["out-1.safetensors", "out-2.safetensors"]
+    assert len({one["digest"] for one in found["weights"]}) == 2
+    assert not (nets / "out.safetensors").exists()
+    members = ("out-1.safetensors", "out-2.safetensors", *MODEL[1:])
+    told = ("--data", "held.npz", "--norm", "linf", "--eps", "0.1", "--samples", "120")
+    vote = harden(here, "ensemble", *members, *told)[1]
+    assert vote["robust_accuracy"][0]["value"] == found["robust_accuracy"][0]["value"]
 
 
 def test_nothing_is_written_over_without_being_told(
@@ -291,16 +309,17 @@ def test_an_epsilon_is_told_beside_what_attacks_find(here: Here, nets: Path) -> 
         *("attack", "out.safetensors", "--architecture", "nets:Net", "--data", "held.npz"),
         *("--norm", "linf", "--eps", "0.0001", "--samples", "120"),
     )
-    assert done["digest"] == found["weights"]["digest"]
+    (weights,) = found["weights"]
+    assert done["digest"] == weights["digest"]
     # The noise is drawn anew whatever the seed is.
     again = harden(here, "private", *MODEL, *TRAINED, *PRIVATE, "--force")[1]
-    assert again["weights"]["digest"] != found["weights"]["digest"]
+    assert again["weights"][0]["digest"] != weights["digest"]
 
 
 @pytest.mark.usefixtures("accountants")
 def test_weights_that_may_know_the_rows_are_no_beginning(here: Here, nets: Path) -> None:
     still = ("--steps", "1", "--speed", "1e-9", "--keep")
-    assert harden(here, "private", *MODEL, *TRAINED, *still)[1]["weights"] is not None
+    assert harden(here, "private", *MODEL, *TRAINED, *still)[1]["weights"]
 
     def weights(name: str) -> Array:
         data = memoryview((nets / name).read_bytes())
@@ -317,7 +336,7 @@ def test_too_few_rows_to_attack_with_write_nothing(here: Here, nets: Path) -> No
     x, y = draw(120, 9)
     np.savez(nets / "held.npz", x=x, y=y)
     status, found = harden(here, "private", *MODEL, *TRAINED, *PRIVATE)
-    assert (status, found["verdict"], found["weights"]) == (3, "insufficient", None)
+    assert (status, found["verdict"], found["weights"]) == (3, "insufficient", [])
     assert [one["code"] for one in found["problems"]] == ["defence.too_few"]
     assert not (nets / "out.safetensors").exists()
 

@@ -12,6 +12,7 @@ from keepstone.cli.hardening import (
     cells,
     held_out_option,
     member_cells,
+    require_places,
     show_problems,
     show_verdict,
     told,
@@ -93,14 +94,13 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
     from keepstone.lab.defences.dp_sgd import DpSgd
     from keepstone.lab.samples import read_samples
     from keepstone.workspace.attacking import open_model
-    from keepstone.workspace.hardening import require_writable
 
-    require_writable(given["out"], replace=given["force"])
+    require_places(given)
     rows, others = read_samples(data, given["label"]), read_samples(held_out, given["label"])
     training = DpSgd(*(given[name] for name in ("noise", "clip", "rate", "steps", "speed")))
     with open_model(model, rows, wanted_model(given)) as opened:
         found = _run(training, opened, rows, others, given)
-        weights = written(found.private.target.module, opened, found.verdict, given)
+        weights = written([found.private.target.module], opened, found.verdict, given)
     document = found.to_dict() | {
         "data": str(rows.digest),
         "held_out": str(others.digest),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from keepstone.cli.hardening import (
     held_out_option,
     judged,
     own_of,
+    require_places,
     show_evaluation,
     told,
     weights_options,
@@ -23,6 +25,7 @@ from keepstone.cli.options import format_option
 if TYPE_CHECKING:
     from keepstone.lab.defences.adversarial_training import Lesson, Schedule
     from keepstone.lab.samples import Samples
+    from keepstone.lab.targets.port import Target
     from keepstone.lab.targets.torch import TorchTarget
     from keepstone.workspace.attacking import Opened
 
@@ -52,6 +55,13 @@ _LESSONS = {"pgd": ("steps",), "trades": ("steps", "beta"), "fast": ()}
 @click.option("--rate", type=float, default=0.004, show_default=True, help="The learning rate.")
 @click.option("--steps", type=int, help="With pgd, trades: of the attack in each.  [default: 7]")
 @click.option("--beta", type=float, help="With trades: the weight of robustness.  [default: 6]")
+@click.option(
+    "--members",
+    type=click.IntRange(1, 100),
+    default=1,
+    show_default=True,
+    help="Train so many, each by a seed of its own, that answer as one by their mean.",
+)
 @suite_options
 @model_options
 @weights_options
@@ -62,7 +72,8 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
     MODEL is scanned and opened as the vault opens it: weights, and the code that --architecture
     names. It and what came of it are attacked with the same held-out samples; --eps is linf where
     no --norm says otherwise. The weights are written with the names that they had where the
-    verdict is pass, and else only with --keep.
+    verdict is pass, and else only with --keep; those of several --members beside each other (FILE-1
+    and so on), for `keepstone harden ensemble` to compare with the best of them.
 
     Exit status: 0 pass: it gains; 1 fail: it does not; 2 something given cannot be used; 3
     insufficient, or invalid (it only masks): no number that could be relied on.
@@ -71,20 +82,21 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
 
     from keepstone.lab.samples import read_samples
     from keepstone.workspace.attacking import open_model
-    from keepstone.workspace.hardening import require_writable
 
     _check(given)
-    require_writable(given["out"], replace=given["force"])
+    require_places(given, given["members"])
     rows, judges = read_samples(data, given["label"]), read_samples(held_out, given["label"])
     with open_model(model, rows, wanted_model(given)) as opened:
         lesson, plan = _lesson(opened, given), _plan(given)
-        made = _trained(opened, rows, judges, lesson, plan, given["seed"])
-        found = judged(made, opened, judges, given, name=lesson.name, undefended=opened.target)
-        weights = written(made.module, opened, found.verdict, given)
+        seeds = [given["seed"] + number for number in range(given["members"])]
+        made = _trained(opened, rows, judges, lesson, plan, seeds)
+        about = {"name": lesson.name, "undefended": opened.target}
+        found = judged(_as_one(made), opened, judges, given, **about)
+        weights = written([one.module for one in made], opened, found.verdict, given)
     parameters = asdict(lesson)  # type: ignore[call-overload]  # each of them is a dataclass
     document = found.to_dict() | {
         "source": lesson.source,
-        "parameters": parameters | asdict(plan) | {"seed": given["seed"]},
+        "parameters": parameters | asdict(plan) | {"seeds": seeds},
         "data": str(rows.digest),
         "held_out": str(judges.digest),
         "weights": weights,
@@ -121,8 +133,13 @@ def _plan(given: dict[str, Any]) -> Schedule:
 
 
 def _trained(
-    opened: Opened, rows: Samples, judges: Samples, lesson: Lesson, plan: Schedule, seed: int
-) -> TorchTarget:
+    opened: Opened,
+    rows: Samples,
+    judges: Samples,
+    lesson: Lesson,
+    plan: Schedule,
+    seeds: Sequence[int],
+) -> list[TorchTarget]:
     from keepstone.lab.defences.adversarial_training import harden
     from keepstone.workspace.attacking import require_fit
     from keepstone.workspace.hardening import module_of, require_apart
@@ -133,4 +150,10 @@ def _trained(
     y = opened.classes.encode(rows.y)
     # Whatever is wrong with them is told before anything is trained.
     opened.classes.encode(judges.y)
-    return harden(lesson, module, rows.x, y, domain, schedule=plan, seed=seed)
+    return [harden(lesson, module, rows.x, y, domain, schedule=plan, seed=one) for one in seeds]
+
+
+def _as_one(members: list[TorchTarget]) -> Target:
+    from keepstone.lab.defences.ensemble import SoftVote
+
+    return members[0] if len(members) == 1 else SoftVote(members)

@@ -94,20 +94,37 @@ def drawn(samples: Samples, given: dict[str, Any]) -> Samples:
     return chosen(samples, count, given["seed"])
 
 
+def require_places(given: dict[str, Any], count: int = 1) -> None:
+    """Before anything is trained: that its weights have where to go."""
+    from keepstone.workspace.hardening import require_writable
+
+    for path in _places(given["out"], count):
+        require_writable(path, replace=given["force"])
+
+
 def written(
-    module: Any, opened: Opened, verdict: Verdict, given: dict[str, Any]
-) -> dict[str, Any] | None:
-    """Write the weights if they may be, and what is told of that; None: they were not."""
+    modules: Sequence[Any], opened: Opened, verdict: Verdict, given: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Write the weights of each if they may be, and what is told of that; none: they were not."""
     from keepstone.lab.problem import Verdict
     from keepstone.workspace.hardening import write_weights
 
-    path: Path = given["out"]
     if verdict is not Verdict.PASS and not given["keep"]:
-        say(f"The verdict is {verdict.value}: {path} is not written (--keep).", mark="warn")
-        return None
-    digest = write_weights(path, module, opened, replace=given["force"])
-    say(f"weights {path}", mark="ok")
-    return {"file": str(path), "digest": str(digest)}
+        say(f"The verdict is {verdict.value}: no weights are written (--keep).", mark="warn")
+        return []
+    found = []
+    for path, module in zip(_places(given["out"], len(modules)), modules, strict=True):
+        digest = write_weights(path, module, opened, replace=given["force"])
+        say(f"weights {path}", mark="ok")
+        found.append({"file": str(path), "digest": str(digest)})
+    return found
+
+
+def _places(out: Path, count: int) -> list[Path]:
+    """`out`; of several `out-1` and so on, before the ending."""
+    if count == 1:
+        return [out]
+    return [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]
 
 
 def told(document: dict[str, Any], opened: Opened, style: str, show: Callable[[], None]) -> None:
