@@ -10,6 +10,7 @@ import inspect
 import sys
 from pathlib import Path
 
+from keepstone.cli.harden import DEFENCES
 from keepstone.lab.defences.listed import FAMILIES, Family
 from tools.docs_attacks import described, require_said
 
@@ -36,7 +37,10 @@ def page() -> str:
 
 def _rows(family: Family) -> str:
     link = family.title.casefold().replace(" ", "-")
-    told = (family.against, f"`{family.command}`", family.mitigation or "none")
+    # Some are called from Python alone.
+    named = family.command.rpartition(" ")[2] in DEFENCES
+    command = f"`{family.command}`" if named else "none"
+    told = (family.against, command, family.mitigation or "none")
     rows = [(f"[{one.name}](#{link})", *told) for one in family.defences]
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
