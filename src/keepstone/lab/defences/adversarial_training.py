@@ -51,7 +51,9 @@ class Lesson(Protocol):
 
     name: ClassVar[str]
     source: ClassVar[str]
-    eps: float
+
+    @property
+    def eps(self) -> float: ...
 
     def loss(self, batch: Batch) -> Any: ...
 
