@@ -15,7 +15,7 @@ from keepstone.cli.attacking import (
     suite_options,
     wanted_model,
 )
-from keepstone.cli.hardening import cells, data_option, drawn, show_evaluation
+from keepstone.cli.hardening import cells, data_option, drawn, show_evaluation, step
 from keepstone.cli.options import format_option
 from keepstone.cli.output import emit_json, table
 
@@ -119,7 +119,8 @@ def _run(members: list[Opened], samples: Samples, given: dict[str, Any]) -> Comp
     chosen = drawn(samples, given)
     question = question_of(ensemble.domain, len(chosen), given)
     y = first.classes.encode(chosen.y)
-    return against_best(ensemble, chosen.x, y, suite_called(given["suite"]), question)
+    with step("attacks"):
+        return against_best(ensemble, chosen.x, y, suite_called(given["suite"]), question)
 
 
 def _show(found: Compared, members: list[Opened]) -> None:

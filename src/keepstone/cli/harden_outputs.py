@@ -18,6 +18,7 @@ from keepstone.cli.hardening import (
     show_evaluation,
     show_problems,
     show_verdict,
+    step,
     told,
 )
 from keepstone.cli.options import format_option
@@ -128,7 +129,8 @@ def _copied(hardened: Hardened, opened: Opened, samples: Samples, given: dict[st
     x = bare.domain.fit(kept.x, kept.x)
     held_out = HeldOut.ask(bare, x, opened.classes.encode(kept.y))
     attacks = attacks_with(bare.domain.fit(pool.x, pool.x))
-    return copied(hardened, attacks, held_out, given["queries"], seed=given["seed"])
+    with step("copies"):
+        return copied(hardened, attacks, held_out, given["queries"], seed=given["seed"])
 
 
 def _members(hardened: Hardened, opened: Opened, given: dict[str, Any]) -> Members | None:

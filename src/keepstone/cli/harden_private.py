@@ -15,6 +15,7 @@ from keepstone.cli.hardening import (
     require_places,
     show_problems,
     show_verdict,
+    step,
     told,
     weights_options,
     written,
@@ -131,10 +132,12 @@ def _run(
     x, y = domain.fit(asked.x, asked.x), opened.classes.encode(asked.y)
     labels = opened.classes.encode(rows.y)
     module = begun_anew(module_of(opened), seed)
-    private = training.fit(module, rows.x, labels, domain, given["delta"])
-    shadows = _shadows(training, opened, x, y, given) if given["shadows"] else None
     known = np.arange(len(x)) < len(inside)
-    return attacked(private, opened.target, x, y, known, shadows)
+    with step("training"):
+        private = training.fit(module, rows.x, labels, domain, given["delta"])
+    with step("attacks"):
+        shadows = _shadows(training, opened, x, y, given) if given["shadows"] else None
+        return attacked(private, opened.target, x, y, known, shadows)
 
 
 def _shadows(training: DpSgd, opened: Opened, x: Any, y: Any, given: dict[str, Any]) -> Shadows:

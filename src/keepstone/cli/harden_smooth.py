@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from keepstone.cli.attacking import model_options, status_of, wanted_model
-from keepstone.cli.hardening import cells, data_option, show_problems, show_verdict, told
+from keepstone.cli.hardening import cells, data_option, show_problems, show_verdict, step, told
 from keepstone.cli.options import format_option
 from keepstone.cli.output import table
 
@@ -101,8 +101,10 @@ def _run(
     sizes = given["radii"] or [part * smoothing.sigma for part in _RADII]
     target, seed = opened.target, given["seed"]
     x = target.domain.fit(samples.x, samples.x)
-    certificates = smoothing.certify(target, x, opened.classes.encode(samples.y), seed)
-    return reattack(smoothing, target, x, certificates, sizes, seed=seed)
+    with step("certificates"):
+        certificates = smoothing.certify(target, x, opened.classes.encode(samples.y), seed)
+    with step("attacks"):
+        return reattack(smoothing, target, x, certificates, sizes, seed=seed)
 
 
 def _show(found: Reattacked) -> None:

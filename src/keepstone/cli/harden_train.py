@@ -16,6 +16,7 @@ from keepstone.cli.hardening import (
     own_of,
     require_places,
     show_evaluation,
+    step,
     told,
     weights_options,
     written,
@@ -150,7 +151,8 @@ def _trained(
     y = opened.classes.encode(rows.y)
     # Whatever is wrong with them is told before anything is trained.
     opened.classes.encode(judges.y)
-    return [harden(lesson, module, rows.x, y, domain, schedule=plan, seed=one) for one in seeds]
+    with step("training"):
+        return [harden(lesson, module, rows.x, y, domain, schedule=plan, seed=one) for one in seeds]
 
 
 def _as_one(members: list[TorchTarget]) -> Target:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -10,6 +11,7 @@ import click
 
 from keepstone.cli.attacking import FILE, question_of
 from keepstone.cli.output import emit_json, say, table
+from keepstone.cli.progress import Steps
 
 if TYPE_CHECKING:
     from keepstone.lab.attacks.privacy.membership import Membership
@@ -82,7 +84,8 @@ def judged(
     suite, samples = suite_called(given["suite"]), drawn(held_out, given)
     question = question_of(opened.target.domain, len(samples), given)
     y = opened.classes.encode(samples.y)
-    return evaluate(defended, samples.x, y, suite, question, **about)
+    with step("attacks"):
+        return evaluate(defended, samples.x, y, suite, question, **about)
 
 
 def drawn(samples: Samples, given: dict[str, Any]) -> Samples:
@@ -125,6 +128,14 @@ def _places(out: Path, count: int) -> list[Path]:
     if count == 1:
         return [out]
     return [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]
+
+
+@contextmanager
+def step(what: str) -> Iterator[None]:
+    """Tells a person at a terminal what takes so long; nobody elsewhere."""
+    with Steps() as steps:
+        steps.begin(what)
+        yield
 
 
 def told(document: dict[str, Any], opened: Opened, style: str, show: Callable[[], None]) -> None:

@@ -37,7 +37,8 @@ from keepstone.lab.targets.port import Capability, Target
 
 # So often certificates that hold are called broken.
 _CHANCE = 0.01
-# How many samples are attacked at once.
+# How many numbers are asked at once at most, and how many samples.
+_BLOCK = 1 << 22
 _SAMPLES = 64
 
 
@@ -66,7 +67,10 @@ class SmoothAttack:
     ) -> Array:
         """Rows of the domain no further (L2) than `radii` (n,) from `x` (n, d), where `labels`
         (n,) are served less often under the noise."""
-        parts = [slice(at, at + _SAMPLES) for at in range(0, len(x), _SAMPLES)]
+        able = Capability.GRADIENT in target.capabilities
+        copies = (self.draws if able else self.told) * x.shape[1]
+        some = max(1, min(_SAMPLES, _BLOCK // copies))
+        parts = [slice(at, at + some) for at in range(0, len(x), some)]
         found = [self._seek(smoothing, target, x[p], labels[p], radii[p], rng) for p in parts]
         return np.concatenate([x[:0], *found])
 
