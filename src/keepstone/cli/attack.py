@@ -36,7 +36,12 @@ if TYPE_CHECKING:
     from keepstone.lab.suites.result import Ran, SuiteResult
 
 # What else can be found out by attacking: the value is the file of this package.
-OTHERS = {"membership": "attack_membership", "extract": "attack_extract"}
+OTHERS = {
+    "membership": "attack_membership",
+    "extract": "attack_extract",
+    "poisoning": "attack_poisoning",
+    "availability": "attack_availability",
+}
 
 
 @click.command("attack", cls=CommandOrGroup, files=OTHERS)

@@ -195,6 +195,7 @@ def _remote(url: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attac
         "high": given["high"],
         "constraints": _constraints(samples, given),
         "in_all": given["within"] / 1000,
+        **given.get("remote", {}),
     }
     with RemoteClassifier(address, samples.y, _classes(given), **limits) as target:
         require_fit(samples, target.domain)
