@@ -16,6 +16,8 @@ DEFENCES: dict[str, str] = {
     "outputs": "harden_outputs",
     "ensemble": "harden_ensemble",
     # Of what a model is trained on.
+    "partition": "harden_partition",
+    "trim": "harden_trim",
 }
 
 
