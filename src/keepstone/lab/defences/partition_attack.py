@@ -13,7 +13,8 @@ training's doing, and void all certificates.
 
 Cost: for each row, way and size at most as many trainings of a k-th of the data as there are
 poisons, and `k` more for each way and size. Blind spots: the poisoner flips and inserts, he removes
-nothing; he spends on every partition alike, and learns nothing from one that did not turn.
+nothing; he spends on every partition alike, and learns nothing from one that did not turn; a row
+beside the one that is meant turns a model that looks near it, and a linear one less.
 """
 
 from __future__ import annotations
