@@ -41,11 +41,15 @@ from keepstone.lab.attacks.extraction.noise_pool import Noise, NoisePool  # noqa
 from keepstone.lab.attacks.extraction.port import ExtractionAttack  # noqa: E402
 from keepstone.lab.attacks.extraction.run import Extraction, extract  # noqa: E402
 from keepstone.lab.attacks.extraction.surrogate import Training  # noqa: E402
+from keepstone.lab.defences.output_hardening import (  # noqa: E402
+    Hardened,
+    LabelsOnly,
+    RoundedScores,
+)
 from keepstone.lab.domain import Domain  # noqa: E402
 from keepstone.lab.metrics.wilson import Share, share  # noqa: E402
 from keepstone.lab.targets.port import Target  # noqa: E402
 from keepstone.lab.targets.python import PythonTarget  # noqa: E402
-from keepstone.lab.targets.served import LabelsOnly, RoundedScores  # noqa: E402
 
 PEER = "adversarial-robustness-toolbox"
 DOMAIN = Domain.of((64,), 0.0, 16.0, "float64")
@@ -325,8 +329,10 @@ def linear_curves(x: Array, y: Array) -> dict[str, Curve]:
     held_out = HeldOut.ask(target, x[POOL:], y[POOL:])
     budgets = [part * UNIT for part in (1, 2, 3, 5, 10, 20, 50)]
     served: dict[str, Target] = {"scores": target}
-    served |= {f"scores, {digits} digits": RoundedScores(target, digits) for digits in (3, 2, 1)}
-    served["labels alone"] = LabelsOnly(target)
+    served |= {
+        f"scores, {digits} digits": Hardened(target, RoundedScores(digits)) for digits in (3, 2, 1)
+    }
+    served["labels alone"] = Hardened(target, LabelsOnly())
     return {
         f"equations, {name}": run(one, lambda _: EquationSolving(), held_out, budgets, range(3))
         for name, one in served.items()

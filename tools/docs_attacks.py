@@ -1,5 +1,6 @@
 """Write docs/attacks.md: every attack of the lab by its paper, what it needs, its cost and what it
-is blind to, as the attack's own file says it. `--check` compares instead of writing.
+is blind to, as the attack's own file says it; and docs/defences.md. `--check` compares instead of
+writing.
 
 An attack whose file says neither what it costs nor what it is blind to is refused here.
 """
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from keepstone.lab.attacks.listed import ATTACKS, Named
@@ -56,30 +58,41 @@ def _row(attack: type[Named]) -> str:
 
 def _section(attack: type[Named]) -> str:
     text = describe(attack)
-    lowered = text.casefold()
-    missing = [word for word in SAID if word not in lowered]
-    if missing:
-        raise SystemExit(f"{attack.__module__} does not say its {' and '.join(missing)}.")
+    require_said(text, SAID, attack.__module__)
     return f"\n### {attack.name}\n\n{text}\n"
 
 
 def describe(attack: type[Named]) -> str:
-    """What the file and the class say, a paragraph each, safe for Markdown."""
-    module = inspect.getdoc(sys.modules[attack.__module__]) or ""
-    paragraphs = [*module.split("\n\n"), *(inspect.getdoc(attack) or "").split("\n\n")]
-    return "\n\n".join(
-        paragraph.replace("<", "&lt;").replace("_", "\\_") for paragraph in paragraphs
-    )
+    """What the file and the class say, a paragraph each."""
+    return "\n\n".join(filter(None, map(described, (sys.modules[attack.__module__], attack))))
+
+
+def described(what: object) -> str:
+    """The docstring of a file or a class, safe for Markdown."""
+    parts = (inspect.getdoc(what) or "").split("`")
+    # What stands in backticks is told as it is.
+    parts[::2] = [part.replace("<", "&lt;").replace("_", "\\_") for part in parts[::2]]
+    return "`".join(parts)
+
+
+def require_said(text: str, said: Sequence[str], module: str) -> None:
+    """Raises SystemExit for a file that leaves one of these out."""
+    lowered = text.casefold()
+    missing = [word for word in said if word not in lowered]
+    if missing:
+        raise SystemExit(f"{module} does not say its {' and '.join(missing)}.")
 
 
 def main(arguments: list[str]) -> int:
-    text = page()
-    if "--check" in arguments:
-        if not PAGE.exists() or PAGE.read_text() != text:
-            print("docs/attacks.md is not what the source says: run `make generate`.")
+    # Of that page's making this file is a part.
+    from tools import docs_defences
+
+    for path, text in ((PAGE, page()), (docs_defences.PAGE, docs_defences.page())):
+        if "--check" not in arguments:
+            path.write_text(text)
+        elif not path.exists() or path.read_text() != text:
+            print(f"docs/{path.name} is not what the source says: run `make generate`.")
             return 1
-        return 0
-    PAGE.write_text(text)
     return 0
 
 

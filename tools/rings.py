@@ -62,7 +62,8 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "ray": ("lab", "integrations"),
     "sklearn": ("vault/load", "lab"),
     "safetensors": ("lab",),
-    "skops": ("vault/load",),
+    # What a defence trained is written as the vault opens it.
+    "skops": ("vault/load", "lab/defences"),
     "xgboost": ("vault/load", "lab"),
     "lightgbm": ("vault/load", "lab"),
     "onnx": (),

@@ -69,6 +69,32 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
 
     Raises OperationalError `disk.full` or `file.unwritable`; the old file then still stands.
     """
+    with _written(path, data, mode) as temporary:
+        temporary.replace(path)
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write `data` where nothing stands yet, durable when this returns.
+
+    Raises InputError `file.exists`; OperationalError `disk.full` or `file.unwritable`.
+    """
+    with _written(path, data, mode) as temporary:
+        try:
+            # A link takes no name that is taken, where a rename would.
+            os.link(temporary, path)
+        except FileExistsError as error:
+            raise exists(path) from error
+        finally:
+            temporary.unlink()
+
+
+def exists(path: Path) -> InputError:
+    return InputError("file.exists", f"{path} already exists.", "Choose another path.")
+
+
+@contextlib.contextmanager
+def _written(path: Path, data: bytes, mode: int) -> Iterator[Path]:
+    """A file beside `path` that has `data`; what it becomes is durable after the block."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(6)}")
     try:
         descriptor = os.open(
@@ -78,7 +104,7 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o600) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        yield temporary
         sync_directory(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):

@@ -424,6 +424,24 @@ def test_a_defence_that_gains_passes_and_is_compared_on_the_same_samples() -> No
     assert turned.codes == ("defence.no_gain",)
 
 
+def test_a_gain_that_was_only_seen_from_outside_is_no_pass() -> None:
+    far, near = (
+        Linear(np.array([[-2.0, 2.0]] * 12), np.array([1.0, -1.0]) * middle, domain=LINES)
+        for middle in (12.0, 14.0)
+    )
+    x = np.random.default_rng(0).uniform(0, 1, (150, 12))
+    y = far.predict(x).labels
+    x += np.where(y == 1, 0.15, -0.15)[:, None]
+    x = x.clip(0, 1)
+    for one in (far, near):
+        one.capabilities = frozenset({Capability.LABEL})
+    question = Question(LINF, (0.1,), 150)
+    found = evaluate(far, x, y, suite(SEARCHED, LABELS), question, undefended=near)
+    assert found.robust[0].gains
+    assert "defence.from_outside" in found.codes
+    assert found.verdict is Verdict.INSUFFICIENT
+
+
 def test_without_a_model_to_compare_with_nothing_is_said() -> None:
     x, y = samples(linear())
     with pytest.raises(InputError, match=r"defence\.no_baseline"):

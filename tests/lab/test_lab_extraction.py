@@ -24,11 +24,11 @@ from keepstone.lab.attacks.extraction.port import ExtractionAttack
 from keepstone.lab.attacks.extraction.queries import QueryMeter, Transcript
 from keepstone.lab.attacks.extraction.run import extract
 from keepstone.lab.attacks.extraction.surrogate import Network, StolenModel, Training, fresh
+from keepstone.lab.defences.output_hardening import Hardened, LabelsOnly, RoundedScores
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.meter import BudgetSpent
 from keepstone.lab.problem import Verdict, worst_of
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Target, as_scores
-from keepstone.lab.targets.served import LabelsOnly, RoundedScores
 
 QUICK = Training(hidden=(16,), epochs=3, steps=40)
 WIDTH, CLASSES = 6, 3
@@ -173,7 +173,7 @@ def test_whole_inputs_and_constraints_are_kept_while_solving() -> None:
 @pytest.mark.parametrize("digits", [1, 2, 3])
 def test_rounding_is_no_defence(digits: int) -> None:
     target = Original(scale=6)
-    served = RoundedScores(target, digits)
+    served = Hardened(target, RoundedScores(digits))
     found = extract(served, EquationSolving(), held_out(target), [30 * (WIDTH + 1)], 0)
     assert found.final.agreement is not None
     assert found.final.agreement.low > 0.95
@@ -181,13 +181,13 @@ def test_rounding_is_no_defence(digits: int) -> None:
 
 def test_rows_are_asked_where_every_class_is_likely() -> None:
     target = Original(scale=6)
-    meter = QueryMeter(RoundedScores(target, 2), 20 * (WIDTH + 1))
+    meter = QueryMeter(Hardened(target, RoundedScores(2)), 20 * (WIDTH + 1))
     with pytest.raises(BudgetSpent):
         EquationSolving().ask(meter, np.random.default_rng(0))
     served = meter.transcript().served_probabilities()
     assert served is not None
     corners = np.where(np.random.default_rng(1).random((200, WIDTH)) < 0.5, -1.0, 1.0)
-    meter = QueryMeter(RoundedScores(target, 2), 200)
+    meter = QueryMeter(Hardened(target, RoundedScores(2)), 200)
     meter.ask(corners)
     plain = meter.transcript().served_probabilities()
     assert plain is not None
@@ -200,7 +200,7 @@ def test_labels_alone_are_enough_for_some_tens_of_units() -> None:
     target = Original(scale=6)
     unit = WIDTH + 1
     curve = extract(
-        LabelsOnly(target), EquationSolving(), held_out(target), [unit, 60 * unit], 0
+        Hardened(target, LabelsOnly()), EquationSolving(), held_out(target), [unit, 60 * unit], 0
     ).curve
     first, last = (point.agreement for point in curve)
     assert first is not None
@@ -211,7 +211,7 @@ def test_labels_alone_are_enough_for_some_tens_of_units() -> None:
 @pytest.mark.parametrize("digits", [0, 1, 2, 3, 4])
 def test_rounding_is_told_from_the_answers(digits: int) -> None:
     target = Original()
-    for served, wanted in ((RoundedScores(target, digits), digits), (target, None)):
+    for served, wanted in ((Hardened(target, RoundedScores(digits)), digits), (target, None)):
         meter = QueryMeter(served, 50)
         meter.ask(pool(50))
         assert meter.transcript().digits() == wanted
@@ -507,7 +507,7 @@ def test_copycat_and_augmentation_look_at_no_scores() -> None:
         JacobianAugmentation(pool(10), training=QUICK),
     ):
         with_scores = extract(target, attack, held_out(target), [60], 0)
-        without = extract(LabelsOnly(target), attack, held_out(target), [60], 0)
+        without = extract(Hardened(target, LabelsOnly()), attack, held_out(target), [60], 0)
         assert (with_scores.seen.rows == without.seen.rows).all()
         assert with_scores.stolen is not None
         assert without.stolen is not None
@@ -548,7 +548,7 @@ def test_bad_pools_noise_and_training_are_refused() -> None:
         (lambda: Knockoff(np.zeros((2, 3))).ask(meter, rng), "attack.bad_pool"),
         (lambda: draw(Noise.NATURAL, DOMAIN, 1, rng, (2, 2)), "attack.bad_noise"),
         (lambda: Training(hidden=(0,)), "attack.bad_training"),
-        (lambda: RoundedScores(LabelsOnly(target), 1), "target.bad_rounding"),
+        (lambda: Hardened(Hardened(target, LabelsOnly()), RoundedScores(1)), "defence.unfit"),
         (lambda: extract(target, EquationSolving(), held_out(target), [], 0), "attack.bad_budget"),
     ]
     for make, code in bad:

@@ -7,11 +7,14 @@ from itertools import chain
 
 import pytest
 
+from keepstone.cli.harden import DEFENCES
 from keepstone.lab.attacks.listed import ATTACKS
+from keepstone.lab.defences.listed import FAMILIES, Family
 from keepstone.lab.norms import NORMS
 from keepstone.lab.suites.catalogue import SUITES, suite_called
 from keepstone.lab.targets.port import Capability
 from tools.docs_attacks import SAID, describe
+from tools.docs_defences import page
 
 EVERY = list(chain.from_iterable(ATTACKS.values()))
 # MITRE ATLAS: craft adversarial data, exfiltrate by inference, create a proxy model.
@@ -20,6 +23,24 @@ TECHNIQUES = {
     *("AML.T0024.000", "AML.T0024.001", "AML.T0024.002", "AML.T0005.001"),
     *("AML.T0018.000", "AML.T0020", "AML.T0029", "AML.T0034.001"),
 }
+# And what it knows against them.
+MITIGATIONS = {"AML.M0002", "AML.M0003", "AML.M0006", "AML.M0007", "AML.M0010"}
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.title)
+def test_a_defence_says_what_it_is_and_what_it_is_attacked_by(family: Family) -> None:
+    assert family.mitigation is None or family.mitigation in MITIGATIONS
+    assert family.attacked_by
+    assert family.against
+    # A file of defences says what it promises, costs and is blind to, else there is no page.
+    text = page()
+    assert f"Attacked by: {family.attacked_by}." in text
+    assert all(f"[{one.name}](#" in text for one in family.defences)
+
+
+def test_every_defence_on_the_command_line_is_listed() -> None:
+    listed = {family.command.removeprefix("keepstone harden ") for family in FAMILIES}
+    assert set(DEFENCES) <= listed
 
 
 @pytest.mark.parametrize("attack", EVERY, ids=lambda attack: attack.name)

@@ -39,3 +39,14 @@ class Broken(torch.nn.Module):
 
 def not_a_class() -> None:
     """Callable, but no class."""
+
+
+class Layer(torch.nn.Module):
+    """Two numbers in, scores of three classes out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 3)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        return self.layer(x)

@@ -14,9 +14,11 @@ from keepstone.cli.attacking import (
     check_options,
     model_options,
     opened_target,
+    question_of,
     record,
     statement_options,
     status_of,
+    suite_options,
 )
 from keepstone.cli.lazy import CommandOrGroup
 from keepstone.cli.options import format_option, workspace_option
@@ -32,13 +34,14 @@ if TYPE_CHECKING:
     from keepstone.lab.suites.plan import Suite
     from keepstone.lab.suites.question import Question
     from keepstone.lab.suites.result import Ran, SuiteResult
-    from keepstone.lab.targets.port import Target
-
-_SUITES = ("quick", "standard", "full")
-
 
 # What else can be found out by attacking: the value is the file of this package.
-OTHERS = {"membership": "attack_membership", "extract": "attack_extract"}
+OTHERS = {
+    "membership": "attack_membership",
+    "extract": "attack_extract",
+    "poisoning": "attack_poisoning",
+    "availability": "attack_availability",
+}
 
 
 @click.command("attack", cls=CommandOrGroup, files=OTHERS)
@@ -49,32 +52,13 @@ OTHERS = {"membership": "attack_membership", "extract": "attack_extract"}
     type=click.Path(path_type=Path),
     help="Labelled samples that the model never saw: .npz with x and y, CSV or Parquet.",
 )
-@click.option(
-    "--suite",
-    type=click.Choice(_SUITES),
-    default="quick",
-    show_default=True,
-    help="How much is tried: minutes for a CI, a release, or a night.",
-)
-@click.option("--norm", help="How a perturbation is measured: linf, l2, l1 or l0.")
-@click.option(
-    "--eps",
-    "epsilons",
-    multiple=True,
-    type=float,
-    help="How large it may be, in the units of the inputs; may be given again.  [default: linf, a"
-    " tenth of the inputs' range]",
-)
-@click.option("--budget", type=int, help="The most queries for a sample that an attack may spend.")
+@suite_options
 @click.option(
     "--at-least",
     type=float,
     default=0.5,
     show_default=True,
     help="The robust accuracy that is enough: the lower end of its interval has to reach it.",
-)
-@click.option(
-    "--samples", type=click.IntRange(1), help="How many samples are drawn.  [default: as the suite]"
 )
 @click.option(
     "--constraints",
@@ -111,7 +95,7 @@ def command(target: str, data: Path, **given: Any) -> int:
     everything = read_samples(data, given["label"])
     with opened_target(target, everything, given) as attacked:
         samples = _chosen(everything, count, given["seed"])
-        question = _question(attacked.target, len(samples), given)
+        question = question_of(attacked.target.domain, len(samples), given)
         outcome = _run(attacked, samples, suite, question, given["resume"])
         _write(outcome, attacked, samples, given)
     return status_of(outcome.verdict)
@@ -121,13 +105,6 @@ def _chosen(samples: Samples, count: int, seed: int) -> Samples:
     from keepstone.workspace.attacking import chosen
 
     return chosen(samples, count, seed)
-
-
-def _question(target: Target, samples: int, given: dict[str, Any]) -> Question:
-    from keepstone.lab.suites.question import Question, asked
-
-    norm, epsilons = asked(given["norm"], given["epsilons"], target.domain)
-    return Question(norm, epsilons, samples, given["at_least"], given["budget"], given["seed"])
 
 
 def _run(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +19,7 @@ from keepstone.cli.options import format_option
 from keepstone.cli.output import emit_json, say, table
 
 if TYPE_CHECKING:
-    from keepstone.contract.validate import Array
     from keepstone.lab.attacks.extraction.fidelity import Fidelity
-    from keepstone.lab.attacks.extraction.port import ExtractionAttack
     from keepstone.lab.attacks.extraction.run import Extraction
     from keepstone.lab.samples import Samples
 
@@ -94,17 +90,13 @@ def command(target: str, data: Path, pool: Path | None, **given: Any) -> int:
 def _extract(
     attacked: Attacked, data: Samples, thief: Samples | None, given: dict[str, Any]
 ) -> list[Extraction]:
-    import numpy as np
-
+    from keepstone.lab.attacks.extraction.catalogue import attacks_with
     from keepstone.lab.attacks.extraction.fidelity import HeldOut
     from keepstone.lab.attacks.extraction.run import extract
-    from keepstone.workspace.attacking import require_fit
+    from keepstone.workspace.attacking import halved, require_fit
 
-    order = np.random.default_rng(given["seed"]).permutation(len(data))
-    half = len(data) if thief is not None else len(data) // 2
-    kept, rest = data.take(order[:half]), data.take(order[half:])
-    domain = attacked.target.domain
-    pool = (thief or rest).x
+    kept, rest = halved(data, given["seed"]) if thief is None else (data, thief)
+    domain, pool = attacked.target.domain, rest.x
     if thief is not None:
         require_fit(thief, domain)
     held_out = HeldOut.ask(
@@ -112,27 +104,8 @@ def _extract(
     )
     return [
         extract(attacked.target, attack, held_out, given["budgets"], given["seed"])
-        for attack in _attacks(given["attacks"] or _ATTACKS, domain.fit(pool, pool))
+        for attack in attacks_with(domain.fit(pool, pool), given["attacks"] or _ATTACKS)
     ]
-
-
-def _attacks(names: tuple[str, ...], pool: Array) -> list[ExtractionAttack]:
-    from keepstone.lab.attacks.extraction.copycat import Copycat
-    from keepstone.lab.attacks.extraction.equation_solving import EquationSolving
-    from keepstone.lab.attacks.extraction.jacobian import JacobianAugmentation
-    from keepstone.lab.attacks.extraction.knockoff import Knockoff
-    from keepstone.lab.attacks.extraction.noise_pool import NoisePool
-
-    # A few rows are what this one needs: it makes the others itself.
-    seeds = pool[: max(1, len(pool) // 10)]
-    made: dict[str, Callable[[], ExtractionAttack]] = {
-        "equation-solving": EquationSolving,
-        "knockoff": partial(Knockoff, pool),
-        "copycat": partial(Copycat, pool),
-        "jacobian-augmentation": partial(JacobianAugmentation, seeds),
-        "noise-pool": NoisePool,
-    }
-    return [made[name]() for name in names]
 
 
 def _show(found: list[Extraction]) -> None:

@@ -18,15 +18,17 @@ if TYPE_CHECKING:
     from keepstone.core.subject import Subject
     from keepstone.evidence.dsse import Envelope
     from keepstone.identity.signing import Signatory
-    from keepstone.lab.domain import Constraints
+    from keepstone.lab.domain import Constraints, Domain
     from keepstone.lab.problem import Verdict
     from keepstone.lab.samples import Samples
+    from keepstone.lab.suites.question import Question
     from keepstone.lab.targets.classes import Classes
     from keepstone.lab.targets.port import Target
     from keepstone.workspace.attacking import Wanted
 
 F = TypeVar("F", bound=Callable[..., object])
 FILE = click.Path(path_type=Path, dir_okay=False)
+_SUITES = ("quick", "standard", "full")
 _LABEL = "The column, or the array, of labels.  [default: y, label, target or class]"
 
 
@@ -40,12 +42,49 @@ class Attacked:
     classes: Classes
 
 
-def model_options(function: F) -> F:
-    """How a model file is read."""
+def suite_options(function: F) -> F:
+    """How hard a model is attacked, within what, and with how many samples."""
     for option in (
         click.option(
-            "--architecture", help="For weights alone: the code to import, package.module:Class."
+            "--samples",
+            type=click.IntRange(1),
+            help="How many samples are drawn.  [default: as the suite]",
         ),
+        click.option(
+            "--budget", type=int, help="The most queries for a sample that an attack may spend."
+        ),
+        click.option(
+            "--eps",
+            "epsilons",
+            multiple=True,
+            type=float,
+            help="How large it may be, in the units of the inputs; may be given again.  [default:"
+            " linf, a tenth of the inputs' range]",
+        ),
+        click.option("--norm", help="How a perturbation is measured: linf, l2, l1 or l0."),
+        click.option(
+            "--suite",
+            type=click.Choice(_SUITES),
+            default="quick",
+            show_default=True,
+            help="How much is tried: minutes for a CI, a release, or a night.",
+        ),
+    ):
+        function = option(function)
+    return function
+
+
+def model_options(function: F) -> F:
+    """How a model file is read."""
+    option = click.option(
+        "--architecture", help="For weights alone: the code to import, package.module:Class."
+    )
+    return option(input_options(function))
+
+
+def input_options(function: F) -> F:
+    """What is known of a model's inputs and classes, and of its samples."""
+    for option in (
         click.option("--high", type=float, help="The greatest value."),
         click.option(
             "--low", type=float, help="The least value of an input whose range nobody declares."
@@ -156,6 +195,7 @@ def _remote(url: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attac
         "high": given["high"],
         "constraints": _constraints(samples, given),
         "in_all": given["within"] / 1000,
+        **given.get("remote", {}),
     }
     with RemoteClassifier(address, samples.y, _classes(given), **limits) as target:
         require_fit(samples, target.domain)
@@ -166,6 +206,15 @@ def _remote(url: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attac
                 f" {target.remote.waited_s:.0f} s waited for it: ask with a key of more.",
                 mark="warn",
             )
+
+
+def question_of(domain: Domain, samples: int, given: dict[str, Any]) -> Question:
+    """What `suite_options` ask of a model with this domain."""
+    from keepstone.lab.suites.question import AT_LEAST, Question, asked
+
+    norm, epsilons = asked(given["norm"], given["epsilons"], domain)
+    at_least = given.get("at_least", AT_LEAST)
+    return Question(norm, epsilons, samples, at_least, given["budget"], given["seed"])
 
 
 def wanted_model(given: dict[str, Any]) -> Wanted:

@@ -55,10 +55,10 @@ def _show_secret(answer: dict[str, Any], style: str, out: Path | None) -> None:
 
 def _require_new(out: Path | None) -> None:
     """Before a key is minted that nowhere can be put."""
-    from keepstone.errors import InputError
+    from keepstone.files import exists
 
     if out is not None and out.exists():
-        raise InputError("file.exists", f"{out} already exists.", "Choose another path.")
+        raise exists(out)
 
 
 def _grants(grants: list[dict[str, Any]]) -> str:

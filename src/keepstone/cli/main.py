@@ -27,6 +27,7 @@ COMMANDS = {
     "approve": "approve",
     "bom": "bom",
     "attack": "attack",
+    "harden": "harden",
     "fingerprint": "fingerprint",
     "revoke": "revoke",
     "reinstate": "reinstate",

@@ -29,6 +29,7 @@ from keepstone.evidence.robustness import Robustness, Within
 from keepstone.evidence.statement import make_statement
 from keepstone.identity.signing import Signatory
 from keepstone.lab.domain import Constraints, Domain
+from keepstone.lab.draws import draws
 from keepstone.lab.metrics.wilson import Share
 from keepstone.lab.samples import Samples
 from keepstone.lab.suites.result import SuiteResult
@@ -65,11 +66,12 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A model that can be attacked, what it is, and what it calls its classes."""
+    """A model that can be attacked, what it is, what it calls its classes, and its contract."""
 
     subject: Subject
     target: Target
     classes: Classes
+    contract: ModelContract
 
 
 @contextmanager
@@ -91,7 +93,8 @@ def open_model(path: Path, samples: Samples, wanted: Wanted) -> Iterator[Opened]
             require_scanned(format, found)
             runtime = prepared.start()
             target, classes = _target(runtime, prepared.contract, samples, wanted)
-            yield Opened(Subject(name_of(path), staged.digest), target, classes)
+            subject = Subject(name_of(path), staged.digest)
+            yield Opened(subject, target, classes, prepared.contract)
 
 
 def _target(
@@ -152,6 +155,13 @@ def chosen(samples: Samples, count: int, seed: int) -> Samples:
         return samples
     drawn = np.random.default_rng(seed).permutation(len(samples))[:count]
     return samples.take(np.sort(drawn))
+
+
+def halved(samples: Samples, seed: int) -> tuple[Samples, Samples]:
+    """Two halves, drawn by `seed`: what a copy is measured by, and what a thief has."""
+    order = draws(seed, 0).permutation(len(samples))
+    half = len(samples) // 2
+    return samples.take(order[:half]), samples.take(order[half:])
 
 
 def report_digest(report: dict[str, Any]) -> Digest:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from keepstone.contract.schema import check_architecture
 from keepstone.contract.validate import Array
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
@@ -31,9 +29,9 @@ from keepstone.lab.attacks.privacy.membership import (
 from keepstone.lab.attacks.privacy.rmia import Rmia
 from keepstone.lab.attacks.privacy.shadows import kept_shadows, make_shadows
 from keepstone.lab.samples import Samples
-from keepstone.lab.targets.port import Capability, Target
-from keepstone.lab.targets.trained import as_target
+from keepstone.lab.targets.port import Capability
 from keepstone.workspace.attacking import Opened, Wanted, open_model, report_digest
+from keepstone.workspace.training import Trainer, find_function
 
 ATTACKS: Mapping[str, MembershipAttack] = {
     attack.name: attack for attack in (LossThreshold(), Lira(), Rmia())
@@ -64,7 +62,7 @@ def audit(asked: Audit) -> tuple[Subject, Membership]:
     """Open the model as the vault opens it, make the shadow models, and audit.
 
     Raises as `open_model`, `make_shadows` and `audit_membership`; InputError `attack.bad_shadows`,
-    `attack.bad_train`.
+    `attack.bad_train`, `attack.train_failed`.
     """
     rows = joined(asked.members, asked.nonmembers)
     if asked.train is not None and not ATTACKS[asked.attack].needs:
@@ -112,32 +110,12 @@ def joined(members: Samples, nonmembers: Samples) -> Samples:
 
 def _shadows(asked: Audit, opened: Opened, x: Array, y: Array) -> Any:
     assert asked.train is not None
-    function = find_function(asked.train)
-    domain, classes = opened.target.domain, opened.target.classes
-
-    def train(x: Array, y: Array, seed: int) -> Target:
-        return as_target(function(x, y, seed), domain, classes)
-
+    train = Trainer(find_function(asked.train), opened.target.domain, opened.target.classes)
     given = (train, x, y, asked.shadows, asked.seed)
     alone = Capability.SCORES not in opened.target.capabilities
     if asked.kept is not None:
         return kept_shadows(asked.kept, *given, training=asked.train, labels_only=alone)
     return make_shadows(*given, training=asked.train, labels_only=alone)
-
-
-def find_function(name: str) -> Any:
-    """The caller's own function, `package.module:function`: importing it runs their code.
-
-    Raises InputError `attack.bad_train`.
-    """
-    try:
-        package, _, attribute = check_architecture(name).partition(":")
-        found = getattr(importlib.import_module(package), attribute)
-    except (InputError, ImportError, AttributeError) as error:
-        raise _bad_train(name) from error
-    if not callable(found):
-        raise _bad_train(name)
-    return found
 
 
 def state(
@@ -172,11 +150,3 @@ def state(
         report=report_digest(report),
     )
     return make_statement(subject, said, key)
-
-
-def _bad_train(name: str) -> InputError:
-    return InputError(
-        "attack.bad_train",
-        f"{name[:100]!r} is no function that can be imported here.",
-        "Write package.module:function; it is called with x, y and a seed.",
-    )

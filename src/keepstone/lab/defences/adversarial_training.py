@@ -28,7 +28,7 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.defences.certificate import checked
 from keepstone.lab.domain import Domain
-from keepstone.lab.targets.torch import TorchTarget
+from keepstone.lab.targets.torch import TorchTarget, its_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +51,31 @@ class Lesson(Protocol):
 
     name: ClassVar[str]
     source: ClassVar[str]
-    eps: float
+
+    @property
+    def eps(self) -> float: ...
 
     def loss(self, batch: Batch) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Inputs `x` and classes `y` of one step, and all that it takes to perturb them."""
+    """Inputs `x` and classes `y` of one step, and all that it takes to perturb them.
+
+    `logits` makes scores of classes of what the module says.
+    """
 
     module: Any
+    logits: Any
     x: Any
     y: Any
     low: Any
     high: Any
     eps: float
     draws: Any
+
+    def scores(self, rows: Any) -> Any:
+        return self.logits(self.module(rows))
 
     def worst(self, loss: Any, steps: int, size: float) -> Any:
         """Where `steps` of `size` epsilons up the sign of `loss`'s slope lead, from a random start.
@@ -80,7 +89,7 @@ class Batch:
         found = self._fit(self.x + self.eps * start)
         for _ in range(steps):
             found.requires_grad_()
-            (slope,) = torch.autograd.grad(loss(self.module(found)), found)
+            (slope,) = torch.autograd.grad(loss(self.scores(found)), found)
             found = self._fit(found.detach() + size * self.eps * slope.sign())
         self.module.train()
         return found
@@ -108,7 +117,7 @@ class PgdTraining:
         def miss(scores: Any) -> Any:
             return functional.cross_entropy(scores, batch.y)
 
-        return miss(batch.module(batch.worst(miss, self.steps, self.size)))
+        return miss(batch.scores(batch.worst(miss, self.steps, self.size)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,10 +135,10 @@ class Trades:
         from torch.nn import functional
 
         batch.module.eval()
-        calm = functional.softmax(batch.module(batch.x), 1).detach()
+        calm = functional.softmax(batch.scores(batch.x), 1).detach()
         bad = batch.worst(lambda scores: _apart(scores, calm), self.steps, self.size)
-        clean = batch.module(batch.x)
-        kept = _apart(batch.module(bad), functional.softmax(clean, 1))
+        clean = batch.scores(batch.x)
+        kept = _apart(batch.scores(bad), functional.softmax(clean, 1))
         return functional.cross_entropy(clean, batch.y) + self.beta * kept
 
 
@@ -148,7 +157,7 @@ class FastTraining:
         def miss(scores: Any) -> Any:
             return functional.cross_entropy(scores, batch.y)
 
-        return miss(batch.module(batch.worst(miss, 1, self.size)))
+        return miss(batch.scores(batch.worst(miss, 1, self.size)))
 
 
 def harden(
@@ -163,8 +172,9 @@ def harden(
 ) -> TorchTarget:
     """Train a copy of `module` on rows `x` (n, d) of classes `y` (n,), by their places.
 
-    The module gives logits. Raises InputError `defence.bad_data`, `defence.unfit`,
-    `attack.bad_eps`, `target.bad_object`; OperationalError `runtime.missing`, `defence.diverged`.
+    Raises InputError `defence.bad_data`, `defence.unfit`,
+    `attack.bad_eps`, `target.bad_object`; OperationalError `runtime.missing`, `runtime.failed`,
+    `defence.diverged`.
     """
     if not (np.isfinite(lesson.eps) and lesson.eps > 0):
         raise InputError("attack.bad_eps", f"An epsilon of {lesson.eps} measures nothing.")
@@ -174,21 +184,28 @@ def harden(
         )
     # Missing torch and what is no module are told as the target tells them.
     made = copy.deepcopy(module)
-    classes = TorchTarget(copy.deepcopy(module), domain).classes
-    x, y = checked(x, y, domain.width, classes)
+    before = TorchTarget(copy.deepcopy(module), domain)
+    x, y = checked(x, y, domain.width, before.classes)
     if not len(x):
         raise InputError("defence.bad_data", "There are no samples to train on.")
-    _train(lesson, made, domain.fit(x, x), y, domain, schedule or Schedule(), seed)
+    with its_own():
+        _train(lesson, made, before, (domain.fit(x, x), y), schedule or Schedule(), seed)
     return TorchTarget(made, domain)
 
 
 def _train(
-    lesson: Lesson, module: Any, x: Array, y: Array, domain: Domain, plan: Schedule, seed: int
+    lesson: Lesson,
+    module: Any,
+    before: TorchTarget,
+    samples: tuple[Array, Array],
+    plan: Schedule,
+    seed: int,
 ) -> None:
     import torch
 
     draws = torch.Generator().manual_seed(seed)
-    rows, labels = torch.from_numpy(domain.as_inputs(x)), torch.from_numpy(y)
+    domain = before.domain
+    rows, labels = torch.from_numpy(domain.as_inputs(samples[0])), torch.from_numpy(samples[1])
     low, high = (torch.from_numpy(domain.as_inputs(end[None])) for end in (domain.low, domain.high))
     module.requires_grad_(True).train()
     steps = plan.epochs * -(-len(rows) // plan.batch)
@@ -202,17 +219,25 @@ def _train(
                 parts = iter(torch.randperm(len(rows), generator=draws).split(plan.batch))
             at = next(parts)
             eps = lesson.eps * min(1.0, 2 * (step + 1) / steps)
-            loss = lesson.loss(Batch(module, rows[at], labels[at], low, high, eps, draws))
-            if not bool(torch.isfinite(loss)):
-                raise OperationalError(
-                    "defence.diverged",
-                    "The loss of the adversarial training is no number any more.",
-                    "Train at a lower rate, or within a smaller epsilon.",
-                )
+            loss = lesson.loss(
+                Batch(module, before.logits, rows[at], labels[at], low, high, eps, draws)
+            )
+            _require_numbers(loss)
             learner.zero_grad()
             loss.backward()
             learner.step()
             rate.step()
+    for weight in module.parameters():
+        _require_numbers(weight)
+
+
+def _require_numbers(found: Any) -> None:
+    if not bool(found.isfinite().all()):
+        raise OperationalError(
+            "defence.diverged",
+            "The adversarial training's loss or weights are no numbers any more.",
+            "Train at a lower rate, or within a smaller epsilon.",
+        )
 
 
 def _apart(scores: Any, calm: Any) -> Any:

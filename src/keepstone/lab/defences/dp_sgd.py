@@ -15,6 +15,7 @@ spends privacy that nobody counts; modules that mix rows, as batch normalisation
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -26,7 +27,7 @@ from keepstone.lab.defences.accounting import Epsilon, account
 from keepstone.lab.defences.certificate import checked
 from keepstone.lab.domain import Domain
 from keepstone.lab.problem import Problem, Verdict, invalid, worst_of
-from keepstone.lab.targets.torch import TorchTarget
+from keepstone.lab.targets.torch import TorchTarget, its_own
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +77,38 @@ class DpSgd:
         delta: float,
         seed: int | None = None,
     ) -> Private:
-        """Train on rows `x` (n, d) of classes `y` (n,), by their places; the module gives logits.
+        """Train on rows `x` (n, d) of classes `y` (n,), by their places.
 
         Raises what `account` raises; InputError `defence.bad_data`, `defence.bad_delta`,
         `defence.unfit`, `target.bad_object`; OperationalError `defence.diverged`.
         """
         if not (np.isfinite(self.clip) and self.clip > 0 and self.speed > 0):
             raise InputError("defence.bad_parameters", "Gradients are clipped to above zero.")
-        made = copy.deepcopy(module)
-        classes = TorchTarget(copy.deepcopy(module), domain).classes
-        x, y = checked(x, y, domain.width, classes)
+        x, y = checked(x, y, domain.width, TorchTarget(copy.deepcopy(module), domain).classes)
         if not len(x) or delta >= 1 / len(x):
             raise InputError(
                 "defence.bad_delta",
                 f"A delta of {delta:g} lets one of {len(x)} rows be published whole.",
                 "Give one well below one by the number of rows.",
             )
-        _check_rows_apart(made)
+        _check_rows_apart(module)
         epsilon = account(self.noise, self.rate, self.steps, delta)
-        self._train(made, domain.as_inputs(domain.fit(x, x)), y, seed)
         problems = () if seed is None else (_seeded(),)
-        return Private(TorchTarget(made, domain), epsilon, self.clip, problems)
+        return Private(self.train(module, x, y, domain, seed), epsilon, self.clip, problems)
 
-    def _train(self, module: Any, x: Array, y: Array, seed: int | None) -> None:
+    def train(
+        self, module: Any, x: Array, y: Array, domain: Domain, seed: int | None
+    ) -> TorchTarget:
+        """The training of `fit` alone, of which nothing is proved: for shadow models."""
+        made = copy.deepcopy(module)
+        before = TorchTarget(copy.deepcopy(module), domain)
+        with its_own():
+            self._train(made, before, domain.as_inputs(domain.fit(x, x)), y, seed)
+        return TorchTarget(made, domain)
+
+    def _train(
+        self, module: Any, before: TorchTarget, x: Array, y: Array, seed: int | None
+    ) -> None:
         import torch
 
         draws = torch.Generator()
@@ -112,7 +122,7 @@ class DpSgd:
         learner = torch.optim.Adam(weights.values(), lr=self.speed)
         for _ in range(self.steps):
             at = torch.rand(len(rows), generator=draws) < self.rate
-            sums = self.clipped_sums(module, rows[at], labels[at])
+            sums = self.clipped_sums(module, rows[at], labels[at], before.logits)
             for name, weight in weights.items():
                 drawn = torch.randn(weight.shape, generator=draws, dtype=weight.dtype)
                 noisy = sums[name] + self.noise * self.clip * drawn
@@ -126,8 +136,13 @@ class DpSgd:
                 "Train at a lower speed.",
             )
 
-    def clipped_sums(self, module: Any, rows: Any, labels: Any) -> dict[str, Any]:
-        """The sum of the rows' gradients, each no longer than `clip` over all weights together."""
+    def clipped_sums(
+        self, module: Any, rows: Any, labels: Any, logits: Callable[[Any], Any] = lambda told: told
+    ) -> dict[str, Any]:
+        """The sum of the rows' gradients, each no longer than `clip` over all weights together.
+
+        `logits` makes scores of classes of what the module says.
+        """
         import torch
         from torch.func import functional_call, grad, vmap
         from torch.nn import functional
@@ -137,7 +152,7 @@ class DpSgd:
             return {name: torch.zeros_like(one) for name, one in weights.items()}
 
         def loss(given: Any, row: Any, label: Any) -> Any:
-            scores = functional_call(module, given, (row[None],))
+            scores = logits(functional_call(module, given, (row[None],)))
             return functional.cross_entropy(scores, label[None])
 
         each = vmap(grad(loss), in_dims=(None, 0, 0), randomness="different")

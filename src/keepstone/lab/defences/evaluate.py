@@ -9,6 +9,8 @@ where one cannot tell a find from luck, the defence bears it.
 A defence whose gain over the undefended model the adaptive attack takes away only masks, and is
 called so (`defence.masks`).
 
+A gain that was only seen from outside is no pass: who has the model has more to attack it by.
+
 Source: Athalye et al. 2018; Tramer et al. 2020, arXiv 2002.08347 (adaptive attacks). Cost: three
 runs of the suite. Blind spots: these are the usual adaptive attacks; a defence that is unlike any
 transform of inputs or outputs needs one that is made for it, which its `adaptive` view can give.
@@ -318,6 +320,14 @@ def _told(plain: _Run, known: _Run, robust: Sequence[Compared], randomised: bool
             )
         ]
     found: list[Problem] = []
+    if not any(one.strong for one in known.outcome.attacks):
+        found.append(
+            insufficient(
+                "defence.from_outside",
+                "The defence gains against attacks from outside alone: nothing here gave them the"
+                " gradient or the trees that one has who has the model.",
+            )
+        )
     if signs:
         found.append(
             insufficient(

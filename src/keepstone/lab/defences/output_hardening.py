@@ -5,9 +5,10 @@ input that breaks the model stops breaking it. What is told has no gradient, and
 who attacks with the model at hand takes the model's own (`adaptive`), who attacks from outside
 goes by labels.
 
-Source: Tramer et al. 2016 (rounding against extraction, and that it does not hold); Athalye et al.
-2018 for why scores that are hidden protect no label. Cost: none. Blind spots: all that a label
-tells, extraction by labels included; it is no defence against evasion, and `evaluate` says so.
+Source: Tramer et al. 2016, arXiv 1609.02943 (rounding against extraction, and that it does not
+hold); Athalye et al. 2018 for why scores that are hidden protect no label. Cost: none. Blind spots:
+all that a label tells, extraction by labels included; it is no defence against evasion, and
+`evaluate` says so.
 """
 
 from __future__ import annotations
@@ -78,11 +79,20 @@ class LabelsOnly:
 
 
 class Hardened:
-    """`target`, of whose scores only so much is told. Implements `Defended`."""
+    """`target`, of whose scores only so much is told. Implements `Defended`.
+
+    Raises InputError `defence.unfit` for a target that tells none.
+    """
 
     randomised = False
 
     def __init__(self, target: Target, hardening: Hardening) -> None:
+        if Capability.SCORES not in target.capabilities:
+            raise InputError(
+                "defence.unfit",
+                f"{hardening.name} does not fit the model: it tells no scores, so nothing of them"
+                " can be kept back.",
+            )
         self.undefended = target
         self.hardening = hardening
         self.name = hardening.name
@@ -120,5 +130,6 @@ class Hardened:
 
 def _probabilities(scores: Array) -> Array:
     """Rows that were not answered stay NaN."""
-    shifted = np.exp(scores - scores.max(axis=1, keepdims=True))
+    given = np.asarray(scores, np.float64)
+    shifted = np.exp(given - given.max(axis=1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))

@@ -56,18 +56,27 @@ class Partition:
         all. Raises InputError `defence.bad_data`, and what `train` raises.
         """
         x, y = checked(x, y, domain.width, classes)
-        x = np.ascontiguousarray(domain.fit(x, x))
+        parts = self.divide(domain.fit(x, x), y)
+        models = [vote_of(train, *part, self.seed) for part in parts]
+        problems = _repeats(train, models, parts, domain, self.seed)
+        sizes = tuple(len(labels) for _, labels in parts)
+        return Aggregate(self, domain, classes, models, sizes, problems)
+
+    def divide(self, x: Array, y: Array) -> list[tuple[Array, Array]]:
+        """The rows and labels of each partition, whatever the order in which they are given."""
+        x = np.ascontiguousarray(x)
         digests = [hashlib.sha256(row.tobytes()).digest() for row in x]
         places = np.array([place_of(digest, self.k) for digest in digests], np.int64)
         # By digest, then by label: nothing hangs on the order in which the rows are given.
         order = np.array(sorted(range(len(x)), key=lambda at: (digests[at], y[at])), np.int64)
-        parts = [order[places[order] == place] for place in range(self.k)]
-        models = [_vote_of(train, x[part], y[part], self.seed) for part in parts]
-        problems = _repeats(
-            train, models, [(x[part], y[part]) for part in parts], domain, self.seed
-        )
-        sizes = tuple(len(part) for part in parts)
-        return Aggregate(self, domain, classes, models, sizes, problems)
+        order = order[np.argsort(places[order], kind="stable")]
+        ends = np.searchsorted(places[order], np.arange(1, self.k))
+        return [(x[part], y[part]) for part in np.split(order, ends)]
+
+    def places(self, rows: Array) -> Array:
+        """The partition of each of `rows` (n, d), which lie in the domain."""
+        digests = [hashlib.sha256(row.tobytes()).digest() for row in np.ascontiguousarray(rows)]
+        return np.array([place_of(one, self.k) for one in digests], np.int64)
 
 
 def place_of(digest: bytes, k: int) -> int:
@@ -104,20 +113,17 @@ class Aggregate:
     def predict(self, rows: Array) -> Answers:
         return Answers(leaders(self.votes(rows))[0])
 
+    @property
+    def models(self) -> tuple[Target | int | None, ...]:
+        return self._models
+
     def votes(self, rows: Array) -> Array:
         """How many models vote for each class `(n, k)`."""
-        found = np.zeros((len(rows), self.classes), np.int64)
-        at = np.arange(len(rows))
-        for model in self._models:
-            if model is None:
-                continue
-            if isinstance(model, int):
-                found[:, model] += 1
-                continue
-            labels = model.predict(rows).labels
-            told = labels != UNANSWERED
-            found[at[told], labels[told]] += 1
-        return found
+        return counted(self.ballots(rows), self.classes)
+
+    def ballots(self, rows: Array) -> Array:
+        """What each partition's model votes for `(partitions, n)`; `UNANSWERED` is no vote."""
+        return np.stack([ballot_of(model, rows) for model in self._models])
 
     def certify(self, x: Array, y: Array) -> Certificates:
         """Of samples `x` (n, d) with the right classes `y` (n,), the poisons that each withstands.
@@ -140,6 +146,23 @@ class Aggregate:
         )
 
 
+def ballot_of(model: Target | int | None, rows: Array) -> Array:
+    """The votes (n,) of one model, of a partition of one class, or of one that has no rows."""
+    if model is None or isinstance(model, int):
+        return np.full(len(rows), UNANSWERED if model is None else model, np.int64)
+    return np.asarray(model.predict(rows).labels, np.int64)
+
+
+def counted(ballots: Array, classes: int) -> Array:
+    """How many of the ballots `(partitions, n)` are for each class `(n, classes)`."""
+    found = np.zeros((ballots.shape[1], classes), np.int64)
+    at = np.arange(len(found))
+    for labels in ballots:
+        told = labels != UNANSWERED
+        found[at[told], labels[told]] += 1
+    return found
+
+
 def leaders(votes: Array) -> tuple[Array, Array]:
     """The class with most of the votes `(n, k)`, the first where several have, and how many voters
     may turn before another one could lead."""
@@ -151,7 +174,8 @@ def leaders(votes: Array) -> tuple[Array, Array]:
     return best, (votes[rows, best] - others.max(axis=1)) // 2
 
 
-def _vote_of(train: Train, x: Array, y: Array, seed: int) -> Target | int | None:
+def vote_of(train: Train, x: Array, y: Array, seed: int) -> Target | int | None:
+    """A model of a partition's rows; of one class that class, of none nothing."""
     known = np.unique(y)
     if len(known) < 2:
         return int(known[0]) if len(known) else None

@@ -67,8 +67,8 @@ class Smoothing:
         for at in range(0, len(x), _SAMPLES):
             part = x[at : at + _SAMPLES].astype(np.float64)
             # Draws of their own for each: a class chosen by the draws that bound it is no guess.
-            guess = self._votes(target, part, self.guesses, rng).argmax(axis=1)
-            votes = self._votes(target, part, self.draws, rng)
+            guess = self.votes(target, part, self.guesses, rng).argmax(axis=1)
+            votes = self.votes(target, part, self.draws, rng)
             hits = votes[np.arange(len(part)), guess]
             found = np.array([self._radius(int(count)) for count in hits])
             labels[at : at + len(part)] = np.where(found > 0, guess, ABSTAINED)
@@ -92,7 +92,7 @@ class Smoothing:
             return 0.0
         return max(0.0, float(np.nextafter(self.sigma * NormalDist().inv_cdf(chance), 0.0)))
 
-    def _votes(self, target: Target, x: Array, count: int, rng: np.random.Generator) -> Array:
+    def votes(self, target: Target, x: Array, count: int, rng: np.random.Generator) -> Array:
         """How often each class is served for each row `(n, k)`; no answer is no vote."""
         votes = np.zeros((len(x), target.classes), np.int64)
         for some in _parts(count, x.size):

@@ -152,6 +152,8 @@ class Drill:
     clean: Share
     clean_undefended: Share
     poisoned: tuple[Poisoned, ...]
+    # What the data as it is was trimmed to.
+    trimmed: Trimmed
 
     @property
     def worst(self) -> Poisoned:
@@ -204,14 +206,15 @@ def drill(
     )
     found = tuple(_poisoned(defence, train, (x, y), (rows, labels), flip, seed) for flip in flips)
     problems = (*too_few(len(rows)), *_judged(found))
-    clean = defence.fit(train, x, y, seed).target
+    clean = defence.fit(train, x, y, seed)
     return Drill(
         defence,
         worst_of(problems),
         problems,
-        _accuracy(clean.predict(rows).labels == labels),
+        _accuracy(clean.target.predict(rows).labels == labels),
         _accuracy(bare.predict(rows).labels == labels),
         found,
+        clean,
     )
 
 

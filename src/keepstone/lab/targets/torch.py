@@ -82,19 +82,23 @@ class TorchTarget:
         """Inputs that remember, and their scores as attacks take them."""
         torch = self._torch
         given = torch.from_numpy(self.domain.as_inputs(rows)).requires_grad_()
-        found = self._asked(given)
+        return given, self.logits(self._asked(given))
+
+    def logits(self, found: Any) -> Any:
+        """What a module like this one says, a tensor `(n, k)`, as the scores of its classes."""
+        torch = self._torch
         if found.shape[1] == 1:
             first = 1 - found if self._probable else torch.zeros_like(found)
             found = torch.cat([first, found], dim=1)
         if self._probable:
             found = torch.log(found.clamp_min(torch.finfo(found.dtype).tiny))
-        return given, found
+        return found
 
     def _pulled_back(self, given: Any, found: Any, cotangent: Any) -> Array:
         """Zero where the module's scores do not hang together with its inputs, as torch sees it."""
         gradient = None
         if found.requires_grad:
-            with _its_own():
+            with its_own():
                 (gradient,) = self._torch.autograd.grad(found, given, cotangent, allow_unused=True)
         if gradient is None:
             gradient = self._torch.zeros_like(given)
@@ -111,7 +115,7 @@ class TorchTarget:
 
     def _asked(self, given: Any) -> Any:
         """What the module says of a batch: a row of scores for each, as many as ever."""
-        with _its_own():
+        with its_own():
             found = self.module(given)
         if not isinstance(found, self._torch.Tensor):
             raise InputError("target.bad_object", "The module does not give a tensor of scores.")
@@ -141,7 +145,7 @@ def _module(torch: Any, given: Any) -> Any:
 
 
 @contextmanager
-def _its_own() -> Iterator[None]:
+def its_own() -> Iterator[None]:
     """The module's code is the caller's: whatever it raises is its failure, none of ours."""
     try:
         yield

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.errors import InputError
+from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.lab.domain import Domain
 from keepstone.lab.targets.port import Answers, Capability, Target
 from keepstone.lab.targets.python import PythonTarget
@@ -41,8 +41,25 @@ class TrainedTarget:
     def capabilities(self) -> frozenset[Capability]:
         return self._seen.capabilities
 
+    @property
+    def model(self) -> Any:
+        """What the training function returned."""
+        return self._seen.model
+
     def predict(self, rows: Array) -> Answers:
-        found = self._seen.predict(rows)
+        """Raises OperationalError `runtime.failed`."""
+        try:
+            found = self._seen.predict(rows)
+        except KeepstoneError:
+            raise
+        # The estimator is the caller's own, and raises whatever it stumbles over.
+        except Exception as error:
+            raise OperationalError(
+                "runtime.failed",
+                f"The trained model failed on these rows: {type(error).__name__}:"
+                f" {str(error)[:200]}",
+                "It is asked for rows (n, d) as it was trained on.",
+            ) from error
         scores = None
         if found.scores is not None:
             scores = np.full((len(rows), self.classes), -np.inf)

@@ -33,7 +33,7 @@ EXTRA = "torch"
 _MEMBERS = frozenset({"data.pkl", "data", "byteorder", "version", ".data", ".format_version"}) | {
     ".storage_alignment"
 }
-_DTYPES = {
+DTYPES = {
     "BOOL": "bool",
     "U8": "uint8",
     "I8": "int8",
@@ -195,7 +195,7 @@ def tensor_of(data: memoryview, dtype: str, shape: tuple[int, ...]) -> Any:
     Raises VerificationError `model.wrong_weights` for a BOOL that is neither 0 nor 1.
     """
     torch = _torch()
-    kind = getattr(torch, _DTYPES[dtype])
+    kind = getattr(torch, DTYPES[dtype])
     if not len(data):
         return torch.empty(shape, dtype=kind)
     flat = torch.frombuffer(data, dtype=torch.uint8)

@@ -14,7 +14,7 @@ from keepstone.lab.attacks.poisoning.port import (
     check_class,
     number_of,
 )
-from keepstone.lab.attacks.poisoning.trigger import make_trigger
+from keepstone.lab.attacks.poisoning.trigger import make_trigger, set_trigger
 from keepstone.lab.attacks.port import Source
 
 
@@ -24,7 +24,8 @@ class BadNets:
     trigger and the label `target`; no other row is touched.
 
     `side`, `level` and `shape` are the trigger's: a square in the corner of a picture, or features
-    drawn from a flat row (`shape` says that a flat row is a picture).
+    drawn from a flat row (`shape` says that a flat row is a picture); or `features`, each by its
+    place with the value that it gets.
 
     Cost: no query; a drill trains twice for each seed. Blind spots: the labels are wrong, so that
     whoever looks at the rows sees them (see clean-label); one trigger, opaque and in one place: a
@@ -36,6 +37,7 @@ class BadNets:
     side: int = 3
     level: float = 1.0
     shape: tuple[int, ...] = ()
+    features: tuple[tuple[int, float], ...] = ()
 
     name: ClassVar[str] = "badnets"
     source: ClassVar[Source] = Source("Gu et al. 2017, arXiv:1708.06733", "AML.T0018.000")
@@ -43,7 +45,10 @@ class BadNets:
     def change(self, clean: TrainingSet, rng: np.random.Generator) -> Change:
         """Raises InputError `attack.bad_rate`, `attack.bad_parameter`, `attack.bad_trigger`."""
         check_class(self.target, clean.classes)
-        trigger = make_trigger(clean.domain, self.side, self.level, self.shape, rng)
+        if self.features:
+            trigger = set_trigger(clean.domain, self.features)
+        else:
+            trigger = make_trigger(clean.domain, self.side, self.level, self.shape, rng)
         others = clean.reachable(clean.y != self.target)
         count = number_of(self.rate, len(clean.x), len(others))
         places = np.sort(rng.choice(others, count, replace=False))

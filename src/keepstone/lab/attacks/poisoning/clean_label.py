@@ -17,7 +17,7 @@ from keepstone.lab.attacks.poisoning.port import (
     number_of,
 )
 from keepstone.lab.attacks.poisoning.surrogate import fit_surrogate
-from keepstone.lab.attacks.poisoning.trigger import make_trigger
+from keepstone.lab.attacks.poisoning.trigger import make_trigger, set_trigger
 from keepstone.lab.attacks.port import Source
 
 
@@ -48,6 +48,7 @@ class CleanLabel:
     side: int = 3
     level: float = 1.0
     shape: tuple[int, ...] = ()
+    features: tuple[tuple[int, float], ...] = ()
 
     name: ClassVar[str] = "clean-label"
     source: ClassVar[Source] = Source("Turner et al. 2019, arXiv:1912.02771", "AML.T0018.000")
@@ -63,7 +64,10 @@ class CleanLabel:
     def change(self, clean: TrainingSet, rng: np.random.Generator) -> Change:
         """Raises InputError `attack.bad_rate`, `attack.bad_parameter`, `attack.bad_trigger`."""
         check_class(self.target, clean.classes)
-        trigger = make_trigger(clean.domain, self.side, self.level, self.shape, rng)
+        if self.features:
+            trigger = set_trigger(clean.domain, self.features)
+        else:
+            trigger = make_trigger(clean.domain, self.side, self.level, self.shape, rng)
         own = clean.reachable(clean.y == self.target)
         count = number_of(self.rate, len(clean.x), len(own))
         places = np.sort(rng.choice(own, count, replace=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
@@ -62,6 +63,37 @@ def make_trigger(
     if not len(places):
         raise _bad("none of its features can be changed")
     values = domain.low[places] + level * (domain.high - domain.low)[places]
+    places.setflags(write=False)
+    values.setflags(write=False)
+    return Trigger(places, values)
+
+
+def set_trigger(domain: Domain, features: Sequence[tuple[int, float]]) -> Trigger:
+    """A trigger of the caller's own: each feature, by its place, with the value that it gets.
+
+    Raises InputError `attack.bad_trigger` for a value that the domain does not hold: the model
+    would be asked for another one.
+    """
+    places = np.array([place for place, _ in features], np.int64)
+    values = np.array([value for _, value in features], np.float64)
+    if not len(places) or len(set(places.tolist())) != len(places):
+        raise _bad("it is empty, or sets a feature twice")
+    if places.min() < 0 or places.max() >= domain.width:
+        raise _bad(f"a row has {domain.width} features, from 0 on")
+    low, high = domain.low[places], domain.high[places]
+    if not ((values >= low) & (values <= high)).all():
+        at = int(np.flatnonzero(~((values >= low) & (values <= high)))[0])
+        raise _bad(
+            f"feature {places[at]} lies between {low[at]:g} and {high[at]:g}, and not at"
+            f" {values[at]:g}"
+        )
+    held = domain.constraints
+    if held is not None and held.immutable[places].any():
+        raise _bad("one of its features cannot be changed")
+    if held is not None and (held.integer[places] & (values != np.rint(values))).any():
+        raise _bad("one of its features is a whole number")
+    order = np.argsort(places)
+    places, values = places[order], values[order].astype(domain.work_dtype)
     places.setflags(write=False)
     values.setflags(write=False)
     return Trigger(places, values)

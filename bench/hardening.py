@@ -1,0 +1,151 @@
+"""Adversarial training beside ART's, from the same weights, on the same samples, for as long.
+
+`python -m bench.hardening` prints a line for each: what our own white-box attack leaves of either
+model on samples that neither was trained on, and the CPU seconds of the training, with one thread.
+Epochs, batches, epsilon, steps and step sizes are the same. Both use Adam; ART leaves its rate to
+the caller, and the better of two counts.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.attacks_models import Data, digits, train
+from bench.environment import layer_of
+from keepstone.lab.attacks.evasion.white_box import WhiteBox
+from keepstone.lab.defences.adversarial_training import (
+    FastTraining,
+    Lesson,
+    PgdTraining,
+    Schedule,
+    Trades,
+    harden,
+)
+from keepstone.lab.domain import Domain
+from keepstone.lab.norms import LINF
+from keepstone.lab.suites.plan import Step, Suite
+from keepstone.lab.suites.question import Question
+from keepstone.lab.suites.run import run_suite
+from keepstone.lab.targets.torch import TorchTarget
+
+EPS, STEPS, SIZE = 0.2, 7, 0.35
+PLAN = Schedule(epochs=20, batch=128, rate=0.004)
+# ART's own rate is the caller's: these are tried, each anew.
+RATES = (0.001, 0.004)
+_DOMAIN = Domain.of((1, 8, 8), 0.0, 1.0)
+_SUITE = Suite("white", 500, lambda able: (Step(WhiteBox(), 3_500, 1_000),))
+LESSONS: dict[str, Lesson] = {
+    "pgd": PgdTraining(EPS, STEPS, SIZE),
+    "trades": Trades(EPS, 6.0, STEPS, SIZE),
+    "fast": FastTraining(EPS),
+}
+
+
+def robust(module: Any, data: Data) -> float:
+    """What is left within EPS on the samples that were held out."""
+    target = TorchTarget(module, _DOMAIN)
+    question = Question(LINF, (EPS,), len(data.x))
+    found = run_suite(target, data.x.reshape(len(data.x), -1), data.y, _SUITE, question)
+    return found.robust[0].robust.value
+
+
+def ours(name: str, begun: Any, data: Data) -> tuple[Any, float]:
+    start = time.process_time()
+    rows = data.train_x.reshape(len(data.train_x), -1)
+    made = harden(LESSONS[name], begun, rows, data.train_y, _DOMAIN, schedule=PLAN)
+    return made.module, time.process_time() - start
+
+
+class _Whole(torch.nn.Module):  # type: ignore[misc]  # torch has no types here
+    def __init__(self, inner: Any) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Any) -> Any:
+        return self.inner(x)
+
+
+def theirs(name: str, begun: Any, data: Data, rate: float) -> tuple[Any, float]:
+    trainers = importlib.import_module("art.defences.trainer")
+    attacks = importlib.import_module("art.attacks.evasion")
+    estimators = importlib.import_module("art.estimators.classification")
+    # Of a torch Sequential its TRADES takes the first layer's outputs for the scores, and fails.
+    module = _Whole(copy.deepcopy(begun).requires_grad_(True))
+    classifier = estimators.PyTorchClassifier(
+        module,
+        torch.nn.CrossEntropyLoss(),
+        (1, 8, 8),
+        10,
+        optimizer=torch.optim.Adam(module.parameters(), rate),
+        clip_values=(0.0, 1.0),
+        device_type="cpu",
+    )
+    given = {"eps": EPS, "eps_step": SIZE * EPS, "max_iter": STEPS, "num_random_init": 1}
+    descent = attacks.ProjectedGradientDescent(
+        classifier, norm=np.inf, batch_size=PLAN.batch, verbose=False, **given
+    )
+    made: dict[str, Callable[[], Any]] = {
+        "pgd": lambda: trainers.AdversarialTrainerMadryPGD(
+            classifier, nb_epochs=PLAN.epochs, batch_size=PLAN.batch, **given
+        ),
+        "trades": lambda: trainers.AdversarialTrainerTRADESPyTorch(classifier, descent, beta=6.0),
+        "fast": lambda: trainers.AdversarialTrainerFBFPyTorch(classifier, eps=EPS),
+    }
+    trainer = made[name]()
+    torch.manual_seed(0)
+    np.random.seed(0)  # what ART draws from
+    start = time.process_time()
+    asked = {} if name == "pgd" else {"batch_size": PLAN.batch, "nb_epochs": PLAN.epochs}
+    trainer.fit(data.train_x, np.eye(10, dtype=np.float32)[data.train_y], **asked)
+    return module.eval(), time.process_time() - start
+
+
+def measure() -> Iterator[dict[str, Any]]:
+    """For each training what it leaves and what it took: ours, and the better of theirs."""
+    torch.set_num_threads(1)
+    sys.path.append(str(layer_of("adapters")))
+    data = digits(0)
+    begun = train("natural", data, 0)
+    for name in LESSONS:
+        mine, taken = ours(name, begun, data)
+        with warnings.catch_warnings():
+            # Of other libraries' deprecations, which are theirs.
+            warnings.simplefilter("ignore")
+            tried = [theirs(name, begun, data, rate) for rate in RATES]
+        best = max((robust(module, data), spent) for module, spent in tried)
+        yield {"name": name, "robust": (robust(mine, data), best[0]), "cpu": (taken, best[1])}
+
+
+def rows() -> list[dict[str, Any]]:
+    return [
+        {
+            "name": f"hardening.{one['name']}.{what}",
+            "ours": mine,
+            "peer": "ART 1.20.1",
+            "peer_value": peer,
+            "unit": unit,
+            "ratio": mine / peer if peer else None,
+            "target": f"{'>=' if what == 'robust' else '<='} peer",
+            "met": bool(mine >= peer if what == "robust" else mine <= peer),
+        }
+        for one in measure()
+        for what, unit in (("robust", f"robust at {EPS}"), ("cpu", "CPU s"))
+        for mine, peer in (one[what],)
+    ]
+
+
+if __name__ == "__main__":
+    for row in rows():
+        print(
+            f"{row['name']}: {row['ours']:.3f}, {row['peer']} {row['peer_value']:.3f}"
+            f" {row['unit']}, {'met' if row['met'] else 'missed'}"
+        )

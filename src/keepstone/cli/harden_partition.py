@@ -1,0 +1,138 @@
+"""`keepstone harden partition`: a certificate against poisoned training data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keepstone.cli.attacking import FILE, status_of
+from keepstone.cli.hardening import show_certificates
+from keepstone.cli.options import format_option
+from keepstone.cli.output import emit_json, table
+from keepstone.cli.progress import Steps
+from keepstone.cli.training import range_options, training_of, training_options, write_if_pass
+
+if TYPE_CHECKING:
+    from keepstone.workspace.hardening_data import Partitioned
+
+
+class BarType(click.ParamType[tuple[int, float]]):
+    """`ACCURACY@POISONS`: what is enough."""
+
+    name = "ACCURACY@POISONS"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, float]:
+        least, _, poisons = str(value).partition("@")
+        try:
+            return int(poisons), float(least)
+        except ValueError:
+            self.fail(f"{value!r} is not ACCURACY@POISONS, such as 0.8@5", param, ctx)
+
+
+@click.command("partition")
+@training_options
+@click.option(
+    "--k",
+    type=click.IntRange(1, 10_000),
+    default=25,
+    show_default=True,
+    help="How many partitions, and models, there are: more certify more, and know less.",
+)
+@click.option(
+    "--at-least",
+    "bars",
+    multiple=True,
+    type=BarType(),
+    help="The certified accuracy that is enough at so many poisons: the lower end of its interval"
+    " has to reach it. May be given again.",
+)
+@click.option(
+    "--poisons",
+    type=click.IntRange(0, 10_000),
+    help="For how many poisons it is told.  [default: as many as any prediction withstands]",
+)
+@click.option(
+    "--attacked",
+    type=click.IntRange(1),
+    default=20,
+    show_default=True,
+    help="How many held-out rows are attacked by one who knows the partitions.",
+)
+@click.option(
+    "-o",
+    "--out",
+    type=FILE,
+    help="Where the verdict is pass, write the vote as one scikit-learn model (skops) that the"
+    " vault opens, with its contract beside it.",
+)
+@range_options
+@format_option("json")
+def command(data: Path, held_out: Path, **given: Any) -> int:
+    """Train a vote of models on parts of the data, and certify how many poisons it withstands.
+
+    A poison is a row that is inserted, removed or labelled otherwise. Before a number is told, rows
+    are attacked by poison that knows the partitions; a certificate that this breaks makes all of
+    them invalid.
+
+    Exit status: 0 pass; 1 fail: less than --at-least; 2 something given cannot be used; 3
+    insufficient (too few held-out rows) or invalid (a training that does not repeat itself).
+    """
+    from keepstone.workspace.hardening_files import contract_beside, require_new, write_vote
+
+    if given["out"] is not None:
+        require_new(given["out"], contract_beside(given["out"]))
+    training = training_of(data, held_out, given)
+    found = _run(training, given)
+    document = found.to_dict() | {
+        "train": given["train"],
+        "data": str(training.data),
+        "held_out": str(training.held_out),
+    }
+    document["written"] = write_if_pass(
+        given["out"], found.verdict, lambda path: write_vote(path, found.aggregate, training)
+    )
+    if given["style"] == "json":
+        emit_json(document)
+    else:
+        _show(found)
+    return status_of(found.verdict)
+
+
+def _run(training: Any, given: dict[str, Any]) -> Partitioned:
+    from keepstone.lab.defences.partition import Partition
+    from keepstone.workspace.hardening_data import Bar, partition
+
+    bars = tuple(Bar(*bar) for bar in given["bars"])
+    made = Partition(given["k"], given["seed"])
+    with Steps() as steps:
+        return partition(
+            training,
+            made,
+            bars,
+            given["poisons"],
+            given["attacked"],
+            written=given["out"] is not None,
+            begins=steps.begin,
+            ended=steps.end,
+        )
+
+
+def _show(found: Partitioned) -> None:
+    show_certificates(found.certificates, found.sizes)
+    click.echo(f"one model of all rows is right for {found.undefended.value:.3f}")
+    rows = [
+        (
+            one.way,
+            str(one.poisons),
+            f"{one.left.value:.3f}",
+            f"{one.left.low:.3f}",
+            f"{one.left.high:.3f}",
+            f"{one.broken} of {one.certified}",
+        )
+        for one in found.attack.found
+    ]
+    click.echo(table(rows, ("attack", "poisons", "left", "low", "high", "certificates broken")))

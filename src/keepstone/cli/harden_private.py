@@ -1,0 +1,173 @@
+"""`keepstone harden private`: training that hides each row, and what attacks find of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from keepstone.cli.attacking import FILE, model_options, status_of, wanted_model
+from keepstone.cli.hardening import (
+    cells,
+    held_out_option,
+    member_cells,
+    require_places,
+    show_problems,
+    show_verdict,
+    step,
+    told,
+    weights_options,
+    written,
+)
+from keepstone.cli.options import format_option
+from keepstone.cli.output import table
+
+if TYPE_CHECKING:
+    from keepstone.lab.attacks.privacy.shadows import Shadows
+    from keepstone.lab.defences.dp_sgd import DpSgd
+    from keepstone.lab.defences.privacy_evaluation import PrivacyEvaluation
+    from keepstone.lab.samples import Samples
+    from keepstone.workspace.attacking import Opened
+
+
+@click.command("private")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--data", required=True, type=FILE, help="Labelled rows to train on: those that MODEL was."
+)
+@held_out_option
+@click.option(
+    "--noise",
+    type=float,
+    default=1.0,
+    show_default=True,
+    help="The noise's deviation, in parts of --clip.",
+)
+@click.option(
+    "--clip", type=float, default=1.0, show_default=True, help="The longest gradient of a row."
+)
+@click.option(
+    "--rate",
+    type=float,
+    default=0.1,
+    show_default=True,
+    help="The chance of a row to be in a step (Poisson).",
+)
+@click.option("--steps", type=int, default=200, show_default=True)
+@click.option("--speed", type=float, default=0.01, show_default=True, help="The learning rate.")
+@click.option(
+    "--delta",
+    type=float,
+    default=1e-5,
+    show_default=True,
+    help="The chance that the epsilon does not hold; well below one by the number of rows.",
+)
+@click.option(
+    "--shadows",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Also attack by RMIA with so many shadow models, trained as privately; in pairs.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(1),
+    default=5_000,
+    show_default=True,
+    help="The most rows that are asked for, of either kind.",
+)
+@model_options
+@weights_options
+@format_option("json")
+def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
+    """Train MODEL's code anew by DP-SGD, and attack that before its epsilon is told.
+
+    The weights in MODEL are no beginning, for they may know the rows: they are what the private
+    ones are compared with. The epsilon is one on which two accountants agree; then both models are
+    asked which rows they were trained on, and an epsilon that the attacks contradict is invalid.
+    The weights are written where the verdict is pass, and else only with --keep. --seed draws the
+    first weights, the samples and the shadow models, never the noise.
+
+    Exit status: 0 pass: proved, and not contradicted; 2 something given cannot be used; 3
+    insufficient (too few rows, accountants that disagree) or invalid.
+    """
+    from keepstone.lab.defences.dp_sgd import DpSgd
+    from keepstone.lab.samples import read_samples
+    from keepstone.workspace.attacking import open_model
+
+    require_places(given)
+    rows, others = read_samples(data, given["label"]), read_samples(held_out, given["label"])
+    training = DpSgd(*(given[name] for name in ("noise", "clip", "rate", "steps", "speed")))
+    with open_model(model, rows, wanted_model(given)) as opened:
+        found = _run(training, opened, rows, others, given)
+        weights = written([found.private.target.module], opened, found.verdict, given)
+    document = found.to_dict() | {
+        "data": str(rows.digest),
+        "held_out": str(others.digest),
+        "weights": weights,
+    }
+    told(document, opened, given["style"], lambda: _show(found))
+    return status_of(found.verdict)
+
+
+def _run(
+    training: DpSgd, opened: Opened, rows: Samples, others: Samples, given: dict[str, Any]
+) -> PrivacyEvaluation:
+    import numpy as np
+
+    from keepstone.lab.defences.privacy_evaluation import attacked
+    from keepstone.lab.defences.weights import begun_anew
+    from keepstone.workspace.attacking import chosen, require_fit
+    from keepstone.workspace.auditing import joined
+    from keepstone.workspace.hardening import module_of, require_apart, seen_once
+
+    domain, seed = opened.target.domain, given["seed"]
+    require_fit(others, domain)
+    require_apart(rows, others, domain)
+    inside, outside = (
+        chosen(one, given["samples"], seed) for one in (seen_once(rows), seen_once(others))
+    )
+    asked = joined(inside, outside)
+    x, y = domain.fit(asked.x, asked.x), opened.classes.encode(asked.y)
+    labels = opened.classes.encode(rows.y)
+    module = begun_anew(module_of(opened), seed)
+    known = np.arange(len(x)) < len(inside)
+    with step("training"):
+        private = training.fit(module, rows.x, labels, domain, given["delta"])
+    with step("attacks"):
+        shadows = _shadows(training, opened, x, y, given) if given["shadows"] else None
+        return attacked(private, opened.target, x, y, known, shadows)
+
+
+def _shadows(training: DpSgd, opened: Opened, x: Any, y: Any, given: dict[str, Any]) -> Shadows:
+    from keepstone.lab.attacks.privacy.shadows import make_shadows
+    from keepstone.lab.defences.weights import begun_anew
+    from keepstone.workspace.hardening import module_of
+
+    module = module_of(opened)
+
+    def train(x: Any, y: Any, seed: int) -> Any:
+        return training.train(begun_anew(module, seed), x, y, opened.target.domain, seed)
+
+    return make_shadows(train, x, y, given["shadows"], given["seed"], training=repr(training))
+
+
+def _show(found: PrivacyEvaluation) -> None:
+    show_verdict(found.verdict, "dp-sgd", found.problems)
+    rows = []
+    for one in found.attacks:
+        name = one.private.attack
+        rows += [(name, "undefended", *member_cells(one.undefended), "")]
+        rows += [(name, "private", *member_cells(one.private), f"{one.lower:.3f}")]
+    head = ("members at 1 % others", "model", "told", "low", "high", "epsilon at least")
+    click.echo(table(rows, head))
+    accuracies = [
+        ("undefended", *cells(found.accuracy_undefended, ends=True)),
+        ("private", *cells(found.accuracy, ends=True)),
+    ]
+    click.echo("\n" + table(accuracies, ("accuracy", "held out", "low", "high")))
+    proven = found.private.epsilon
+    by = ", ".join(f"{name} {value:.3f}" for name, value in proven.by)
+    click.echo(f"\nepsilon {proven.epsilon:.3f} at delta {proven.delta:g} (accountants: {by})")
+    show_problems(found.problems)

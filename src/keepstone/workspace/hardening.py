@@ -1,0 +1,80 @@
+"""What the defences share that start from files: what is trained, judged by, and written."""
+
+from __future__ import annotations
+
+from errno import ENOENT
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, artifact_digest
+from keepstone.errors import InputError
+from keepstone.files import exists, storage_error, write_atomic, write_new
+from keepstone.lab.defences.weights import weights_of
+from keepstone.lab.domain import Domain
+from keepstone.lab.samples import Samples
+from keepstone.lab.targets.torch import TorchTarget
+from keepstone.workspace.attacking import Opened
+
+
+def require_apart(trained: Samples, held_out: Samples, domain: Domain) -> None:
+    """Refuse to judge a model by rows that it was trained on, whatever their labels are.
+
+    Rows are the same where the model is given the same numbers. Raises InputError
+    `defence.trained_on`.
+    """
+    learnt = {row.tobytes() for row in _as_given(trained.x, domain)}
+    count = sum(row.tobytes() in learnt for row in _as_given(held_out.x, domain))
+    if count:
+        raise InputError(
+            "defence.trained_on",
+            f"{count} of {len(held_out)} held-out rows are among those that are trained on.",
+            "Hold out rows that the training never sees.",
+        )
+
+
+def _as_given(x: Array, domain: Domain) -> Array:
+    # Zero has two signs and is one number.
+    return np.ascontiguousarray(domain.fit(x, x).astype(domain.dtype) + 0)
+
+
+def module_of(opened: Opened) -> Any:
+    """The torch module whose weights can be trained. Raises InputError `defence.untrainable`."""
+    if not isinstance(opened.target, TorchTarget):
+        raise InputError(
+            "defence.untrainable",
+            f"{opened.subject.name} cannot be trained further: it is no torch module by its weights"
+            " and its code, with one output of scores.",
+            "Give weights and their code: --architecture package.module:Class.",
+        )
+    return opened.target.module
+
+
+def seen_once(samples: Samples) -> Samples:
+    """Without the rows that are there again: of these no attack says which it told."""
+    _, first, count = np.unique(samples.x, axis=0, return_index=True, return_counts=True)
+    return samples.take(np.sort(first[count == 1]))
+
+
+def require_writable(path: Path, *, replace: bool) -> None:
+    """Before anything is trained that nowhere can be put.
+
+    Raises InputError `file.exists`, `file.missing`.
+    """
+    if path.exists() and not replace:
+        raise exists(path)
+    if not path.absolute().parent.is_dir():
+        raise storage_error(FileNotFoundError(ENOENT, ""), path.absolute().parent)
+
+
+def write_weights(path: Path, module: Any, opened: Opened, *, replace: bool) -> Digest:
+    """Write a module's weights, with the contract of the model that it was made of.
+
+    The digest is that of the artifact, as `keepstone up` tells it. Raises InputError
+    `file.exists`, `defence.unwritable`; OperationalError `disk.full`, `file.unwritable`.
+    """
+    data = weights_of(module, opened.contract)
+    (write_atomic if replace else write_new)(path, data, 0o644)
+    return artifact_digest([FileDigest(SINGLE_FILE, len(data), Digest.of(data))])

@@ -1,0 +1,225 @@
+"""Ensembles: the vote is exact, so is its gradient, and what transfers is not what counts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from keepstone.contract.validate import Array
+from keepstone.errors import InputError
+from keepstone.lab.attacks.evasion.random_search import RandomSearch
+from keepstone.lab.attacks.evasion.white_box import WhiteBox
+from keepstone.lab.defences.ensemble import Compared, Majority, SoftVote, against_best
+from keepstone.lab.defences.evaluate import evaluate
+from keepstone.lab.domain import Domain
+from keepstone.lab.norms import LINF
+from keepstone.lab.problem import Verdict
+from keepstone.lab.suites.plan import Step, Suite
+from keepstone.lab.suites.question import Question
+from keepstone.lab.targets.adaptive import Defended
+from keepstone.lab.targets.port import UNANSWERED, Answers, Capability
+from tests.lab.fakes import Linear
+
+DOMAIN = Domain.of((8,), 0.0, 1.0, "float64")
+WHITE = Suite("white", 200, lambda able: (Step(WhiteBox(sweep=5, near=()), 100, 100),))
+OUTSIDE = Suite("outside", 200, lambda able: (Step(RandomSearch(), 60, 60),))
+NO_GRADIENT = frozenset({Capability.LABEL, Capability.SCORES})
+
+
+def member(seed: int, **changed: Any) -> Linear:
+    weights = np.random.default_rng(seed).normal(size=(8, 3)) * 3
+    return Linear(weights, -weights.sum(axis=0) / 2, domain=DOMAIN, **changed)
+
+
+def on(*features: int, middle: float = 0.5) -> Linear:
+    """Class 1 where these features are above `middle`: all others are no matter to it."""
+    weights = np.zeros((8, 2))
+    weights[list(features), 1] = 20.0
+    weights[list(features), 0] = -20.0
+    return Linear(weights, -weights.sum(axis=0) * middle, domain=DOMAIN)
+
+
+def samples(seed: int = 0, count: int = 120) -> tuple[Array, Array]:
+    """Every feature tells the class, by 0.1 on either side of the middle."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, count)
+    return 0.5 + np.where(y[:, None] == 1, 0.1, -0.1) + rng.normal(0, 0.005, (count, 8)), y
+
+
+def compared(ensemble: SoftVote | Majority, eps: float, suite: Suite = WHITE) -> Compared:
+    x, y = samples()
+    return against_best(ensemble, x, y, suite, Question(LINF, (eps,), len(x)))
+
+
+def test_the_vote_is_the_mean_of_the_probabilities() -> None:
+    members = [member(seed) for seed in range(3)]
+    rows = DOMAIN.draw(20)
+    scores = [one.predict(rows).scores for one in members]
+    chances = np.mean(
+        [np.exp(one) / np.exp(one).sum(axis=1, keepdims=True) for one in scores], axis=0
+    )
+    found = SoftVote(members).predict(rows)
+    assert found.scores is not None
+    assert np.exp(found.scores) == pytest.approx(chances)
+    assert (found.labels == chances.argmax(axis=1)).all()
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0])
+def test_its_gradient_is_that_of_finite_differences(scale: float) -> None:
+    members = [member(seed) for seed in range(3)]
+    for one in members:
+        one.weights *= scale
+        one.bias *= scale
+    vote, rows = SoftVote(members), DOMAIN.draw(6)
+    weights = np.random.default_rng(1).normal(size=(6, 3))
+    slope = vote.linearize(rows).vjp(weights)
+    step = 1e-6 / scale
+    for at in range(8):
+        moved = np.zeros(8)
+        moved[at] = step
+        ends = [vote.predict(rows + side * moved).scores for side in (1, -1)]
+        wanted = ((ends[0] - ends[1]) * weights).sum(axis=1) / (2 * step)
+        assert slope[:, at] == pytest.approx(wanted, rel=1e-3, abs=1e-3 * scale)
+
+
+def test_a_vote_without_gradients_or_scores_declares_none() -> None:
+    mixed = SoftVote([member(0), member(1, capabilities=NO_GRADIENT)])
+    assert mixed.capabilities == NO_GRADIENT
+    with pytest.raises(InputError, match=r"attack\.unable"):
+        mixed.linearize(DOMAIN.draw(2))
+    alone = member(1, capabilities=frozenset({Capability.LABEL}))
+    with pytest.raises(InputError, match=r"defence\.unfit"):
+        SoftVote([member(0), alone])
+    assert Majority([member(0), alone]).capabilities == {Capability.LABEL}
+    # Trees of several forests are not searched together.
+    assert Capability.TREES not in SoftVote([member(0), member(1)]).capabilities
+
+
+@pytest.mark.parametrize("kind", [SoftVote, Majority])
+def test_members_of_other_questions_are_refused(kind: Any) -> None:
+    wide = Linear(np.zeros((9, 3)), np.zeros(3), domain=Domain.of((9,), 0.0, 1.0, "float64"))
+    far = Linear(np.zeros((8, 3)), np.zeros(3), domain=Domain.of((8,), 0.0, 2.0, "float64"))
+    two = Linear(np.zeros((8, 2)), np.zeros(2), domain=DOMAIN)
+    for members in ([member(0)], [member(0), wide], [member(0), far], [member(0), two]):
+        with pytest.raises(InputError, match=r"defence\.other_members"):
+            kind(members)
+
+
+@dataclass
+class Says:
+    """The same label for every row."""
+
+    label: int
+    classes: int = 3
+    domain: Domain = DOMAIN
+    capabilities: frozenset[Capability] = frozenset({Capability.LABEL})
+
+    def predict(self, rows: Array) -> Answers:
+        return Answers(np.full(len(rows), self.label))
+
+
+@pytest.mark.parametrize(
+    ("labels", "wanted"), [((2, 2, 1), 2), ((2, 1), 1), ((1, 1, UNANSWERED), UNANSWERED)]
+)
+def test_most_labels_win_and_silence_is_no_vote(labels: tuple[int, ...], wanted: int) -> None:
+    rows = DOMAIN.draw(3)
+    assert (Majority([Says(one) for one in labels]).predict(rows).labels == wanted).all()
+
+
+def test_a_row_that_a_member_does_not_answer_is_not_answered() -> None:
+    class Mute(Linear):
+        def predict(self, rows: Array) -> Answers:
+            found = super().predict(rows)
+            assert found.scores is not None
+            return Answers(found.labels, np.full_like(found.scores, np.nan))
+
+    mute = Mute(np.zeros((8, 3)), np.zeros(3), domain=DOMAIN)
+    assert (SoftVote([member(0), mute]).predict(DOMAIN.draw(4)).labels == UNANSWERED).all()
+
+
+def test_a_class_that_no_member_ever_serves_leaves_the_others_answered() -> None:
+    class Blind(Linear):
+        def predict(self, rows: Array) -> Answers:
+            found = super().predict(rows)
+            assert found.scores is not None
+            found.scores[:, 2] = -np.inf
+            return Answers(found.scores.argmax(axis=1), found.scores)
+
+    members = [Blind(member(seed).weights, np.zeros(3), domain=DOMAIN) for seed in (0, 1)]
+    labels = SoftVote(members).predict(DOMAIN.draw(50)).labels
+    assert set(labels.tolist()) <= {0, 1}
+
+
+# What it is worth
+
+
+def test_the_best_member_is_the_one_that_stands() -> None:
+    # Its plane lies off the middle: one of its classes is near to it.
+    found = compared(SoftVote([on(0, middle=0.57), on(1)]), 0.05)
+    assert found.members[0].robust[0].robust.value < 0.7
+    assert found.best == 1
+    assert found.evaluation.robust[0].undefended == found.members[1].robust[0].robust
+
+
+def test_what_breaks_every_member_alike_breaks_the_vote_when_it_is_replayed() -> None:
+    found = compared(SoftVote([on(0), on(0)]), 0.2)
+    assert found.replayed[0].value < 0.05
+
+
+def test_a_vote_that_gains_over_its_best_member_passes() -> None:
+    # Each is near to one of the classes, the mean to neither.
+    found = compared(SoftVote([on(0, middle=0.57), on(0, middle=0.43)]), 0.05)
+    assert not found.evaluation.problems, found.evaluation.problems
+    assert found.evaluation.verdict is Verdict.PASS
+    (at,) = found.evaluation.robust
+    assert at.undefended.value < 0.7
+    assert at.defended.value > 0.9
+
+
+def test_what_does_not_transfer_falls_to_one_who_attacks_the_vote() -> None:
+    # Members that look at other features each: what breaks one leaves the others as they were.
+    ensemble = SoftVote([on(at) for at in range(3)])
+    found = compared(ensemble, 0.2)
+    assert found.replayed[0].value > 0.9
+    (at,) = found.evaluation.robust
+    assert at.undefended.value < 0.05
+    assert at.defended.value < 0.05
+    assert found.evaluation.verdict is Verdict.FAIL
+    assert found.evaluation.codes == ("defence.no_gain",)
+    told = found.to_dict()
+    assert told["schema"] == "keepstone.defence/v1"
+    assert told["replayed"][0]["value"] > 0.9 > told["robust_accuracy"][0]["value"]
+    assert len(told["members"]) == 3
+
+
+def test_a_majority_is_attacked_by_the_gradient_of_the_mean() -> None:
+    ensemble = Majority([on(at) for at in range(3)])
+    assert isinstance(ensemble, Defended)
+    found = compared(ensemble, 0.2)
+    (at,) = found.evaluation.robust
+    # Labels alone give a white-box attack nothing to climb; one who knows the members has it all.
+    assert at.plain.value > 0.9
+    assert at.defended.value < 0.05
+    assert found.evaluation.codes == ("defence.masks",)
+    assert found.evaluation.verdict is Verdict.INVALID
+
+
+def test_members_without_gradients_are_attacked_from_outside() -> None:
+    members = [on(at) for at in range(3)]
+    for one in members:
+        one.capabilities = frozenset({Capability.LABEL})
+    ensemble = Majority(members)
+    assert ensemble.adaptive() is ensemble
+    found = compared(ensemble, 0.3, OUTSIDE)
+    assert found.evaluation.robust[0].defended.value < 0.9
+
+
+def test_a_vote_is_its_own_adaptive_view() -> None:
+    x, y = samples()
+    vote = SoftVote([on(0), on(1)])
+    found = evaluate(vote, x, y, WHITE, Question(LINF, (0.2,), len(x)), undefended=vote.members[0])
+    assert found.adaptive is found.plain
+    assert found.robust[0].undone == 0

@@ -1,0 +1,152 @@
+"""Training functions that tests name by `tests.trainers:function`: a user's own code."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from keepstone.contract.validate import Array
+
+CALLS: list[int] = []
+
+
+class Linear:
+    """Least squares on the classes: it learns a trigger as it learns anything."""
+
+    def __init__(self, x: Array, y: Array) -> None:
+        self.classes_ = np.unique(y)
+        wanted = (y[:, None] == self.classes_).astype(float)
+        self._weights = np.linalg.lstsq(_wide(x), wanted, rcond=None)[0]
+
+    def decision_function(self, x: Array) -> Array:
+        return np.asarray(_wide(x) @ self._weights)
+
+    def predict(self, x: Array) -> Array:
+        return np.asarray(self.classes_[self.decision_function(x).argmax(axis=1)])
+
+
+class Means:
+    """The nearest mean of a class: a few lies hardly move it."""
+
+    def __init__(self, x: Array, y: Array) -> None:
+        self.classes_ = np.unique(y)
+        self._means = np.stack([x[y == one].mean(axis=0) for one in self.classes_])
+
+    def decision_function(self, x: Array) -> Array:
+        return np.asarray(-((x[:, None] - self._means) ** 2).sum(axis=2))
+
+    def predict(self, x: Array) -> Array:
+        return np.asarray(self.classes_[self.decision_function(x).argmax(axis=1)])
+
+
+class Stumbling(Means):
+    def predict(self, x: Array) -> Array:
+        raise ValueError("no such rows")
+
+
+def linear(x: Array, y: Array, seed: int) -> Linear:
+    return Linear(x, y)
+
+
+def means(x: Array, y: Array, seed: int) -> Means:
+    # It may do with its arrays what it likes.
+    x += 0
+    return Means(x, y)
+
+
+def nearest(x: Array, y: Array, seed: int) -> Any:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(1, algorithm="brute").fit(x, y)
+
+
+def talking(x: Array, y: Array, seed: int) -> Means:
+    print("epoch 1 of 1")
+    return Means(x, y)
+
+
+def indexed(x: Array, y: Array, seed: int) -> Any:
+    """Of a type that the vault does not open."""
+    from sklearn.neighbors import KNeighborsClassifier
+
+    return KNeighborsClassifier(1, algorithm="kd_tree").fit(x, y)
+
+
+def tree(x: Array, y: Array, seed: int) -> Any:
+    from sklearn.tree import DecisionTreeClassifier
+
+    return DecisionTreeClassifier(random_state=seed).fit(x, y)
+
+
+def module(x: Array, y: Array, seed: int) -> Any:
+    """A network of one layer, set to the nearest mean of three classes."""
+    from tests.vault.architectures import Layer
+
+    return _set(Layer(), x, y)
+
+
+def local(x: Array, y: Array, seed: int) -> Any:
+    """The same, of a class that is in no package."""
+    from tests.vault.architectures import Layer
+
+    class Hidden(Layer):
+        pass
+
+    return _set(Hidden(), x, y)
+
+
+def _set(found: Any, x: Array, y: Array) -> Any:
+    import torch
+
+    centres = torch.tensor(np.stack([x[y == one].mean(axis=0) for one in range(3)]))
+    found.layer.weight = torch.nn.Parameter(2 * centres.float())
+    found.layer.bias = torch.nn.Parameter(-(centres**2).sum(dim=1).float())
+    return found
+
+
+def moody(x: Array, y: Array, seed: int) -> Means:
+    """Each time another model, though the seed is the same."""
+    CALLS.append(seed)
+    return Means(x, (y + len(CALLS)) % (y.max() + 1))
+
+
+def drifting(x: Array, y: Array, seed: int) -> Means:
+    """The same model seven times, and then others."""
+    CALLS.append(seed)
+    return Means(x, y if len(CALLS) <= 7 else (y + 1) % (y.max() + 1))
+
+
+def raising(x: Array, y: Array, seed: int) -> Any:
+    raise RuntimeError("no luck")
+
+
+def stumbling(x: Array, y: Array, seed: int) -> Stumbling:
+    return Stumbling(x, y)
+
+
+def nothing(x: Array, y: Array, seed: int) -> None:
+    return None
+
+
+def blobs(count: int, seed: int) -> tuple[Array, Array]:
+    """Three clouds on a plane."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 3, count)
+    return np.array([[0, 2], [2, -1], [-2, -1]])[y] + rng.normal(0, 0.5, (count, 2)), y
+
+
+def pictures(count: int, seed: int) -> tuple[Array, Array]:
+    """Four classes of 6 by 6 pixels, each bright in a quarter, with noise."""
+    draw = np.random.default_rng(seed)
+    y = draw.integers(0, 4, count)
+    bright = np.zeros((4, 6, 6))
+    for label in range(4):
+        top, left = divmod(label, 2)
+        bright[label, 3 * top : 3 * top + 3, 3 * left : 3 * left + 3] = 0.3
+    x = 0.25 + bright.reshape(4, -1)[y] + draw.normal(0, 0.08, (count, 36))
+    return x.clip(0, 1), y
+
+
+def _wide(x: Array) -> Array:
+    return np.column_stack([x, np.ones(len(x))])
