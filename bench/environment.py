@@ -30,8 +30,8 @@ def python_of(peer: str, *, complete: bool = False) -> Path:
     print(f"installing {peer} into build/peers/{peer}", file=sys.stderr)
     unbound = _unbound()
     subprocess.run([ROOT / "tools" / "venv.sh", folder], check=True, env=unbound)
-    pip = [python, "-m", "pip", "install", "--quiet", *(["--no-deps"] if complete else [])]
-    subprocess.run([*pip, "--requirement", pins], check=True, env=unbound)
+    pip = [str(python), "-m", "pip", "install", "--quiet", *(["--no-deps"] if complete else [])]
+    subprocess.run([*pip, "--requirement", str(pins)], check=True, env=unbound)
     stamp.write_text(wanted, "utf-8")
     return python
 

@@ -165,7 +165,7 @@ def rows() -> list[dict[str, Any]]:
         print(f"  thresholds on the loss differ in area by at most {apart:.1e}")
     found = training()
     epsilon = account(TRAINING.noise, TRAINING.rate, TRAINING.steps, DELTA)
-    print(f"private training: epsilon {epsilon.value:.3f} ({epsilon.accountant}) here, ", end="")
+    print(f"private training: epsilon {epsilon.epsilon:.3f} ({epsilon.accountant}) here, ", end="")
     print(f"{np.mean(found['tfp.epsilon']):.3f} (RDP) there")
     print(f"  accuracy {shown(found['accuracy'])} here, {shown(found['tfp.accuracy'])} there")
     print(f"  CPU s    {shown(found['cpu'])} here, {shown(found['tfp.cpu_s'])} there")
