@@ -53,7 +53,7 @@ _LESSONS = {"pgd": ("steps",), "trades": ("steps", "beta"), "fast": ()}
 )
 @click.option("--epochs", type=int, default=20, show_default=True)
 @click.option("--batch", type=int, default=128, show_default=True, help="Rows in a step.")
-@click.option("--rate", type=float, default=0.004, show_default=True, help="The learning rate.")
+@click.option("--rate", type=float, default=0.01, show_default=True, help="The learning rate.")
 @click.option("--steps", type=int, help="With pgd, trades: of the attack in each.  [default: 7]")
 @click.option("--beta", type=float, help="With trades: the weight of robustness.  [default: 6]")
 @click.option(
