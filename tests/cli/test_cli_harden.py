@@ -17,6 +17,8 @@ import pytest
 from keepstone.cli.main import run
 from keepstone.contract.schema import DType, ModelContract, TensorSpec
 from keepstone.contract.validate import Array
+from keepstone.lab.defences import dp_sgd
+from keepstone.lab.defences.accounting import Epsilon
 from keepstone.lab.defences.weights import weights_of
 from keepstone.vault.load.safetensors import read_header
 from tests.nets import save
@@ -314,6 +316,27 @@ def test_an_epsilon_is_told_beside_what_attacks_find(here: Here, nets: Path) -> 
     # The noise is drawn anew whatever the seed is.
     again = harden(here, "private", *MODEL, *TRAINED, *PRIVATE, "--force")[1]
     assert again["weights"][0]["digest"] != weights["digest"]
+
+
+def test_an_epsilon_that_the_attack_contradicts_writes_nothing(
+    here: Here, nets: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # An account of another training than the one that is run, which learns labels by heart.
+    def account(noise: float, rate: float, steps: int, delta: float) -> Epsilon:
+        return Epsilon(0.01, delta, "pld", (("prv", 0.01), ("pld", 0.01)), noise, rate, steps)
+
+    monkeypatch.setattr(dp_sgd, "account", account)
+    rng = np.random.default_rng(0)
+    for name, count in (("train", 200), ("held", 500)):
+        x, y = rng.uniform(0, 1, (count, WIDTH)), rng.integers(0, 2, count)
+        np.savez(nets / f"{name}.npz", x=x, y=y)
+    wide = ("wide.safetensors", "--architecture", "nets:Wide", *TRAINED)
+    told = ("--noise", "1e-3", "--clip", "5", "--rate", "0.5", "--steps", "300", "--speed", "0.05")
+    status, found = harden(here, "private", *wide, *told)
+    assert (status, found["verdict"], found["weights"]) == (3, "invalid", [])
+    assert [one["code"] for one in found["problems"]] == ["defence.epsilon_contradicted"]
+    assert found["epsilon_at_least"] > found["privacy"]["epsilon"] == 0.01
+    assert not (nets / "out.safetensors").exists()
 
 
 @pytest.mark.usefixtures("accountants")
