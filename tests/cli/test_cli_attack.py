@@ -235,6 +235,47 @@ def test_copies_are_made_and_told(place: Any, net: Path, error_code: Any) -> Non
     assert attack(place, *few)[0] == 3
 
 
+def test_one_report_carries_the_curves_of_one_model(place: Any, net: Path, error_code: Any) -> None:
+    x = np.random.default_rng(5).uniform(-3, 3, (1200, WIDTH)).astype(np.float32)
+    y = onnxruntime.InferenceSession(net.read_bytes()).run(["label"], {"x": x})[0]
+    for name, part in (("in.npz", slice(600)), ("out.npz", slice(600, None))):
+        np.savez(place.root / name, x=x[part], y=y[part])
+    asked = ("extract", net, "--data", "in.npz", "--attack", "knockoff", "--report", "copies.html")
+    found = attack(place, *asked)[1]
+    assert found["verdict"] == "pass"
+    assert found["digest"].startswith("sha256:")
+    assert "copycat: not asked for" in found["not_evaluated"]
+    (place.root / "copies.json").write_text(json.dumps(found))
+    page = (place.root / "copies.html").read_text()
+    assert page.count("<svg") == 2
+    assert found["digest"] in page
+    audit = ("membership", net, "--members", "in.npz", "--nonmembers", "out.npz")
+    both = ("--report", "both.html", "--with", "copies.json")
+    found = attack(place, *audit, *both)[1]
+    assert len(found["histogram"]["edges"]) == 31
+    (place.root / "members.json").write_text(json.dumps(found))
+    assert (place.root / "both.html").read_text().count("<svg") == 4
+    quick = (net, "--data", "data.npz", "--norm", "linf", "--eps", "0.01", "--budget", "5")
+    several = ("--report", "all.html", "--with", "copies.json", "--with", "members.json")
+    attack(place, *quick, *several)
+    assert (place.root / "all.html").read_text().count("<svg") == 7
+    # Of another model, of something else, or for no report.
+    (place.root / "odd.json").write_text(json.dumps({"schema": "keepstone.attack/v1"}))
+    other = save(place.root / "other.onnx", 2)
+    given: Any
+    for given, expected in (
+        ((other, *quick[1:], *several), (2, "report.other_model")),
+        ((*quick, "--report", "x.html", "--with", "odd.json"), (2, "report.bad_document")),
+        ((*quick, "--report", "x.html", "--with", "nothing.json"), (2, "file.unreadable")),
+        ((*audit[:1], other, *audit[2:], *both), (2, "report.other_model")),
+        (("extract", other, *asked[2:], "--with", "copies.json"), (2, "report.other_model")),
+    ):
+        done = place.run("attack", *given)
+        assert (done.returncode, error_code(done)) == expected, (given, done.stderr)
+    assert not (place.root / "x.html").exists()
+    assert place.run("attack", *quick, "--with", "copies.json").returncode == 2
+
+
 def test_an_attacker_keeps_to_constraints(place: Any, net: Path, error_code: Any) -> None:
     said = {"schema": "keepstone.constraints/v1", "immutable": list(range(WIDTH))}
     (place.root / "all.json").write_text(json.dumps(said))

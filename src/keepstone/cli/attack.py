@@ -20,6 +20,12 @@ from keepstone.cli.attacking import (
     status_of,
     suite_options,
 )
+from keepstone.cli.attacking_report import (
+    of_same_model,
+    others_given,
+    report_options,
+    write_report,
+)
 from keepstone.cli.lazy import CommandOrGroup
 from keepstone.cli.options import format_option, workspace_option
 from keepstone.cli.output import emit_json, say, table
@@ -30,6 +36,7 @@ if TYPE_CHECKING:
     from keepstone.core.subject import Subject
     from keepstone.evidence.dsse import Envelope
     from keepstone.identity.signing import Signatory
+    from keepstone.lab.report.documents import Document
     from keepstone.lab.samples import Samples
     from keepstone.lab.suites.plan import Suite
     from keepstone.lab.suites.question import Question
@@ -68,7 +75,7 @@ OTHERS = {
 )
 @model_options
 @address_options
-@click.option("--report", type=FILE, help="Write the report for people to this HTML file.")
+@report_options
 @click.option(
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
@@ -93,11 +100,13 @@ def command(target: str, data: Path, **given: Any) -> int:
     suite = suite_called(given["suite"])
     count = suite.samples if given["samples"] is None else given["samples"]
     everything = read_samples(data, given["label"])
+    others = others_given(given)
     with opened_target(target, everything, given) as attacked:
+        others = of_same_model(others, attacked.digest)
         samples = _chosen(everything, count, given["seed"])
         question = question_of(attacked.target.domain, len(samples), given)
         outcome = _run(attacked, samples, suite, question, given["resume"])
-        _write(outcome, attacked, samples, given)
+        _write(outcome, attacked, samples, others, given)
     return status_of(outcome.verdict)
 
 
@@ -167,10 +176,15 @@ class _Progress:
 
 
 def _write(
-    outcome: SuiteResult, attacked: Attacked, samples: Samples, given: dict[str, Any]
+    outcome: SuiteResult,
+    attacked: Attacked,
+    samples: Samples,
+    others: list[Document],
+    given: dict[str, Any],
 ) -> None:
     if given["report"] is not None:
-        _write_report(outcome, attacked, samples, given["report"])
+        page = _report(outcome, attacked, samples, others)
+        write_report(given["report"], page)
     document = outcome.to_dict()
     if attacked.subject is not None:
         document |= {"model": attacked.subject.name, "digest": str(attacked.subject.digest)}
@@ -183,19 +197,19 @@ def _write(
         _show(outcome)
 
 
-def _write_report(outcome: SuiteResult, attacked: Attacked, samples: Samples, path: Path) -> None:
+def _report(
+    outcome: SuiteResult, attacked: Attacked, samples: Samples, others: list[Document]
+) -> bytes:
     from keepstone import __version__
-    from keepstone.files import write_atomic
     from keepstone.lab.report.html import write_html
 
     about = {
         "target": attacked.shown,
-        "model": "not known" if attacked.subject is None else str(attacked.subject.digest),
+        "model": str(attacked.digest or "not known"),
         "samples": str(samples.digest),
         "by": f"keepstone {__version__}",
     }
-    write_atomic(path, write_html(outcome, attacked.target.domain, about, samples.features))
-    say(f"report  {path}", mark="ok")
+    return write_html(outcome, attacked.target.domain, about, samples.features, others)
 
 
 def _state(

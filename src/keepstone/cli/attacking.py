@@ -15,6 +15,7 @@ from keepstone.cli.options import KEY, address_of, read_option_file, signing_key
 from keepstone.cli.output import say
 
 if TYPE_CHECKING:
+    from keepstone.core.digest import Digest
     from keepstone.core.subject import Subject
     from keepstone.evidence.dsse import Envelope
     from keepstone.identity.signing import Signatory
@@ -40,6 +41,11 @@ class Attacked:
     subject: Subject | None
     target: Target
     classes: Classes
+
+    @property
+    def digest(self) -> Digest | None:
+        """Of the model, where it is known."""
+        return None if self.subject is None else self.subject.digest
 
 
 def suite_options(function: F) -> F:
