@@ -179,6 +179,37 @@ def test_a_run_goes_on_from_where_it_was(place: Any, net: Path, error_code: Any)
     assert (done.returncode, error_code(done)) == (2, "attack.other_run")
 
 
+def test_workers_find_the_same_however_many(place: Any, net: Path, error_code: Any) -> None:
+    asked = (net, "--data", "data.npz", "--norm", "linf", "--eps", "0.2", "--budget", "50")
+    found = [
+        attack(place, *asked, "--workers", count, "--resume", f"done{count}")[1] for count in (1, 2)
+    ]
+    for one in (one for each in found for one in each["attacks"]):
+        del one["cpu_s"]
+    assert found[0] == found[1]
+    assert (found[0]["shards"], found[0]["clean"]["n"]) == (128, 150)
+    # What is kept of a run in parts is none of a whole run, and what is kept is not done again.
+    again = attack(place, *asked, "--workers", "2", "--resume", "done1")[1]
+    assert [one["cpu_s"] for one in again["attacks"]] != []
+    done = place.run("attack", *asked, "--resume", "done1")
+    assert (done.returncode, error_code(done)) == (2, "attack.other_run")
+
+
+def test_what_cannot_be_spread_has_an_answer(place: Any, net: Path, error_code: Any) -> None:
+    given: Any
+    at = ("https://127.0.0.1:1", "--model", "net", "--data", "data.npz")
+    for given, expected in (
+        ((*at, "--workers", "2"), (2, "attack.not_spread")),
+        ((*at, "--ray", "auto"), (2, "attack.not_spread")),
+        ((net, "--data", "data.npz", "--ray", "local"), (2, "attack.bad_cluster")),
+    ):
+        done = place.run("attack", *given)
+        assert (done.returncode, error_code(done)) == expected, (given, done.stderr)
+    both = (net, "--data", "data.npz", "--ray", "auto", "--workers", "2")
+    assert place.run("attack", *both).returncode == 2
+    assert place.run("attack", net, "--data", "data.npz", "--workers", "0").returncode == 2
+
+
 # Privacy and extraction
 
 

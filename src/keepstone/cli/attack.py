@@ -26,6 +26,8 @@ from keepstone.cli.attacking_report import (
     report_options,
     write_report,
 )
+from keepstone.cli.attacking_spread import check_spread, shards_of
+from keepstone.cli.duration import DURATION
 from keepstone.cli.lazy import CommandOrGroup
 from keepstone.cli.options import format_option, workspace_option
 from keepstone.cli.output import emit_json, say, table
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from keepstone.lab.suites.plan import Suite
     from keepstone.lab.suites.question import Question
     from keepstone.lab.suites.result import Ran, SuiteResult
+    from keepstone.lab.suites.shards import Shards
 
 # What else can be found out by attacking: the value is the file of this package.
 OTHERS = {
@@ -77,6 +80,23 @@ OTHERS = {
 @address_options
 @report_options
 @click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Attack in parts, by so many processes; what is found does not hang on how many.",
+)
+@click.option(
+    "--ray",
+    metavar="HOST:PORT",
+    help="The same by the machines of this Ray cluster (or auto); each has the file at its path.",
+)
+@click.option(
+    "--patience",
+    type=DURATION,
+    default="6h",
+    show_default=True,
+    help="With --workers or --ray: how long a part may take before it is lost.",
+)
+@click.option(
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
     help="A folder for what is done, so that a run that is cut off goes on from there.",
@@ -97,6 +117,7 @@ def command(target: str, data: Path, **given: Any) -> int:
     from keepstone.lab.suites.catalogue import suite_called
 
     check_options(target, given)
+    check_spread(target, given)
     suite = suite_called(given["suite"])
     count = suite.samples if given["samples"] is None else given["samples"]
     everything = read_samples(data, given["label"])
@@ -105,7 +126,7 @@ def command(target: str, data: Path, **given: Any) -> int:
         others = of_same_model(others, attacked.digest)
         samples = _chosen(everything, count, given["seed"])
         question = question_of(attacked.target.domain, len(samples), given)
-        outcome = _run(attacked, samples, suite, question, given["resume"])
+        outcome = _run(attacked, samples, suite, question, given)
         _write(outcome, attacked, samples, others, given)
     return status_of(outcome.verdict)
 
@@ -117,14 +138,20 @@ def _chosen(samples: Samples, count: int, seed: int) -> Samples:
 
 
 def _run(
-    attacked: Attacked, samples: Samples, suite: Suite, question: Question, resume: Path | None
+    attacked: Attacked,
+    samples: Samples,
+    suite: Suite,
+    question: Question,
+    given: dict[str, Any],
 ) -> SuiteResult:
     from keepstone.lab.suites.memory import Memory
     from keepstone.lab.suites.run import run_suite
 
+    shards = shards_of(attacked, samples, given)
     memory = None
-    if resume is not None:
-        memory = Memory(resume, _run_digest(attacked, samples, suite, question))
+    if given["resume"] is not None:
+        digest = _run_digest(attacked, samples, suite, question, shards)
+        memory = Memory(given["resume"], digest)
     with Steps() as steps:
         return run_suite(
             attacked.target,
@@ -135,10 +162,17 @@ def _run(
             names=attacked.classes.names,
             memory=memory,
             observer=_Progress(steps),
+            shards=shards,
         )
 
 
-def _run_digest(attacked: Attacked, samples: Samples, suite: Suite, question: Question) -> Digest:
+def _run_digest(
+    attacked: Attacked,
+    samples: Samples,
+    suite: Suite,
+    question: Question,
+    shards: Shards | None,
+) -> Digest:
     import json
 
     from keepstone import __version__
@@ -154,6 +188,7 @@ def _run_digest(attacked: Attacked, samples: Samples, suite: Suite, question: Qu
             "data": str(samples.digest),
             "suite": suite.name,
             "question": json.dumps(question.to_dict()),
+            "shards": None if shards is None else shards.samples,
         }
     )
 
@@ -173,6 +208,13 @@ class _Progress:
             f"broke {ran.broken} of {ran.attacked}, {ran.queries_mean:.0f} queries each,"
             f" {ran.cpu_s:.1f} CPU s"
         )
+
+    def shard_ended(self, number: int, of: int, lost: str | None) -> None:
+        self._steps.begin(f"part {number + 1} of {of}")
+        if lost is None:
+            self._steps.end("attacked")
+        else:
+            self._steps.warn(f"part {number + 1} of {of} is lost: {lost}")
 
 
 def _write(

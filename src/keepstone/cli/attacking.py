@@ -35,12 +35,14 @@ _LABEL = "The column, or the array, of labels.  [default: y, label, target or cl
 
 @dataclass(frozen=True, slots=True)
 class Attacked:
-    """What is attacked, and as what it is shown; the subject is known of files alone."""
+    """What is attacked, and as what it is shown; the subject, and how it was wanted, are known of
+    files alone."""
 
     shown: str
     subject: Subject | None
     target: Target
     classes: Classes
+    wanted: Wanted | None = None
 
     @property
     def digest(self) -> Digest | None:
@@ -187,7 +189,7 @@ def opened_target(target: str, samples: Samples, given: dict[str, Any]) -> Itera
 
     wanted = replace(wanted_model(given), constraints=_constraints(samples, given))
     with open_model(Path(target), samples, wanted) as opened:
-        yield Attacked(target, opened.subject, opened.target, opened.classes)
+        yield Attacked(target, opened.subject, opened.target, opened.classes, wanted)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -75,16 +75,25 @@ class Opened:
 
 
 @contextmanager
-def open_model(path: Path, samples: Samples, wanted: Wanted) -> Iterator[Opened]:
+def open_model(
+    path: Path, samples: Samples, wanted: Wanted, digest: Digest | None = None
+) -> Iterator[Opened]:
     """(1) Stage a private copy. (2) Scan it: only clean goes on. (3) Load that copy.
 
-    Raises DeniedError `target.flagged`; OperationalError `scan.not_evaluated`, `runtime.*`;
+    With `digest` the file has to be that very one. Raises InputError `attack.other_file`;
+     DeniedError `target.flagged`; OperationalError `scan.not_evaluated`, `runtime.*`;
     InputError `target.*`, `attack.bad_domain`, `attack.other_inputs`, and as `stage` and the
     loaders raise.
     """
     with tempfile.TemporaryDirectory(prefix="keepstone-attack-") as folder:
         # (1)
         staged = stage(path, Path(folder) / "staging")
+        if digest not in (None, staged.digest):
+            raise InputError(
+                "attack.other_file",
+                f"{path} is {staged.digest} where a worker opened it, and not {digest}.",
+                "Put the same file at the same path on every machine.",
+            )
         # (2)
         format = format_of_clean(staged, scan_staged(staged), path)
         # (3)
@@ -95,6 +104,19 @@ def open_model(path: Path, samples: Samples, wanted: Wanted) -> Iterator[Opened]
             target, classes = _target(runtime, prepared.contract, samples, wanted)
             subject = Subject(name_of(path), staged.digest)
             yield Opened(subject, target, classes, prepared.contract)
+
+
+@contextmanager
+def open_again(
+    path: Path, samples: Samples, wanted: Wanted, classes: tuple[str, ...], digest: Digest
+) -> Iterator[Target]:
+    """The target as `open_model` gives it, for a worker in another process or machine.
+
+    `samples` need not be all; `classes` are what the first one opened was told to have. Raises as
+    `open_model`.
+    """
+    with open_model(path, samples, replace(wanted, classes=classes), digest) as opened:
+        yield opened.target
 
 
 def _target(
