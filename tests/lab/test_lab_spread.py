@@ -84,13 +84,19 @@ def test_the_order_in_which_they_end_is_nothing() -> None:
     assert run(Here()).to_dict()["shards"] == PART
 
 
-def test_each_part_draws_for_itself() -> None:
+def test_each_part_draws_for_itself(tmp_path: Path) -> None:
     """By the run's seed and by its own place: the same rows elsewhere get other draws."""
     twice = np.concatenate([X[:PART], X[:PART]])
     y = np.concatenate([Y[:PART], Y[:PART]])
     found = run_suite(shown(), twice, y, suite(Draws()), ASKED, shards=parts(Here()))
     first, second = found.worst.rows[:PART], found.worst.rows[PART:]
     assert not np.array_equal(first, second)
+    # What is kept of one is not taken for the other's.
+    memory = Memory(tmp_path / "kept", Digest.of(b"this run"))
+    for _ in range(2):
+        shards = parts(Here())
+        again = run_suite(shown(), twice, y, suite(Draws()), ASKED, memory=memory, shards=shards)
+        assert np.array_equal(again.worst.rows, found.worst.rows)
     other = run(Here(), asked=replace(ASKED, seed=1))
     assert facts(other)["worst"] != facts(run(Here()))["worst"]
 

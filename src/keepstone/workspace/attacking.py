@@ -33,8 +33,10 @@ from keepstone.lab.draws import draws
 from keepstone.lab.metrics.wilson import Share
 from keepstone.lab.samples import Samples
 from keepstone.lab.suites.result import SuiteResult
+from keepstone.lab.targets.boosters import ServedPlaces
 from keepstone.lab.targets.classes import Classes, require_count
 from keepstone.lab.targets.forests import read_trees
+from keepstone.lab.targets.objectives import Objective, no_classifier, objective_of
 from keepstone.lab.targets.outputs import Tensors
 from keepstone.lab.targets.port import Target
 from keepstone.lab.targets.runtime import RuntimeTarget
@@ -125,18 +127,34 @@ def _target(
     tensors = Tensors.of(contract)
     domain = Domain.of_spec(tensors.input, wanted.low, wanted.high, wanted.constraints)
     require_fit(samples, domain)
+    target: Target
     if isinstance(runtime, ModuleRuntime) and tensors.label is None and len(contract.outputs) == 1:
         target = TorchTarget(runtime.module, domain)
         classes = Classes.of(samples.y, target.classes, wanted.classes)
         require_count(classes, target.classes)
         return target, classes
-    classes = Classes.of(samples.y, tensors.score_count, wanted.classes)
-    return _with_trees(runtime, RuntimeTarget(runtime, tensors, domain, classes)), classes
-
-
-def _with_trees(runtime: Runtime, target: Target) -> Target:
-    """The target, its decision trees laid open if it has some: who has the file has them too."""
     model = getattr(runtime, "estimator", getattr(runtime, "booster", None))
+    objective = _objective(model)
+    if objective is not None and objective.labels:
+        classes = Classes.of(samples.y, objective.classes, wanted.classes)
+        target = ServedPlaces(runtime, tensors, domain, classes, objective.classes)
+    else:
+        classes = Classes.of(samples.y, tensors.score_count, wanted.classes)
+        target = RuntimeTarget(runtime, tensors, domain, classes)
+    return _with_trees(model, target), classes
+
+
+def _objective(model: Any) -> Objective | None:
+    """What a booster was trained for. Raises InputError `target.no_classifier`: of an estimator
+    too, whose one number is no score of a class."""
+    found = objective_of(model)
+    if hasattr(model, "get_params") and not hasattr(model, "classes_"):
+        raise no_classifier("The estimator has no classes.")
+    return found
+
+
+def _with_trees(model: Any, target: Target) -> Target:
+    """The target, its decision trees laid open if it has some: who has the file has them too."""
     if model is None:
         return target
     try:
