@@ -37,6 +37,7 @@ from keepstone.lab.targets.boosters import ServedPlaces
 from keepstone.lab.targets.classes import Classes, require_count
 from keepstone.lab.targets.forests import read_trees
 from keepstone.lab.targets.objectives import Objective, no_classifier, objective_of
+from keepstone.lab.targets.onnx_twin import with_twin
 from keepstone.lab.targets.outputs import Tensors
 from keepstone.lab.targets.port import Target
 from keepstone.lab.targets.runtime import RuntimeTarget
@@ -44,10 +45,10 @@ from keepstone.lab.targets.torch import TorchTarget
 from keepstone.lab.targets.trees import TreeTarget
 from keepstone.scan.artifact import scan_staged
 from keepstone.vault.load import Runtime, prepare
-from keepstone.vault.load.identify import require_scanned
+from keepstone.vault.load.identify import find_model, require_scanned
 from keepstone.vault.load.torch import ModuleRuntime
 from keepstone.vault.staging import stage
-from keepstone.vault.verified import verify_files
+from keepstone.vault.verified import Files, verify_files
 from keepstone.workspace.intake import name_of
 from keepstone.workspace.suspect import format_of_clean
 
@@ -104,6 +105,8 @@ def open_model(
             require_scanned(format, found)
             runtime = prepared.start()
             target, classes = _target(runtime, prepared.contract, samples, wanted)
+            if found == "onnx" and isinstance(target, RuntimeTarget):
+                target = _with_gradient(target, files, samples)
             subject = Subject(name_of(path), staged.digest)
             yield Opened(subject, target, classes, prepared.contract)
 
@@ -142,6 +145,18 @@ def _target(
         classes = Classes.of(samples.y, tensors.score_count, wanted.classes)
         target = RuntimeTarget(runtime, tensors, domain, classes)
     return _with_trees(model, target), classes
+
+
+def _with_gradient(target: RuntimeTarget, files: Files, samples: Samples) -> Target:
+    """The target of an ONNX file with its gradient, or with why it has none."""
+    _, (path, *_) = find_model(files)
+    try:
+        return with_twin(target, files.view(path), samples.x)
+    except InputError as error:
+        if error.code != "target.no_gradient":
+            raise
+        target.without_gradient = error.cause
+        return target
 
 
 def _objective(model: Any) -> Objective | None:

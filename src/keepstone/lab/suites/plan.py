@@ -26,7 +26,11 @@ class Step:
         if norm.name not in self.attack.norms:
             return f"it knows nothing of the norm {norm.name}"
         if self.attack.needs not in target.capabilities:
-            return f"it needs the target's {self.attack.needs.value}, which it does not declare"
+            why = ""
+            if self.attack.needs is Capability.GRADIENT:
+                why = getattr(target, "without_gradient", "")
+            missing = f"it needs the target's {self.attack.needs.value}, which it does not declare"
+            return f"{missing}: {why}" if why else missing
         return None
 
 
