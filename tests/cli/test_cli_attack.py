@@ -329,10 +329,10 @@ def test_what_was_held_back_is_told_and_not_taken_for_more(
     place.must("init")
     key = place.signer("rita", "red-team")
     policy = place.workspace / "policy.toml"
-    policy.write_text(policy.read_text() + REQUIRE.replace("eps = 0.001", "eps = 2"))
-    said = {"schema": "keepstone.constraints/v1", "immutable": list(range(WIDTH))}
+    policy.write_text(policy.read_text() + REQUIRE.replace("eps = 0.001", "eps = 0.05"))
+    said = {"schema": "keepstone.constraints/v1", "immutable": list(range(1, WIDTH))}
     (place.root / "all.json").write_text(json.dumps(said))
-    asked = (net, "--data", "data.npz", "--norm", "linf", "--eps", "2", "--resume", "done")
+    asked = (net, "--data", "data.npz", "--norm", "linf", "--eps", "0.05", "--resume", "done")
     status, found = attack(place, *asked, "--constraints", "all.json", "--as", key)
     assert (status, found["verdict"]) == (0, "pass")
     assert found["constraints"].startswith("sha256:")
