@@ -34,7 +34,7 @@ from tests.lab.test_lab_report import Page
 from tests.lab.test_lab_suites import run
 
 MODEL = Digest.of(b"a model")
-MARKUP = "<script>alert(1)</script><img src=x onerror=a()>"
+MARKUP = '"><script>alert(1)</script><img src=x onerror=a()>'
 
 
 def copies(name: str = "knockoff", **given: Any) -> dict[str, Any]:

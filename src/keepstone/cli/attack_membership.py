@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,7 +102,7 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
         target,
         read_samples(members, given["label"]),
         read_samples(nonmembers, given["label"]),
-        wanted_model(given),
+        replace(wanted_model(given), gradient=False),
         _strictest(given["limits"]),
         attack,
         given["train"],

@@ -180,14 +180,19 @@ def check_options(target: str, given: dict[str, Any]) -> None:
 
 
 @contextmanager
-def opened_target(target: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attacked]:
+def opened_target(
+    target: str, samples: Samples, given: dict[str, Any], *, gradient: bool = True
+) -> Iterator[Attacked]:
+    """`gradient` says whether a file's is wanted, where it takes a library to have it."""
     if target.startswith("https://"):
         with _remote(target, samples, given) as found:
             yield found
         return
     from keepstone.workspace.attacking import open_model
 
-    wanted = replace(wanted_model(given), constraints=_constraints(samples, given))
+    wanted = replace(
+        wanted_model(given), constraints=_constraints(samples, given), gradient=gradient
+    )
     with open_model(Path(target), samples, wanted) as opened:
         yield Attacked(target, opened.subject, opened.target, opened.classes, wanted)
 

@@ -58,13 +58,15 @@ LIFETIME_MS = 30 * 86_400_000
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """How a model is to be read. `low` and `high` stand in for a range that is not declared;
-    `classes` are the names of its classes in the order of its scores."""
+    `classes` are the names of its classes in the order of its scores; `gradient` says whether an
+    ONNX file's is wanted, which takes torch and its time."""
 
     architecture: str | None = None
     low: float | None = None
     high: float | None = None
     classes: tuple[str, ...] = ()
     constraints: Constraints | None = None
+    gradient: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +107,7 @@ def open_model(
             require_scanned(format, found)
             runtime = prepared.start()
             target, classes = _target(runtime, prepared.contract, samples, wanted)
-            if found == "onnx" and isinstance(target, RuntimeTarget):
+            if wanted.gradient and found == "onnx" and isinstance(target, RuntimeTarget):
                 target = _with_gradient(target, files, samples)
             subject = Subject(name_of(path), staged.digest)
             yield Opened(subject, target, classes, prepared.contract)
