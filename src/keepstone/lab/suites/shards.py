@@ -20,9 +20,9 @@ from keepstone.lab.suites.spread import Done, Opens, Seen, Shard, Spread, Work
 from keepstone.lab.suites.standing import Keeper, Plan, Standing, Went, joined
 from keepstone.lab.targets.port import Target
 
-# So few that a night's run is spread well; so many that attacks which learn from their samples
-# have some to learn from.
-SAMPLES = 128
+# So few that a night's run is spread well; so many that attacks are asked of batches worth their
+# while, and that those which learn from their samples have some to learn from.
+SAMPLES = 256
 
 
 @dataclass(frozen=True, slots=True)
