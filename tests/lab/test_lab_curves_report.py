@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from keepstone.lab.report.documents import (
 )
 from keepstone.lab.report.html import write_html
 from keepstone.lab.report.roc import histogram, roc_chart
+from tests.lab.browser import Browser
 from tests.lab.fakes import halves
 from tests.lab.test_lab_report import Page
 from tests.lab.test_lab_suites import run
@@ -155,6 +155,10 @@ def test_an_audit_that_measured_nothing_shows_no_number() -> None:
     assert shown.text.count("Nothing was measured.") == 2
     # That the rate lies between 0 and 1 is no measurement of it.
     assert "0.000 to 1.000" not in shown.text
+
+
+def test_what_an_address_serves_is_of_no_known_model() -> None:
+    assert "not known" in page(extraction(digest=None)).text.split("samples")[0]
 
 
 def test_one_report_carries_several() -> None:
@@ -347,24 +351,10 @@ def test_a_browser_shows_it(tmp_path: Path, need: Callable[[str, str], str]) -> 
     path = tmp_path / "report.html"
     found = [read_found(extraction()), read_found(membership())]
     path.write_bytes(write_curves(found, {"by": MARKUP}))
-    flags = [
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        f"--user-data-dir={tmp_path}/profile",
-        "--window-size=1000,1400",
-    ]
-
-    def look(*more: str) -> str:
-        done: Any = subprocess.run(
-            [chromium, *flags, *more, path.as_uri()], capture_output=True, timeout=120, check=True
-        )
-        return str(done.stdout.decode())
-
-    assert look("--dump-dom").count("<svg") == 4
-    sizes = []
-    for scheme in (0, 1):
-        shot = tmp_path / f"report{scheme}.png"
-        look(f"--blink-settings=preferredColorScheme={scheme}", f"--screenshot={shot}")
-        assert shot.stat().st_size > 20_000
-        sizes.append(shot.read_bytes())
-    assert sizes[0] != sizes[1]
+    browser = Browser(chromium, path)
+    assert browser.dom().count("<svg") == 4
+    light, dark = (
+        browser.picture(f"--blink-settings=preferredColorScheme={scheme}") for scheme in (1, 0)
+    )
+    assert min(len(light), len(dark)) > 20_000
+    assert light != dark
