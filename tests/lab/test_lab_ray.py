@@ -6,10 +6,12 @@ import importlib.util
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from keepstone.lab.suites.processes import Processes
 from tests.lab.spreading import ASKED, X, Y, parts, shown, suite
 
 ROOT = Path(__file__).parent.parent.parent
+# In the environment of everything that is begun for one cluster.
+_MARK = "KEEPSTONE_TEST_CLUSTER"
 pytestmark = [pytest.mark.slow, pytest.mark.loopback]
 
 
@@ -64,6 +68,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     port = _free_port()
     plain = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     plain |= {
+        _MARK: str(folder),
         "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}",
         "RAY_USAGE_STATS_ENABLED": "0",
         # Warnings of Ray's own are none of ours.
@@ -93,13 +98,29 @@ def _free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def _processes(folder: Path) -> dict[int, str]:
+    """Every process of the cluster, and what it is called: what has the mark in its environment,
+    and what those began. (What renames itself writes over its environment.)"""
+    called: dict[int, str] = {}
+    parents: dict[int, int] = {}
+    marked = set()
+    for one in Path("/proc").glob("[0-9]*"):
+        number = int(one.name)
+        # It may end meanwhile, or be another's.
+        with suppress(OSError):
+            parents[number] = int((one / "stat").read_text().rpartition(")")[2].split()[1])
+            called[number] = (one / "cmdline").read_text(errors="replace").replace("\0", " ")
+            if f"{_MARK}={folder}" in (one / "environ").read_text(errors="replace").split("\0"):
+                marked.add(number)
+    while more := {one for one, parent in parents.items() if parent in marked} - marked:
+        marked |= more
+    return {one: called[one] for one in marked - {os.getpid()} if one in called}
+
+
 def _end(folder: Path) -> None:
-    """Every process that was begun for this cluster names its folder: no other one ends."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True).stdout
-    for line in listed.splitlines()[1:]:
-        process, _, arguments = line.strip().partition(" ")
-        if str(folder) in arguments:
-            subprocess.run(["kill", "-9", process], capture_output=True)
+    for process in _processes(folder):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
 
 
 def test_a_cluster_finds_what_processes_find(cluster: Cluster) -> None:
@@ -131,10 +152,11 @@ def test_an_actor_that_does_not_answer_is_not_waited_for(cluster: Cluster) -> No
     assert "no answer within 25 s" in problem["message"]
 
 
-def test_ray_serves_no_dashboard(cluster: Cluster) -> None:
-    listed = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True).stdout
-    heads = [line for line in listed.splitlines() if "dashboard.py" in line]
-    assert not [line for line in heads if str(cluster.folder) in line and "disable" not in line]
+def test_what_the_documentation_begins_has_no_dashboard(cluster: Cluster) -> None:
+    called = list(_processes(cluster.folder).values())
+    assert sum(one.split(" ")[0].endswith("/raylet") for one in called) == 2
+    heads = [one for one in called if "dashboard.py" in one]
+    assert all("--disable-frontend" in one for one in heads)
 
 
 def test_no_cluster_is_said(cluster: Cluster) -> None:
