@@ -70,7 +70,7 @@ def run_suite(
     attacked = np.ones(len(x), bool)
     lost: tuple[Problem, ...] = ()
     if shards is None:
-        went = attack_standing(target, standing, plan.jobs, keeper, watch, last)
+        went = attack_standing(target, standing, plan.jobs, keeper, watch)
     else:
         merged = attack_shards(shards, target, standing, plan, keeper, watch)
         went, attacked, lost = list(merged.went), merged.attacked, merged.problems

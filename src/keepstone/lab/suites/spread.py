@@ -127,8 +127,7 @@ def attack_shard(work: Work, target: Target, shard: Shard) -> Done:
     """What a worker does."""
     standing = Standing.of(shard.x, shard.y, shard.clean)
     keeper = Keeper(None, target.domain.digest, work.question, shard.number)
-    last = work.question.epsilons[-1]
-    return Done(tuple(attack_standing(target, standing, work.jobs, keeper, Nobody(), last)))
+    return Done(tuple(attack_standing(target, standing, work.jobs, keeper, Nobody())))
 
 
 def require_same(work: Work, target: Target) -> None:

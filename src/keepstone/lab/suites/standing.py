@@ -149,9 +149,8 @@ def attack_standing(
     jobs: Sequence[Job],
     keeper: Keeper,
     observer: Observer,
-    last: float,
 ) -> list[Went]:
-    """Each job in turn, for what still stands; `last` is the largest epsilon.
+    """Each job in turn, for what still stands.
 
     Each attack draws from a generator of its own, so that its draws do not hang on what others
     did. Raises what the target raises.
@@ -166,7 +165,7 @@ def attack_standing(
             keeper.keep(job, went, standing)
         standing.take(job, went)
         found.append(went)
-        observer.ended(as_ran(job, went, last))
+        observer.ended(as_ran(job, went, question.epsilons[-1]))
     return found
 
 
