@@ -73,7 +73,7 @@ def node(operator: str, *names: str, domain: str = "", **attributes: Any) -> Any
 
 def opened(path: Path, y: Any, check: Callable[[Opened], Any]) -> Any:
     samples = Samples(ROWS, np.asarray(y), Digest.of(b"rows"), ())
-    with open_model(path, samples, Wanted(low=-2.0, high=2.0)) as found:
+    with open_model(path, samples, Wanted(low=-2.0, high=2.0, gradient=True)) as found:
         return check(found)
 
 
@@ -408,7 +408,7 @@ def test_a_twin_that_is_wrong_on_the_samples_alone_is_not_believed(
 
 def why_of(path: Path, rows: Any) -> str:
     samples = Samples(rows, labels(), Digest.of(b"rows"), ())
-    with open_model(path, samples, Wanted(low=-2.0, high=2.0)) as found:
+    with open_model(path, samples, Wanted(low=-2.0, high=2.0, gradient=True)) as found:
         return str(getattr(found.target, "without_gradient", ""))
 
 

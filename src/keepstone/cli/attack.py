@@ -122,7 +122,7 @@ def command(target: str, data: Path, **given: Any) -> int:
     count = suite.samples if given["samples"] is None else given["samples"]
     everything = read_samples(data, given["label"])
     others = others_given(given)
-    with opened_target(target, everything, given) as attacked:
+    with opened_target(target, everything, given, gradient=True) as attacked:
         others = of_same_model(others, attacked.digest)
         samples = _chosen(everything, count, given["seed"])
         question = question_of(attacked.target.domain, len(samples), given)

@@ -80,7 +80,7 @@ def command(target: str, data: Path, pool: Path | None, **given: Any) -> int:
     check_options(target, given)
     everything = read_samples(data, given["label"])
     others = others_given(given)
-    with opened_target(target, everything, given, gradient=False) as attacked:
+    with opened_target(target, everything, given) as attacked:
         others = of_same_model(others, attacked.digest)
         thief = None if pool is None else read_samples(pool, given["label"])
         found = _extract(attacked, everything, thief, given)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +101,7 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
         target,
         read_samples(members, given["label"]),
         read_samples(nonmembers, given["label"]),
-        replace(wanted_model(given), gradient=False),
+        wanted_model(given),
         _strictest(given["limits"]),
         attack,
         given["train"],

@@ -181,7 +181,7 @@ def check_options(target: str, given: dict[str, Any]) -> None:
 
 @contextmanager
 def opened_target(
-    target: str, samples: Samples, given: dict[str, Any], *, gradient: bool = True
+    target: str, samples: Samples, given: dict[str, Any], *, gradient: bool = False
 ) -> Iterator[Attacked]:
     """`gradient` says whether a file's is wanted, where it takes a library to have it."""
     if target.startswith("https://"):

@@ -66,7 +66,7 @@ class Wanted:
     high: float | None = None
     classes: tuple[str, ...] = ()
     constraints: Constraints | None = None
-    gradient: bool = True
+    gradient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
