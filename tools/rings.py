@@ -59,7 +59,7 @@ HEAVY: Mapping[str, tuple[str, ...]] = {
     "mlflow": ("integrations",),
     "requests": ("integrations",),
     "kfp": ("integrations",),
-    "ray": ("lab", "integrations"),
+    "ray": ("lab/suites", "integrations"),
     "sklearn": ("vault/load", "lab"),
     "safetensors": ("lab",),
     # What a defence trained is written as the vault opens it.

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import zlib
 from base64 import b64decode
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +20,7 @@ from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
 from keepstone.lab.targets.port import Capability
+from tests.lab.browser import Browser
 from tests.lab.fakes import Linear, Towards, halves
 from tests.lab.test_lab_suites import question, run
 
@@ -188,22 +187,8 @@ def test_a_browser_shows_it(tmp_path: Path, need: Callable[[str, str], str]) -> 
     path = tmp_path / "report.html"
     outcome = of_pictures()
     path.write_bytes(write_html(outcome, IMAGE, {"target": "a model"}))
-    shot = tmp_path / "report.png"
-    flags = [
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-        *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-        f"--user-data-dir={tmp_path}/profile",
-        "--window-size=1000,1400",
-    ]
-
-    def look(*more: str) -> str:
-        done: Any = subprocess.run(
-            [chromium, *flags, *more, path.as_uri()], capture_output=True, timeout=120, check=True
-        )
-        return str(done.stdout.decode())
-
-    dom = look("--dump-dom")
+    browser = Browser(chromium, path)
+    dom = browser.dom()
     assert f'id="verdict">{outcome.verdict.value}</span>' in dom
     assert dom.count("<svg") == 3
-    look(f"--screenshot={shot}")
-    assert shot.stat().st_size > 20_000
+    assert len(browser.picture()) > 20_000

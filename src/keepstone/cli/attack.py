@@ -20,6 +20,14 @@ from keepstone.cli.attacking import (
     status_of,
     suite_options,
 )
+from keepstone.cli.attacking_report import (
+    of_same_model,
+    others_given,
+    report_options,
+    write_report,
+)
+from keepstone.cli.attacking_spread import check_spread, shards_of
+from keepstone.cli.duration import DURATION
 from keepstone.cli.lazy import CommandOrGroup
 from keepstone.cli.options import format_option, workspace_option
 from keepstone.cli.output import emit_json, say, table
@@ -30,10 +38,12 @@ if TYPE_CHECKING:
     from keepstone.core.subject import Subject
     from keepstone.evidence.dsse import Envelope
     from keepstone.identity.signing import Signatory
+    from keepstone.lab.report.documents import Document
     from keepstone.lab.samples import Samples
     from keepstone.lab.suites.plan import Suite
     from keepstone.lab.suites.question import Question
     from keepstone.lab.suites.result import Ran, SuiteResult
+    from keepstone.lab.suites.shards import Shards
 
 # What else can be found out by attacking: the value is the file of this package.
 OTHERS = {
@@ -68,7 +78,24 @@ OTHERS = {
 )
 @model_options
 @address_options
-@click.option("--report", type=FILE, help="Write the report for people to this HTML file.")
+@report_options
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Attack in parts, by so many processes; what is found does not hang on how many.",
+)
+@click.option(
+    "--ray",
+    metavar="HOST:PORT",
+    help="The same by the machines of this Ray cluster (or auto); each has the file at its path.",
+)
+@click.option(
+    "--patience",
+    type=DURATION,
+    default="6h",
+    show_default=True,
+    help="With --workers or --ray: how long a part may take before it is lost.",
+)
 @click.option(
     "--resume",
     type=click.Path(path_type=Path, file_okay=False),
@@ -90,14 +117,17 @@ def command(target: str, data: Path, **given: Any) -> int:
     from keepstone.lab.suites.catalogue import suite_called
 
     check_options(target, given)
+    check_spread(target, given)
     suite = suite_called(given["suite"])
     count = suite.samples if given["samples"] is None else given["samples"]
     everything = read_samples(data, given["label"])
-    with opened_target(target, everything, given) as attacked:
+    others = others_given(given)
+    with opened_target(target, everything, given, gradient=True) as attacked:
+        others = of_same_model(others, attacked.digest)
         samples = _chosen(everything, count, given["seed"])
         question = question_of(attacked.target.domain, len(samples), given)
-        outcome = _run(attacked, samples, suite, question, given["resume"])
-        _write(outcome, attacked, samples, given)
+        outcome = _run(attacked, samples, suite, question, given)
+        _write(outcome, attacked, samples, others, given)
     return status_of(outcome.verdict)
 
 
@@ -108,14 +138,20 @@ def _chosen(samples: Samples, count: int, seed: int) -> Samples:
 
 
 def _run(
-    attacked: Attacked, samples: Samples, suite: Suite, question: Question, resume: Path | None
+    attacked: Attacked,
+    samples: Samples,
+    suite: Suite,
+    question: Question,
+    given: dict[str, Any],
 ) -> SuiteResult:
     from keepstone.lab.suites.memory import Memory
     from keepstone.lab.suites.run import run_suite
 
+    shards = shards_of(attacked, samples, given)
     memory = None
-    if resume is not None:
-        memory = Memory(resume, _run_digest(attacked, samples, suite, question))
+    if given["resume"] is not None:
+        digest = _run_digest(attacked, samples, suite, question, shards)
+        memory = Memory(given["resume"], digest)
     with Steps() as steps:
         return run_suite(
             attacked.target,
@@ -126,10 +162,17 @@ def _run(
             names=attacked.classes.names,
             memory=memory,
             observer=_Progress(steps),
+            shards=shards,
         )
 
 
-def _run_digest(attacked: Attacked, samples: Samples, suite: Suite, question: Question) -> Digest:
+def _run_digest(
+    attacked: Attacked,
+    samples: Samples,
+    suite: Suite,
+    question: Question,
+    shards: Shards | None,
+) -> Digest:
     import json
 
     from keepstone import __version__
@@ -145,6 +188,7 @@ def _run_digest(attacked: Attacked, samples: Samples, suite: Suite, question: Qu
             "data": str(samples.digest),
             "suite": suite.name,
             "question": json.dumps(question.to_dict()),
+            "shards": None if shards is None else shards.samples,
         }
     )
 
@@ -165,12 +209,24 @@ class _Progress:
             f" {ran.cpu_s:.1f} CPU s"
         )
 
+    def shard_ended(self, number: int, of: int, lost: str | None) -> None:
+        self._steps.begin(f"part {number + 1} of {of}")
+        if lost is None:
+            self._steps.end("attacked")
+        else:
+            self._steps.warn(f"part {number + 1} of {of} is lost: {lost}")
+
 
 def _write(
-    outcome: SuiteResult, attacked: Attacked, samples: Samples, given: dict[str, Any]
+    outcome: SuiteResult,
+    attacked: Attacked,
+    samples: Samples,
+    others: list[Document],
+    given: dict[str, Any],
 ) -> None:
     if given["report"] is not None:
-        _write_report(outcome, attacked, samples, given["report"])
+        page = _report(outcome, attacked, samples, others)
+        write_report(given["report"], page)
     document = outcome.to_dict()
     if attacked.subject is not None:
         document |= {"model": attacked.subject.name, "digest": str(attacked.subject.digest)}
@@ -183,19 +239,19 @@ def _write(
         _show(outcome)
 
 
-def _write_report(outcome: SuiteResult, attacked: Attacked, samples: Samples, path: Path) -> None:
+def _report(
+    outcome: SuiteResult, attacked: Attacked, samples: Samples, others: list[Document]
+) -> bytes:
     from keepstone import __version__
-    from keepstone.files import write_atomic
     from keepstone.lab.report.html import write_html
 
     about = {
         "target": attacked.shown,
-        "model": "not known" if attacked.subject is None else str(attacked.subject.digest),
+        "model": str(attacked.digest or "not known"),
         "samples": str(samples.digest),
         "by": f"keepstone {__version__}",
     }
-    write_atomic(path, write_html(outcome, attacked.target.domain, about, samples.features))
-    say(f"report  {path}", mark="ok")
+    return write_html(outcome, attacked.target.domain, about, samples.features, others)
 
 
 def _state(

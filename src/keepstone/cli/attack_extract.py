@@ -14,6 +14,13 @@ from keepstone.cli.attacking import (
     check_options,
     model_options,
     opened_target,
+    status_of,
+)
+from keepstone.cli.attacking_report import (
+    of_same_model,
+    others_given,
+    report_options,
+    write_curves_report,
 )
 from keepstone.cli.options import format_option
 from keepstone.cli.output import emit_json, say, table
@@ -21,6 +28,7 @@ from keepstone.cli.output import emit_json, say, table
 if TYPE_CHECKING:
     from keepstone.lab.attacks.extraction.fidelity import Fidelity
     from keepstone.lab.attacks.extraction.run import Extraction
+    from keepstone.lab.problem import Verdict
     from keepstone.lab.samples import Samples
 
 _ATTACKS = ("equation-solving", "knockoff", "copycat", "jacobian-augmentation", "noise-pool")
@@ -58,6 +66,7 @@ _ATTACKS = ("equation-solving", "knockoff", "copycat", "jacobian-augmentation", 
 )
 @model_options
 @address_options
+@report_options
 @format_option("json")
 def command(target: str, data: Path, pool: Path | None, **given: Any) -> int:
     """Copy the classifier TARGET by asking it, and say how alike the copies are.
@@ -65,26 +74,49 @@ def command(target: str, data: Path, pool: Path | None, **given: Any) -> int:
     Exit status: 0 the copies are told, and none is better than --at-most; 1 one may be; 2
     something given cannot be used; 3 insufficient or invalid: nothing can be said.
     """
+    from keepstone.lab.attacks.extraction.run import judge
     from keepstone.lab.samples import read_samples
 
     check_options(target, given)
     everything = read_samples(data, given["label"])
+    others = others_given(given)
     with opened_target(target, everything, given) as attacked:
+        others = of_same_model(others, attacked.digest)
         thief = None if pool is None else read_samples(pool, given["label"])
         found = _extract(attacked, everything, thief, given)
+    verdict = judge(found, given["at_most"])
+    document = _document(found, verdict, attacked, everything, given)
+    if given["report"] is not None:
+        write_curves_report(document, others, given["report"])
     if given["style"] == "json":
-        emit_json(
-            {
-                "schema": "keepstone.extraction/v1",
-                "target": attacked.shown,
-                "data": str(everything.digest),
-                "at_most": given["at_most"],
-                "attacks": [one.to_dict() for one in found],
-            }
-        )
+        emit_json(document)
     else:
         _show(found)
-    return _status(found, given["at_most"])
+    return status_of(verdict)
+
+
+def _document(
+    found: list[Extraction],
+    verdict: Verdict,
+    attacked: Attacked,
+    data: Samples,
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    subject = attacked.subject
+    return {
+        "schema": "keepstone.extraction/v1",
+        "verdict": verdict.value,
+        "target": attacked.shown,
+        **({} if subject is None else {"model": subject.name, "digest": str(subject.digest)}),
+        "data": str(data.digest),
+        "at_most": given["at_most"],
+        "attacks": [one.to_dict() for one in found],
+        "not_evaluated": [
+            f"{name}: not asked for"
+            for name in _ATTACKS
+            if given["attacks"] and name not in given["attacks"]
+        ],
+    }
 
 
 def _extract(
@@ -129,15 +161,3 @@ def _ended(point: Fidelity) -> str:
     from keepstone.lab.problem import worst_of
 
     return "measured" if point.measured else worst_of(point.problems).value
-
-
-def _status(found: list[Extraction], at_most: float | None) -> int:
-    from keepstone.errors import Exit
-
-    points = [point for one in found for point in one.curve]
-    measured = [point.agreement for point in points if point.agreement is not None]
-    if at_most is not None and any(one.high > at_most for one in measured):
-        return int(Exit.NO)
-    if not all(one.final.measured for one in found):
-        return int(Exit.UNDECIDED)
-    return int(Exit.OK)

@@ -16,6 +16,12 @@ from keepstone.cli.attacking import (
     status_of,
     wanted_model,
 )
+from keepstone.cli.attacking_report import (
+    of_same_model,
+    others_given,
+    report_options,
+    write_curves_report,
+)
 from keepstone.cli.options import format_option, workspace_option
 from keepstone.cli.output import emit_json, say, table
 
@@ -73,6 +79,7 @@ class LimitType(click.ParamType[tuple[float, float]]):
 @click.option("--shadows", type=int, default=0, help="How many shadow models: 4 for a CI, 64 else.")
 @click.option("--kept", type=FILE, help="A file that keeps what shadow models said.")
 @model_options
+@report_options
 @statement_options
 @workspace_option
 @format_option("json")
@@ -102,8 +109,15 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
         given["seed"],
         given["kept"],
     )
-    subject, found = audit(asked)
-    document = found.to_dict() | {"model": subject.name, "digest": str(subject.digest)}
+    others = others_given(given)
+    subject, found = audit(asked, lambda opened: of_same_model(others, opened.digest))
+    document = found.to_dict() | {
+        "model": subject.name,
+        "digest": str(subject.digest),
+        "not_evaluated": _missed(attack, given["shadows"]),
+    }
+    if given["report"] is not None:
+        write_curves_report(document, others, given["report"])
     if given["key"] is not None:
 
         def make(subject: Subject, key: Signatory, now: int) -> Envelope:
@@ -116,6 +130,15 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
     else:
         _show(found)
     return status_of(found.verdict)
+
+
+def _missed(attack: str, shadows: int) -> list[str]:
+    why = "not asked for" if shadows else "it needs shadow models, and none were made"
+    return [
+        f"{name}: {'not asked for' if name == 'loss-threshold' else why}"
+        for name in _ATTACKS
+        if name != attack
+    ]
 
 
 def _strictest(limits: tuple[tuple[float, float], ...]) -> dict[float, float]:

@@ -15,6 +15,7 @@ from keepstone.cli.options import KEY, address_of, read_option_file, signing_key
 from keepstone.cli.output import say
 
 if TYPE_CHECKING:
+    from keepstone.core.digest import Digest
     from keepstone.core.subject import Subject
     from keepstone.evidence.dsse import Envelope
     from keepstone.identity.signing import Signatory
@@ -34,12 +35,19 @@ _LABEL = "The column, or the array, of labels.  [default: y, label, target or cl
 
 @dataclass(frozen=True, slots=True)
 class Attacked:
-    """What is attacked, and as what it is shown; the subject is known of files alone."""
+    """What is attacked, and as what it is shown; the subject, and how it was wanted, are known of
+    files alone."""
 
     shown: str
     subject: Subject | None
     target: Target
     classes: Classes
+    wanted: Wanted | None = None
+
+    @property
+    def digest(self) -> Digest | None:
+        """Of the model, where it is known."""
+        return None if self.subject is None else self.subject.digest
 
 
 def suite_options(function: F) -> F:
@@ -172,16 +180,21 @@ def check_options(target: str, given: dict[str, Any]) -> None:
 
 
 @contextmanager
-def opened_target(target: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attacked]:
+def opened_target(
+    target: str, samples: Samples, given: dict[str, Any], *, gradient: bool = False
+) -> Iterator[Attacked]:
+    """`gradient` says whether a file's is wanted, where it takes a library to have it."""
     if target.startswith("https://"):
         with _remote(target, samples, given) as found:
             yield found
         return
     from keepstone.workspace.attacking import open_model
 
-    wanted = replace(wanted_model(given), constraints=_constraints(samples, given))
+    wanted = replace(
+        wanted_model(given), constraints=_constraints(samples, given), gradient=gradient
+    )
     with open_model(Path(target), samples, wanted) as opened:
-        yield Attacked(target, opened.subject, opened.target, opened.classes)
+        yield Attacked(target, opened.subject, opened.target, opened.classes, wanted)
 
 
 @contextmanager

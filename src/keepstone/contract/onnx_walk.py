@@ -32,14 +32,14 @@ MODEL = _message(
     (1, 2, 7, 8, 14, 20, 25),
     {_V: (1, 5), _B: (2, 3, 4, 6, 7), _BS: (8, 14, 20, 25, 26)},
 )
-_OPSET = _message("OperatorSetIdProto", (1, 2), {_V: (2,), _B: (1,)})
+OPSET = _message("OperatorSetIdProto", (1, 2), {_V: (2,), _B: (1,)})
 _ENTRY = _message("StringStringEntryProto", (1, 2), {_B: (1, 2)})
 _TRAINING = _message("TrainingInfoProto", (1, 2), {_B: (1, 2), _BS: (3, 4)})
-_GRAPH = _message(
+GRAPH = _message(
     "GraphProto", (1, 5, 11, 12, 15), {_B: (2, 10), _BS: (1, 5, 11, 12, 13, 14, 15, 16)}
 )
-_NODE = _message("NodeProto", (4, 5, 7), {_B: (3, 4, 6, 7, 8), _BS: (1, 2, 5, 9, 10)})
-_ATTRIBUTE = _message(
+NODE = _message("NodeProto", (4, 5, 7), {_B: (3, 4, 6, 7, 8), _BS: (1, 2, 5, 9, 10)})
+ATTRIBUTE = _message(
     "AttributeProto",
     (5, 6, 10, 11, 22, 23),
     {
@@ -51,7 +51,7 @@ _ATTRIBUTE = _message(
         _BS: (9, 10, 11, 15, 23),
     },
 )
-_TENSOR = _message(
+TENSOR = _message(
     "TensorProto",
     (8, 13, 14),
     {
@@ -168,7 +168,7 @@ class Walk:
 
     def opset(self, item: Field) -> tuple[str, int]:
         domain, version = "", 0
-        for part in self.reader.fields(_OPSET, item.start, item.end):
+        for part in self.reader.fields(OPSET, item.start, item.end):
             if part.number == 1:
                 domain = _default_domain(self.name(part))
             else:
@@ -200,7 +200,7 @@ class Walk:
                 "too_deep", f"Graphs are nested deeper than {self.limits.max_depth} levels."
             )
         with self.within(word):
-            for part in self.reader.fields(_GRAPH, item.start, item.end):
+            for part in self.reader.fields(GRAPH, item.start, item.end):
                 match part.number:
                     case 1:
                         self.node(part)
@@ -225,7 +225,7 @@ class Walk:
             raise self.reader.error("too_large", "There are more nodes than the limit allows.")
         operator, domain = "", ""
         attributes: list[Field] = []
-        for part in self.reader.fields(_NODE, item.start, item.end):
+        for part in self.reader.fields(NODE, item.start, item.end):
             match part.number:
                 case 4:
                     operator = self.name(part)
@@ -244,7 +244,7 @@ class Walk:
         return key
 
     def attribute(self, item: Field) -> None:
-        for part in self.reader.fields(_ATTRIBUTE, item.start, item.end):
+        for part in self.reader.fields(ATTRIBUTE, item.start, item.end):
             match part.number:
                 case 5 | 10:
                     self.tensor(part, "attribute")
@@ -261,7 +261,7 @@ class Walk:
         self.tensor_bytes += item.end - item.start
         name, target, external = "", "", False
         numbers = {"offset": "0", "length": "0"}
-        for part in self.reader.fields(_TENSOR, item.start, item.end):
+        for part in self.reader.fields(TENSOR, item.start, item.end):
             if part.number == 8:
                 name = self.name(part)
             elif part.number == 13:

@@ -11,7 +11,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +33,11 @@ from keepstone.lab.draws import draws
 from keepstone.lab.metrics.wilson import Share
 from keepstone.lab.samples import Samples
 from keepstone.lab.suites.result import SuiteResult
+from keepstone.lab.targets.boosters import ServedPlaces
 from keepstone.lab.targets.classes import Classes, require_count
 from keepstone.lab.targets.forests import read_trees
+from keepstone.lab.targets.objectives import Objective, no_classifier, objective_of
+from keepstone.lab.targets.onnx_twin import with_twin
 from keepstone.lab.targets.outputs import Tensors
 from keepstone.lab.targets.port import Target
 from keepstone.lab.targets.runtime import RuntimeTarget
@@ -42,10 +45,10 @@ from keepstone.lab.targets.torch import TorchTarget
 from keepstone.lab.targets.trees import TreeTarget
 from keepstone.scan.artifact import scan_staged
 from keepstone.vault.load import Runtime, prepare
-from keepstone.vault.load.identify import require_scanned
+from keepstone.vault.load.identify import find_model, require_scanned
 from keepstone.vault.load.torch import ModuleRuntime
 from keepstone.vault.staging import stage
-from keepstone.vault.verified import verify_files
+from keepstone.vault.verified import Files, verify_files
 from keepstone.workspace.intake import name_of
 from keepstone.workspace.suspect import format_of_clean
 
@@ -55,13 +58,15 @@ LIFETIME_MS = 30 * 86_400_000
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """How a model is to be read. `low` and `high` stand in for a range that is not declared;
-    `classes` are the names of its classes in the order of its scores."""
+    `classes` are the names of its classes in the order of its scores; `gradient` says whether an
+    ONNX file's is wanted, which takes torch and its time."""
 
     architecture: str | None = None
     low: float | None = None
     high: float | None = None
     classes: tuple[str, ...] = ()
     constraints: Constraints | None = None
+    gradient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +80,25 @@ class Opened:
 
 
 @contextmanager
-def open_model(path: Path, samples: Samples, wanted: Wanted) -> Iterator[Opened]:
+def open_model(
+    path: Path, samples: Samples, wanted: Wanted, digest: Digest | None = None
+) -> Iterator[Opened]:
     """(1) Stage a private copy. (2) Scan it: only clean goes on. (3) Load that copy.
 
-    Raises DeniedError `target.flagged`; OperationalError `scan.not_evaluated`, `runtime.*`;
+    With `digest` the file has to be that very one. Raises InputError `attack.other_file`;
+     DeniedError `target.flagged`; OperationalError `scan.not_evaluated`, `runtime.*`;
     InputError `target.*`, `attack.bad_domain`, `attack.other_inputs`, and as `stage` and the
     loaders raise.
     """
     with tempfile.TemporaryDirectory(prefix="keepstone-attack-") as folder:
         # (1)
         staged = stage(path, Path(folder) / "staging")
+        if digest not in (None, staged.digest):
+            raise InputError(
+                "attack.other_file",
+                f"{path} is {staged.digest} where a worker opened it, and not {digest}.",
+                "Put the same file at the same path on every machine.",
+            )
         # (2)
         format = format_of_clean(staged, scan_staged(staged), path)
         # (3)
@@ -93,8 +107,23 @@ def open_model(path: Path, samples: Samples, wanted: Wanted) -> Iterator[Opened]
             require_scanned(format, found)
             runtime = prepared.start()
             target, classes = _target(runtime, prepared.contract, samples, wanted)
+            if wanted.gradient and found == "onnx" and isinstance(target, RuntimeTarget):
+                target = _with_gradient(target, files, samples)
             subject = Subject(name_of(path), staged.digest)
             yield Opened(subject, target, classes, prepared.contract)
+
+
+@contextmanager
+def open_again(
+    path: Path, samples: Samples, wanted: Wanted, classes: tuple[str, ...], digest: Digest
+) -> Iterator[Target]:
+    """The target as `open_model` gives it, for a worker in another process or machine.
+
+    `samples` need not be all; `classes` are what the first one opened was told to have. Raises as
+    `open_model`.
+    """
+    with open_model(path, samples, replace(wanted, classes=classes), digest) as opened:
+        yield opened.target
 
 
 def _target(
@@ -103,18 +132,46 @@ def _target(
     tensors = Tensors.of(contract)
     domain = Domain.of_spec(tensors.input, wanted.low, wanted.high, wanted.constraints)
     require_fit(samples, domain)
+    target: Target
     if isinstance(runtime, ModuleRuntime) and tensors.label is None and len(contract.outputs) == 1:
         target = TorchTarget(runtime.module, domain)
         classes = Classes.of(samples.y, target.classes, wanted.classes)
         require_count(classes, target.classes)
         return target, classes
-    classes = Classes.of(samples.y, tensors.score_count, wanted.classes)
-    return _with_trees(runtime, RuntimeTarget(runtime, tensors, domain, classes)), classes
-
-
-def _with_trees(runtime: Runtime, target: Target) -> Target:
-    """The target, its decision trees laid open if it has some: who has the file has them too."""
     model = getattr(runtime, "estimator", getattr(runtime, "booster", None))
+    objective = _objective(model)
+    if objective is not None and objective.labels:
+        classes = Classes.of(samples.y, objective.classes, wanted.classes)
+        target = ServedPlaces(runtime, tensors, domain, classes, objective.classes)
+    else:
+        classes = Classes.of(samples.y, tensors.score_count, wanted.classes)
+        target = RuntimeTarget(runtime, tensors, domain, classes)
+    return _with_trees(model, target), classes
+
+
+def _with_gradient(target: RuntimeTarget, files: Files, samples: Samples) -> Target:
+    """The target of an ONNX file with its gradient, or with why it has none."""
+    _, (path, *_) = find_model(files)
+    try:
+        return with_twin(target, files.view(path), samples.x)
+    except InputError as error:
+        if error.code != "target.no_gradient":
+            raise
+        target.without_gradient = error.cause
+        return target
+
+
+def _objective(model: Any) -> Objective | None:
+    """What a booster was trained for. Raises InputError `target.no_classifier`: of an estimator
+    too, whose one number is no score of a class."""
+    found = objective_of(model)
+    if hasattr(model, "get_params") and not hasattr(model, "classes_"):
+        raise no_classifier("The estimator has no classes.")
+    return found
+
+
+def _with_trees(model: Any, target: Target) -> Target:
+    """The target, its decision trees laid open if it has some: who has the file has them too."""
     if model is None:
         return target
     try:

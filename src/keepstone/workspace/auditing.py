@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,9 +58,12 @@ class Audit:
     kept: Path | None = None
 
 
-def audit(asked: Audit) -> tuple[Subject, Membership]:
+def audit(
+    asked: Audit, check: Callable[[Subject], object] | None = None
+) -> tuple[Subject, Membership]:
     """Open the model as the vault opens it, make the shadow models, and audit.
 
+    `check` is given what was opened before anything is spent on it, and may raise.
     Raises as `open_model`, `make_shadows` and `audit_membership`; InputError `attack.bad_shadows`,
     `attack.bad_train`, `attack.train_failed`.
     """
@@ -76,6 +79,8 @@ def audit(asked: Audit) -> tuple[Subject, Membership]:
             "Give --train and --shadows, or neither.",
         )
     with open_model(asked.model, rows, asked.wanted) as opened:
+        if check is not None:
+            check(opened.subject)
         x = opened.target.domain.fit(rows.x, rows.x)
         y = opened.classes.encode(rows.y)
         shadows = None if asked.train is None else _shadows(asked, opened, x, y)

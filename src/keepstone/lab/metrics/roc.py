@@ -20,6 +20,11 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.metrics.wilson import share
 
+# What of a curve is told in JSON.
+_CORNERS = 200
+_BINS = 30
+_FARTHEST = 1e299
+
 
 @dataclass(frozen=True, slots=True)
 class Roc:
@@ -52,6 +57,32 @@ class Roc:
     def auc(self) -> float:
         """The chance that a member scores above a non-member; ties count half. A side note."""
         return float(np.trapezoid(self.tpr, self.fpr))
+
+    def corners(self) -> list[list[float]]:
+        """At most some 200 of its rules, (false, true) rates: the best at each number of false
+        positives, of many the more the lower it is."""
+        kept, last = np.unique(self.false[::-1], return_index=True)
+        places = len(self.false) - 1 - last
+        if len(kept) > _CORNERS:
+            steps = np.geomspace(1, len(kept), _CORNERS).astype(int) - 1
+            places = places[np.unique(steps)]
+        fpr, tpr = self.fpr, self.tpr
+        return [[round(float(fpr[at]), 9), round(float(tpr[at]), 9)] for at in places]
+
+    def histogram(self) -> dict[str, list[float] | list[int]]:
+        """How many members and non-members scored in each bin between `edges`; what scored beyond
+        every number is in the last ones."""
+        scores = np.clip(self.threshold[1:], -_FARTHEST, _FARTHEST)
+        finite = scores[np.abs(scores) < _FARTHEST]
+        low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        edges = np.linspace(low, high if high > low else low + 1.0, _BINS + 1)
+        held = np.clip(scores, edges[0], edges[-1])
+        counts = {
+            name: np.histogram(held, edges, weights=np.diff(of))[0]
+            for name, of in (("members", self.true), ("nonmembers", self.false))
+        }
+        told: dict[str, list[float] | list[int]] = {"edges": [float(edge) for edge in edges]}
+        return told | {name: [round(one) for one in of] for name, of in counts.items()}
 
 
 @dataclass(frozen=True, slots=True)

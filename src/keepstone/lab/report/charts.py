@@ -1,19 +1,27 @@
-"""Charts as SVG text: a share against something, as lines or as intervals. No script, no style
-sheet, and nothing in them that is not a number or escaped."""
+"""Charts of a share against something: as lines, as intervals, or as curves with their bands."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
-from math import log10
 
-_WIDTH, _HEIGHT = 560, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 12, 12, 36
-# One line of the legend, which stands above the chart.
-_LEGEND = 14
-_COLOURS = ("#1f6feb", "#d1242f", "#1a7f37", "#9a6700", "#8250df", "#bf3989", "#0a7ea4", "#57606a")
+from keepstone.lab.report.axes import (
+    LEFT,
+    MOST_TICKS,
+    RIGHT,
+    WIDTH,
+    Axis,
+    Told,
+    colour,
+    frame,
+    stroke,
+)
+
 Points = Sequence[tuple[float, float]]
+# At x a value between its low and high.
+Intervals = Sequence[tuple[float, float, float, float]]
+# From so many times the least on, values are laid out by their logarithms.
+_LOG_FROM = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,106 +33,107 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class _Scale:
-    low: float
-    high: float
-    log: bool
+class Band:
+    """Points by x ascending with their intervals: measured at each, and joined between."""
 
-    @classmethod
-    def over(cls, values: Sequence[float], log: bool) -> _Scale:
-        positive = [value for value in values if value > 0 or not log]
-        low = min(positive, default=1.0) if log else 0.0
-        high = max(positive, default=1.0)
-        return cls(low, high if high > low else low + 1, log)
-
-    def place(self, value: float) -> float:
-        """Where on the page, from left to right."""
-        if self.log:
-            value = max(value, self.low)
-            share = (log10(value) - log10(self.low)) / (log10(self.high) - log10(self.low))
-        else:
-            share = (value - self.low) / (self.high - self.low)
-        return _LEFT + share * (_WIDTH - _LEFT - _RIGHT)
-
-    def ticks(self) -> list[float]:
-        if not self.log:
-            return [self.low + (self.high - self.low) * part / 4 for part in range(5)]
-        first, last = round(log10(self.low) - 0.5), round(log10(self.high) + 0.5)
-        found = [10.0**power for power in range(first, last + 1)]
-        return [value for value in found if self.low <= value <= self.high] or [self.low, self.high]
+    name: str
+    points: Intervals
 
 
 def line_chart(lines: Sequence[Line], x: str, y: str, *, log: bool = False) -> str:
     """Lines, and above them what each is."""
-    scale = _Scale.over([at for line in lines for at, _ in line.points], log)
-    drawn = []
-    for number, line in enumerate(lines):
-        colour = _COLOURS[number % len(_COLOURS)]
-        path = _steps(line.points, scale)
-        drawn.append(f'<path d="{path}" fill="none" stroke="{colour}" stroke-width="1.8"/>')
-        drawn.append(
-            f'<text x="{_LEFT}" y="{_LEGEND * (number - len(lines)) + 4}" fill="{colour}"'
-            f' font-size="11">{escape(line.name)}</text>'
-        )
-    return _frame(scale, "".join(drawn), x, y, above=_LEGEND * len(lines))
-
-
-def interval_chart(
-    points: Sequence[tuple[float, float, float, float]], limit: float, x: str, y: str
-) -> str:
-    """At each x a value between its low and high, and the line of what is enough."""
-    scale = _Scale.over([0.0, *(point[0] * 1.1 for point in points)], log=False)
+    across, up = Axis.over([at for line in lines for at, _ in line.points], log), Axis.up()
     drawn = [
-        f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{_y(limit):.1f}" y2="{_y(limit):.1f}"'
-        ' stroke="#d1242f" stroke-dasharray="5 4"/>'
+        f'<path d="{_steps(line.points, across, up)}" fill="none" stroke-width="1.8"'
+        f" {stroke(number)}/>"
+        for number, line in enumerate(lines)
     ]
-    for at, value, low, high in points:
-        place = scale.place(at)
-        drawn.append(
-            f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{_y(low):.1f}" y2="{_y(high):.1f}"'
-            f' stroke="#1f6feb" stroke-width="2"/>'
-            f'<circle cx="{place:.1f}" cy="{_y(value):.1f}" r="4" fill="#1f6feb"/>'
-        )
-    return _frame(scale, "".join(drawn), x, y)
+    last = "; ".join(
+        f"{line.name} {line.points[-1][1]:.3g} at {line.points[-1][0]:.3g}"
+        for line in lines
+        if line.points
+    )
+    names = [line.name for line in lines]
+    return frame(across, up, "".join(drawn), Told(x, y, last), names=names)
 
 
-def _steps(points: Points, scale: _Scale) -> str:
+def interval_chart(points: Intervals, limit: float, x: str, y: str) -> str:
+    """At each x a value between its low and high, and the line of what is enough."""
+    across, up = Axis.over([0.0, *(point[0] * 1.1 for point in points)], log=False), Axis.up()
+    drawn = [_limit(limit, up), *(_interval(point, across, up, 0) for point in points)]
+    return frame(across, up, "".join(drawn), Told(x, y, _told(points)))
+
+
+def band_chart(
+    bands: Sequence[Band], told: Told, *, unit: float | None = None, limit: float | None = None
+) -> str:
+    """A curve for each of `bands` with its intervals as a band around it.
+
+    The axis is one of logarithms where the points span much. Places are told a second time in
+    units of so many, if there is a `unit`; `limit` is the line that is not to be passed.
+    """
+    places = [point[0] for band in bands for point in band.points if point[0] > 0]
+    log = bool(places) and max(places) >= _LOG_FROM * min(places)
+    across, up = Axis.over(places, log), Axis.up()
+    drawn = [] if limit is None else [_limit(limit, up)]
+    for number, band in enumerate(bands):
+        drawn.append(_band(band.points, across, up, number))
+    words = [told.text] if told.text else []
+    words += [f"{band.name}: {_told(band.points)}" for band in bands if band.points]
+    measured = sorted(set(places))
+    ticks = measured if 0 < len(measured) <= MOST_TICKS else across.ticks()
+    under = [] if unit is None else [f"{value / unit:.3g}" for value in ticks]
+    told = Told(told.x, told.y, "; ".join(words))
+    names = [band.name for band in bands]
+    return frame(across, up, "".join(drawn), told, names=names, ticks=ticks, under=under)
+
+
+def _band(points: Intervals, across: Axis, up: Axis, number: int) -> str:
+    if not points:
+        return ""
+    lower = [f"{across.place(at):.1f} {up.place(low):.1f}" for at, _, low, _ in points]
+    upper = [f"{across.place(at):.1f} {up.place(high):.1f}" for at, _, _, high in points]
+    middle = [f"{across.place(at):.1f} {up.place(value):.1f}" for at, value, _, _ in points]
+    around = "L".join([*lower, *reversed(upper)])
+    return (
+        f'<path d="M{around}Z" fill="{colour(number)}" fill-opacity=".15"/>'
+        f'<path d="M{"L".join(middle)}" fill="none" stroke-width="1.8" {stroke(number)}/>'
+        + "".join(_interval(point, across, up, number) for point in points)
+    )
+
+
+def _interval(point: tuple[float, float, float, float], across: Axis, up: Axis, at: int) -> str:
+    place = across.place(point[0])
+    return (
+        f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{up.place(point[2]):.1f}"'
+        f' y2="{up.place(point[3]):.1f}" stroke="{colour(at)}" stroke-width="2"/>'
+        f'<circle cx="{place:.1f}" cy="{up.place(point[1]):.1f}" r="3.5" fill="{colour(at)}"/>'
+    )
+
+
+def _limit(limit: float, up: Axis) -> str:
+    height = f"{up.place(limit):.1f}"
+    return (
+        f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{height}" y2="{height}"'
+        ' stroke="#d1242f" stroke-dasharray="5 4"/>'
+    )
+
+
+def _steps(points: Points, across: Axis, up: Axis) -> str:
     parts, height = [], None
     for at, share in points:
-        place = f"{scale.place(at):.1f}"
+        place = f"{across.place(at):.1f}"
         if height is None:
-            parts.append(f"M{place} {_y(share):.1f}")
+            parts.append(f"M{place} {up.place(share):.1f}")
         else:
-            parts.append(f"L{place} {height:.1f} L{place} {_y(share):.1f}")
-        height = _y(share)
+            parts.append(f"L{place} {height:.1f} L{place} {up.place(share):.1f}")
+        height = up.place(share)
     if height is not None:
-        parts.append(f"L{_WIDTH - _RIGHT} {height:.1f}")
+        parts.append(f"L{WIDTH - RIGHT} {height:.1f}")
     return " ".join(parts)
 
 
-def _y(share: float) -> float:
-    return _TOP + (1 - min(1.0, max(0.0, share))) * (_HEIGHT - _TOP - _BOTTOM)
-
-
-def _frame(scale: _Scale, drawn: str, x: str, y: str, *, above: int = 0) -> str:
-    bottom = _HEIGHT - _BOTTOM
-    marks = []
-    for part in range(5):
-        height = _y(part / 4)
-        marks.append(
-            f'<line x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{height:.1f}" y2="{height:.1f}"'
-            f' stroke="#d0d7de"/><text x="{_LEFT - 6}" y="{height + 4:.1f}" text-anchor="end"'
-            f' font-size="11">{part / 4:g}</text>'
-        )
-    for value in scale.ticks():
-        marks.append(
-            f'<text x="{scale.place(value):.1f}" y="{bottom + 15}" text-anchor="middle"'
-            f' font-size="11">{value:.3g}</text>'
-        )
-    return (
-        f'<svg viewBox="0 {-above} {_WIDTH} {_HEIGHT + above}" role="img"'
-        f' aria-label="{escape(y)} by {escape(x)}"'
-        f' xmlns="http://www.w3.org/2000/svg">{"".join(marks)}{drawn}'
-        f'<text x="{_WIDTH / 2}" y="{_HEIGHT - 4}" text-anchor="middle" font-size="12">'
-        f"{escape(x)}</text></svg>"
+def _told(points: Intervals) -> str:
+    return ", ".join(
+        f"{value:.3f} ({low:.3f} to {high:.3f}) at {at:.4g}" for at, value, low, high in points
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,9 @@ import numpy as np
 
 from keepstone.lab.domain import Domain
 from keepstone.lab.report.charts import Line, interval_chart, line_chart
+from keepstone.lab.report.curves import page_of
+from keepstone.lab.report.documents import Document
+from keepstone.lab.report.page import render
 from keepstone.lab.report.pictures import difference, picture, picture_shape
 from keepstone.lab.suites.result import SuiteResult, Worst
 
@@ -37,34 +40,25 @@ def write_html(
     domain: Domain,
     about: Mapping[str, str],
     features: tuple[str, ...] = (),
+    others: Sequence[Document] = (),
 ) -> bytes:
     """The report as one file in UTF-8: no script, nothing from elsewhere.
 
     `about` is what stands above it, line by line: the target, its digest, the samples' digest.
+    `others` are an extraction or a membership audit of the same model, shown below.
     """
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("keepstone.lab.report", ""),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     found = outcome.to_dict()
-    return (
-        environment.get_template("report.html.j2")
-        .render(
-            found=found,
-            about=about,
-            norm=outcome.question.norm.name,
-            robust_chart=_robust_chart(outcome),
-            distortion_chart=_distortion_chart(outcome, found),
-            budget_chart=_budget_chart(outcome),
-            cases=cases(outcome, domain, features),
-            pictures=picture_shape(domain.shape) is not None,
-        )
-        .encode()
+    return render(
+        "report.html.j2",
+        found=found,
+        about=about,
+        norm=outcome.question.norm.name,
+        robust_chart=_robust_chart(outcome),
+        distortion_chart=_distortion_chart(outcome, found),
+        budget_chart=_budget_chart(outcome),
+        cases=cases(outcome, domain, features),
+        pictures=picture_shape(domain.shape) is not None,
+        others=[page_of(one) for one in others],
     )
 
 

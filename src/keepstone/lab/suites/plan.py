@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from keepstone.lab.attacks.port import Attack
 from keepstone.lab.norms import Norm
-from keepstone.lab.targets.port import Capability, Target
+from keepstone.lab.targets.port import Capability, Explains, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,12 @@ class Step:
         if norm.name not in self.attack.norms:
             return f"it knows nothing of the norm {norm.name}"
         if self.attack.needs not in target.capabilities:
-            return f"it needs the target's {self.attack.needs.value}, which it does not declare"
+            missing = f"it needs the target's {self.attack.needs.value}, which it does not declare"
+            if self.attack.needs is Capability.GRADIENT and isinstance(target, Explains):
+                return (
+                    f"{missing}: {target.without_gradient}" if target.without_gradient else missing
+                )
+            return missing
         return None
 
 

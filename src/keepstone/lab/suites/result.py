@@ -112,7 +112,10 @@ class Worst:
 
 @dataclass(frozen=True, slots=True)
 class SuiteResult:
-    """Everything that a suite found. `names` are the labels of the target's classes."""
+    """Everything that a suite found. `names` are the labels of the target's classes.
+
+    `shards` is how many samples were attacked apart from the others, None for all together.
+    """
 
     suite: str
     question: Question
@@ -128,6 +131,7 @@ class SuiteResult:
     worst: Worst
     domain: Domain
     names: tuple[str, ...]
+    shards: int | None = None
 
     @property
     def sufficient(self) -> bool:
@@ -154,6 +158,7 @@ class SuiteResult:
             "distortion": self.distortion(),
             "queries": self.queries,
             "suite": self.suite,
+            "shards": self.shards,
             "question": self.question.to_dict(),
             "sufficient": self.sufficient,
             "domain": str(self.domain.digest),

@@ -75,6 +75,14 @@ class GradientTarget(Target, Protocol):
     def linearize(self, rows: Array) -> Linearization: ...
 
 
+@runtime_checkable
+class Explains(Protocol):
+    """A target that says why it declares no gradient, where one might have been had."""
+
+    @property
+    def without_gradient(self) -> str: ...
+
+
 def are_probabilities(outputs: Array) -> bool:
     """Whether these outputs are probabilities of classes, to be told once from many rows.
 

@@ -43,6 +43,8 @@ class RuntimeTarget:
         self.domain = domain
         self.names = classes
         self._probable = False
+        # Why there is no gradient, where one might have been had.
+        self.without_gradient = ""
         if tensors.scores is not None:
             outputs = self._outputs(domain.draw(_PROBES))[tensors.scores.name]
             self._probable = are_probabilities(outputs)
@@ -51,6 +53,17 @@ class RuntimeTarget:
     @property
     def classes(self) -> int:
         return len(self.names)
+
+    @property
+    def scored(self) -> tuple[str, str] | None:
+        """What the input and the output of scores are called; None without scores."""
+        scores = self._tensors.scores
+        return None if scores is None else (self._tensors.input.name, scores.name)
+
+    @property
+    def probable(self) -> bool:
+        """Whether its scores are probabilities."""
+        return self._probable
 
     @property
     def capabilities(self) -> frozenset[Capability]:

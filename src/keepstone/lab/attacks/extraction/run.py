@@ -18,7 +18,7 @@ from keepstone.lab.attacks.extraction.surrogate import StolenModel
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.draws import draws
 from keepstone.lab.meter import BudgetSpent
-from keepstone.lab.problem import insufficient
+from keepstone.lab.problem import Verdict, insufficient, worst_of
 from keepstone.lab.targets.port import Target
 
 
@@ -106,6 +106,19 @@ def extract(
         seen,
         stolen,
     )
+
+
+def judge(found: Sequence[Extraction], at_most: float | None) -> Verdict:
+    """The verdict over every copy.
+
+    (1) One that may agree in more than `at_most` fails, whatever became of the others: the upper
+    end counts. (2) An attack whose last copy was not measured leaves it open. (3) Else pass.
+    """
+    points = [point for one in found for point in one.curve]
+    measured = [point.agreement for point in points if point.agreement is not None]
+    if at_most is not None and any(one.high > at_most for one in measured):
+        return Verdict.FAIL
+    return worst_of([problem for one in found for problem in one.final.problems])
 
 
 def _copy(

@@ -77,6 +77,11 @@ class Membership:
     rows: Digest
     members: Digest
 
+    @property
+    def measured(self) -> Roc | None:
+        """The curve, where nothing stands against it."""
+        return None if self.problems else self.roc
+
     def to_dict(self) -> dict[str, Any]:
         """JSON of the schema `keepstone.membership/v1`."""
         return {
@@ -86,6 +91,8 @@ class Membership:
             "tpr_at": [one.to_dict() for one in self.tpr_at],
             "limits": [{"fpr": fpr, "at_most": limit} for fpr, limit in self.limits],
             "auc": None if self.auc is None else round(self.auc, 6),
+            "roc": [] if self.measured is None else self.measured.corners(),
+            "histogram": None if self.measured is None else self.measured.histogram(),
             "signal": self.signal,
             "shadows": self.shadows,
             "seed": self.seed,
