@@ -82,7 +82,7 @@ class RandomSearch:
         if fresh.size and Capability.SCORES in meter.capabilities:
             # What the first ones' scores teach, the others need not ask: as many again each time.
             asked = len(meter.x) - len(fresh)
-            return fresh[: max(asked, -(-len(meter.x) // _FIRST))]
+            return np.asarray(fresh[: max(asked, -(-len(meter.x) // _FIRST))])
         if not at.size:
             return at
         # A call costs the target more than a row: of few samples several tries are asked.
