@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 from bench.attacks_models import network, warm_up
 
 STEPS, RUNS, SEARCHES = 40, 200, 6
-# Attacks by labels get the first of the samples: they take thousands of queries for each.
-LABELLED = 100
+# What takes thousands of queries for a sample, or seconds, gets the first of them.
+FEW = 100
+_SLOW = ("carlini-wagner", "hopskipjump", "boundary")
 
 # The name of the attack as ours has it, the norm, how many samples, and what gives its points.
 Run = tuple[str, str, int, Callable[[], Any]]
@@ -62,7 +63,7 @@ def foolbox(model: Any, x: Any, y: Any, eps: float) -> Iterator[Run]:
         ("hopskipjump", "linf", jump(constraint="linf"), None),
         ("boundary", "l2", attacks.BoundaryAttack(steps=2000), None),
     ):
-        count = LABELLED if name in ("hopskipjump", "boundary") else len(x)
+        count = FEW if name in _SLOW else len(x)
         # In [1] are the points as the attack left them, cut to the epsilon where there is one.
         yield name, norm, count, partial(_foolbox, one, asked, x[:count], y[:count], radius)
 
@@ -84,9 +85,7 @@ def cleverhans(model: Any, x: Any, y: Any, eps: float) -> Iterator[Run]:
     def jump(norm: Any) -> Any:
         some = {"num_iterations": 10, "max_num_evals": 1000, "verbose": False}
         ends = {"clip_min": 0.0, "clip_max": 1.0}
-        return hop_skip_jump_attack(
-            model, x[:LABELLED], norm, initial_num_evals=100, **some, **ends
-        )
+        return hop_skip_jump_attack(model, x[:FEW], norm, initial_num_evals=100, **some, **ends)
 
     yield "fgsm", "linf", len(x), lambda: fast_gradient_method(model, x, eps, np.inf, **box)
     yield (
@@ -97,9 +96,10 @@ def cleverhans(model: Any, x: Any, y: Any, eps: float) -> Iterator[Run]:
             model, x, eps, step, STEPS, np.inf, sanity_checks=False, **box
         ),
     )
-    yield "carlini-wagner", "l2", len(x), lambda: carlini_wagner_l2(model, x, 10, **(box | runs))
-    yield "hopskipjump", "l2", LABELLED, lambda: jump(2)
-    yield "hopskipjump", "linf", LABELLED, lambda: jump(np.inf)
+    few = box | runs | {"y": y[:FEW]}
+    yield "carlini-wagner", "l2", FEW, lambda: carlini_wagner_l2(model, x[:FEW], 10, **few)
+    yield "hopskipjump", "l2", FEW, lambda: jump(2)
+    yield "hopskipjump", "linf", FEW, lambda: jump(np.inf)
 
 
 def art(model: Any, x: Any, y: Any, eps: float) -> Iterator[Run]:
@@ -159,7 +159,7 @@ def art(model: Any, x: Any, y: Any, eps: float) -> Iterator[Run]:
         (
             "carlini-wagner",
             "l2",
-            lambda: evasion.CarliniL2Method(served, **price, batch_size=len(x), verbose=False),
+            lambda: evasion.CarliniL2Method(served, **price, batch_size=FEW, verbose=False),
         ),
         ("hopskipjump of PyTorchClassifier", "l2", lambda: jump(served, 2)),
         ("boundary of PyTorchClassifier", "l2", lambda: walk(served)),
@@ -168,7 +168,7 @@ def art(model: Any, x: Any, y: Any, eps: float) -> Iterator[Run]:
         ("boundary", "l2", lambda: walk(black)),
     )
     for name, norm, attack in made:
-        count = LABELLED if name.startswith(("hopskipjump", "boundary")) else len(x)
+        count = FEW if name.startswith(_SLOW) else len(x)
         yield name, norm, count, partial(_art, attack, x[:count].numpy(), labels[:count])
 
 
