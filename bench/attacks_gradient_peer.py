@@ -188,8 +188,9 @@ def measure(model: Counting, one: Run, x: Any, y: Any) -> dict[str, Any]:
     far = np.abs(delta).max(axis=1) if norm == "linf" else np.linalg.norm(delta, axis=1)
     with torch.no_grad():
         wrong = (model(found.clamp(0, 1)).argmax(1) != y).numpy()
-        far[(model(x).argmax(1) != y).numpy()] = 0
-    told = [float(one) if ok or one == 0 else None for one, ok in zip(far, wrong, strict=True)]
+        before = (model(x).argmax(1) != y).numpy()
+    far[before] = 0
+    told = [float(one) if ok else None for one, ok in zip(far, wrong | before, strict=True)]
     return {"distance": told, "cpu_s": taken, "queries": rows / count}
 
 
