@@ -3,9 +3,10 @@
 `python -m bench.attacks_gradient` prints a line for each. The attacks within an epsilon are
 compared by the robust accuracy that they leave, those that minimise by the median distance; both
 by CPU seconds, with one thread, and by queries, of which those by labels (HopSkipJump, Boundary)
-get half of what the peer took. What a peer's attack did not find counts as endless. Iterations, step sizes and searches are the same on both sides; ART
-has Auto-PGD's difference of logits ratio without targets, ours has it with them. The libraries are
-those of bench/peers/adapters.txt, laid behind our own packages.
+get half of what the peer took. What a peer's attack did not find counts as endless. Iterations,
+step sizes and searches are the same on both sides; ART has Auto-PGD's difference of logits ratio
+without targets, ours has it with them. The libraries are those of bench/peers/adapters.txt, laid
+behind our own packages.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ def _line(one: Beside) -> tuple[str, ...]:
         "-" if ratio is None else f"{ratio:.3f}",
         f"{one.peer.cpu_s:.2f}",
         f"{one.ours.cpu_s:.2f}",
-        f"{one.cpu_ratio:.3f}",
+        f"{one.cpu_ratio:.3f}" if isfinite(one.cpu) else "-",
         one.verdict + ("" if one.missed is None else f" ({one.found} more, {one.missed} missed)"),
     )
 
