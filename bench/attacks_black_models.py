@@ -17,6 +17,40 @@ from sklearn.tree import DecisionTreeClassifier
 
 FITTED = 1000
 EPS = 0.2
+VERSIONS = {"art": "ART 1.20.1", "foolbox": "Foolbox 3.3.4"}
+# Which attacks are asked for: the peers' files say how each is run, and what is left out.
+PEERS = {
+    "art": (
+        "hopskipjump",
+        "boundary",
+        "signopt",
+        "geoda",
+        "square",
+        "simba",
+        "zoo",
+        "threshold",
+        "pixel",
+        "decision-tree",
+    ),
+    "foolbox": (
+        "hopskipjump",
+        "boundary",
+        "linf-noise",
+        "l2-gaussian",
+        "l2-uniform",
+        "l2-clip-gaussian",
+        "l2-clip-uniform",
+        "blended-noise",
+        "salt-pepper",
+        "gaussian-blur",
+        "contrast",
+        "contrast-binary",
+        "inversion",
+        "pointwise",
+        "genattack",
+        "dataset",
+    ),
+}
 
 
 def digits() -> tuple[Any, Any]:

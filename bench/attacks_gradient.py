@@ -1,10 +1,12 @@
-"""FGSM, PGD, DeepFool and C&W beside Foolbox's and CleverHans's, on the same model and samples.
+"""Attacks on a network beside Foolbox's, CleverHans's and ART's, on the same model and samples.
 
 `python -m bench.attacks_gradient` prints a line for each. The attacks within an epsilon are
 compared by the robust accuracy that they leave, those that minimise by the median distance; both
-by CPU seconds, with one thread. Iterations, step sizes and searches are the same on both sides.
-CleverHans pins libraries that no longer exist: it is measured where someone has put it into the
-environment of Foolbox (`pip install --no-deps cleverhans absl-py`), else it is said that it is not.
+by CPU seconds, with one thread, and by queries, of which those by labels (HopSkipJump, Boundary)
+get half of what the peer took. What a peer's attack did not find counts as endless. Iterations,
+step sizes and searches are the same on both sides; ART has Auto-PGD's difference of logits ratio
+without targets, ours has it with them. The libraries are those of bench/peers/adapters.txt, laid
+behind our own packages.
 """
 
 from __future__ import annotations
@@ -14,122 +16,159 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.attacks_models import EPS, digits, train, warm_up
-from bench.environment import ROOT, python_of
+from bench.beside import Beside, Side, keep, table
+from bench.environment import ROOT, layer_of
 from keepstone.contract.validate import Array
+from keepstone.lab.attacks.evasion.apgd import ApgdCe, ApgdTargeted
+from keepstone.lab.attacks.evasion.boundary import Boundary
 from keepstone.lab.attacks.evasion.carlini_wagner import CarliniWagner
 from keepstone.lab.attacks.evasion.deepfool import DeepFool
 from keepstone.lab.attacks.evasion.fgsm import Fgsm
+from keepstone.lab.attacks.evasion.hopskipjump import HopSkipJump
 from keepstone.lab.attacks.evasion.pgd import Pgd
 from keepstone.lab.attacks.port import Attack, run_attack
 from keepstone.lab.domain import Domain
 from keepstone.lab.meter import Goal, Meter, reach
 from keepstone.lab.norms import NORMS
+from keepstone.lab.targets.port import Capability
 from keepstone.lab.targets.torch import TorchTarget
 
-ATTACKS: tuple[tuple[Attack, str], ...] = (
-    (Fgsm(), "linf"),
-    (Pgd(40), "linf"),
-    (DeepFool(50), "l2"),
-    (DeepFool(50), "linf"),
-    (CarliniWagner(200, 6), "l2"),
-)
+PEERS = "adapters"
+VERSIONS = {"foolbox": "Foolbox 3.3.4", "cleverhans": "CleverHans 4.0.0", "art": "ART 1.20.1"}
+ATTACKS: dict[str, Attack] = {
+    one.name: one
+    for one in (
+        Fgsm(),
+        Pgd(40),
+        ApgdCe(100),
+        ApgdTargeted(100),
+        DeepFool(50),
+        CarliniWagner(200, 6),
+        HopSkipJump(),
+        Boundary(),
+    )
+}
 _KIND = "pgd"
+_BUDGET = 10_000
+_LABELLED = 0.5
 
 
-def ours(model: Any, x: Array, y: Array, eps: float) -> Iterator[tuple[str, str, Array, float]]:
-    target = TorchTarget(model, Domain.of(x.shape[1:], 0, 1))
-    for one, norm in ATTACKS:
-        start = time.process_time()
-        goal = Goal(NORMS[norm], None if one.minimizes else eps, 10_000)
-        meter = Meter(target, x.reshape(len(x), -1), y, goal)
-        run_attack(one, meter, np.random.default_rng(0))
-        yield one.name, norm, meter.distance, time.process_time() - start
+class Model:
+    """The network, the samples, and what ours found already."""
+
+    def __init__(self) -> None:
+        self.data, self.eps = digits(0), EPS[_KIND]
+        self.net = train(_KIND, self.data, 0)
+        self._target = TorchTarget(self.net, Domain.of(self.data.x.shape[1:], 0, 1))
+        self._found: dict[tuple[str, str, int, int], tuple[Array, Side]] = {}
+
+    def ours(self, name: str, norm: str, count: int, budget: int) -> tuple[Array, Side]:
+        """How far our attack gets on each of `count` samples, and what it took."""
+        key = (name, norm, count, budget)
+        if key not in self._found:
+            one, x = ATTACKS[name], self.data.x[:count]
+            goal = Goal(NORMS[norm], None if one.minimizes else self.eps, budget)
+            start = time.process_time()
+            meter = Meter(self._target, x.reshape(count, -1), self.data.y[:count], goal)
+            run_attack(one, meter, np.random.default_rng(0))
+            taken = time.process_time() - start
+            far = meter.distance
+            queries = float(meter.tally().queries.mean())
+            self._found[key] = far, Side(name, self.value(name, far), queries, taken)
+        return self._found[key]
+
+    def value(self, name: str, far: Array) -> float:
+        if ATTACKS[name].minimizes:
+            return float(np.median(far))
+        return float(np.mean(far > reach(self.eps)))
+
+    def beside(self, told: dict[str, Any]) -> Beside:
+        """Ours beside a line of the peers'."""
+        name, norm, library = told["name"], told["norm"], VERSIONS[told["library"]]
+        peer = f"{library} {name} {norm}"
+        minimizes = name not in ATTACKS or ATTACKS[name].minimizes
+        family = "distortion" if minimizes else "white box"
+        subject = f"digits, PGD-trained CNN{'' if minimizes else f', {norm} {self.eps}'}"
+        if "failed" in told:
+            return Beside.of_failed(family, subject, peer, told["failed"])
+        far = np.array([np.inf if one is None else one for one in told["distance"]])
+        labelled = ATTACKS[name].needs is Capability.LABEL
+        budget = max(1, int(_LABELLED * told["queries"])) if labelled else _BUDGET
+        mine, side = self.ours(name, norm, len(far), budget)
+        held = [one <= reach(self.eps) for one in (mine, far)]
+        return Beside(
+            family,
+            subject,
+            len(far),
+            side,
+            Side(peer, self.value(name, far), told["queries"], told["cpu_s"]),
+            unit="median distance" if minimizes else "robust",
+            missed=None if minimizes else int((held[1] & ~held[0]).sum()),
+            found=None if minimizes else int((held[0] & ~held[1]).sum()),
+            queries=_LABELLED if labelled else None,
+        )
 
 
-def theirs(python: Path, model: Any, x: Array, y: Array, eps: float) -> list[dict[str, Any]]:
+def theirs(model: Model) -> list[dict[str, Any]]:
     import torch
 
+    layer = layer_of(PEERS)
     with tempfile.TemporaryDirectory() as folder:
-        torch.save(model.state_dict(), Path(folder) / "model.pt")
-        np.savez(Path(folder) / "samples.npz", x=x, y=y, eps=eps)
+        torch.save(model.net.state_dict(), Path(folder) / "model.pt")
+        data = model.data
+        np.savez(Path(folder) / "samples.npz", x=data.x, y=data.y, eps=model.eps)
         script = ROOT / "bench" / "attacks_gradient_peer.py"
         told = subprocess.run(
-            [python, script, folder], check=True, stdout=subprocess.PIPE, text=True
+            [sys.executable, script, folder, layer],
+            check=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
         ).stdout
-    return [json.loads(line) for line in told.splitlines()]
+    return [json.loads(line) for line in told.splitlines() if line.startswith("{")]
 
 
-def measure(python: Path) -> Iterator[dict[str, Any]]:
-    """A row for each attack and library that has it."""
+def measured() -> list[Beside]:
     import torch
 
     torch.set_num_threads(1)
-    data, eps = digits(0), EPS[_KIND]
-    model = train(_KIND, data, 0)
+    model = Model()
     warm_up()
-    told = theirs(python, model, data.x, data.y, eps)
-    for name, norm, distance, taken in ours(model, data.x, data.y, eps):
-        minimizes = name in ("deepfool", "carlini-wagner")
-        for peer in told:
-            if peer.get("name") != name or peer.get("norm") != norm:
-                continue
-            far = np.array([np.inf if one is None else one for one in peer["distance"]])
-            values = [_value(one, eps, minimizes) for one in (distance, far)]
-            yield {
-                "attack": f"{name}.{norm}",
-                "library": peer["library"],
-                "unit": "median distance" if minimizes else f"robust at {eps}",
-                "values": values,
-                "cpu": (taken, peer["cpu_s"]),
-            }
-    for peer in told:
-        if "skipped" in peer:
-            print(f"{peer['library']} is skipped: {peer['skipped']}", file=sys.stderr)
-
-
-def _value(distance: Array, eps: float, minimizes: bool) -> float:
-    return float(np.median(distance) if minimizes else np.mean(distance > reach(eps)))
+    return [model.beside(one) for one in theirs(model)]
 
 
 def rows() -> list[dict[str, Any]]:
+    found = measured()
+    keep("attacks_gradient", found)
+    print(table(found))
+    ran = [one for one in found if not one.failed]
     return [
         {
-            "name": f"attacks.{one['attack']}.{what}",
+            "name": f"attacks_gradient.{one.peer.attack.split(' ', 2)[2].replace(' ', '.')}.{what}",
             "ours": ours,
-            "peer": one["library"],
+            "peer": one.peer.attack,
             "peer_value": peer,
-            "unit": unit,
-            "ratio": ours / peer,
+            "unit": one.unit if what == "found" else "CPU s",
+            "ratio": ours / peer if peer else None,
             "target": "<= peer",
-            "met": bool(ours <= peer),
+            "met": bool(one.lower if what == "found" else one.cpu_ratio <= 1),
         }
-        for one in measure(python_of("foolbox-torch"))
-        for what, unit, (ours, peer) in (
-            ("found", one["unit"], one["values"]),
-            ("cpu", "CPU s", one["cpu"]),
+        for one in ran
+        for what, ours, peer in (
+            ("found", one.ours.value, one.peer.value),
+            ("cpu", one.ours.cpu_s, one.peer.cpu_s),
         )
     ]
 
 
 def main() -> None:
-    python = Path(sys.argv[1]) if len(sys.argv) > 1 else python_of("foolbox-torch")
-    print(
-        f"{'attack':<20} {'library':<11} {'unit':<16} {'ours':>8} {'peer':>8} {'CPU s':>7} peer's"
-    )
-    for one in measure(python):
-        mine, peer = one["values"]
-        print(
-            f"{one['attack']:<20} {one['library']:<11} {one['unit']:<16} {mine:8.4f} {peer:8.4f}"
-            f" {one['cpu'][0]:7.2f} {one['cpu'][1]:6.2f}",
-            flush=True,
-        )
+    print(table(measured()))
 
 
 if __name__ == "__main__":

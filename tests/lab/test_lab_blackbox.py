@@ -385,6 +385,21 @@ def test_random_search_tries_the_guess_first() -> None:
     assert tally.within(0.05).sum() > 0.7 * possible.sum()
 
 
+def test_random_search_asks_a_few_samples_first_to_guess_at_the_others() -> None:
+    domain = Domain.of((30,), 0, 1)
+    x = samples(domain, 400)
+    target = Watched(domain, classes=5)
+    _, tally = attacked(RandomSearch(), target, x, eps=0.05, budget=1)
+    assert [len(rows) for rows in target.asked] == [50, 50, 100, 200]
+    first, last = tally.within(0.05)[:50].mean(), tally.within(0.05)[200:].mean()
+    assert last > 1.2 * first
+
+    # Few labels say less than the labels that are right.
+    target = Watched(domain, classes=5, scores=False)
+    attacked(RandomSearch(), target, x, eps=0.05, budget=1)
+    assert len(target.asked) == 1
+
+
 class Surrogate(Watched):
     def linearize(self, rows: Array) -> object:
         from keepstone.lab.targets.port import Linearization

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.lab.attacks.privacy.attribute_inference import AttributeLeak, audit_attribute
-from keepstone.lab.attacks.privacy.lira import Lira
+from keepstone.lab.attacks.privacy.lira import Lira, _law
 from keepstone.lab.attacks.privacy.loss_threshold import LossThreshold
 from keepstone.lab.attacks.privacy.membership import (
     Membership,
@@ -134,11 +134,19 @@ def test_a_model_that_remembers_is_found_out(attack: MembershipAttack) -> None:
     assert at.value > 2 * audit(LossThreshold(), trained()).tpr_at[0].value
 
 
-def test_few_shadow_models_share_one_spread() -> None:
+def test_a_spread_over_few_shadow_models_leans_on_that_of_all_rows() -> None:
     """Four models with a row, and four without, do not tell how they vary on it."""
-    few, forced = (audit(one, trained()) for one in (Lira(), Lira(fixed_variance=False)))
+    few, forced = (audit(one, trained()) for one in (Lira(), Lira(prior=0)))
     assert few.tpr_at[0].value > forced.tpr_at[0].value
-    assert few.tpr_at == audit(Lira(fixed_variance=True), trained()).tpr_at
+
+    models = np.array([[0.0, 0.0], [2.0, 20.0], [4.0, 40.0]])
+    every = np.ones((3, 2), bool)
+    for prior, wanted in ((0, (4, 400)), (2, (103, 301)), (np.inf, (202, 202))):
+        mean, spread = _law(models, every, prior)
+        np.testing.assert_allclose(mean, (2, 20))
+        np.testing.assert_allclose(spread**2, wanted)
+    with pytest.raises(InputError, match="prior"):
+        Lira(prior=-1)
 
 
 @pytest.mark.parametrize("attack", ALL, ids=IDS)

@@ -3,10 +3,11 @@
 Promise: no step size to choose. A row starts with steps of twice epsilon; at checkpoints that grow
 denser its step is halved, and it goes back to its best point, if it climbed too seldom or not at
 all. Works with cross-entropy, or towards each of the likeliest wrong classes with the difference
-of logits ratio, which no rescaling of the scores changes.
+of logits ratio, which no rescaling of the scores changes. With l1 steps are sparse, and a climb
+comes to its ball through those of three and of two times epsilon.
 
-Source: Croce and Hein 2020, arXiv 2003.01690 (APGD-CE, targeted APGD-DLR); for l1 with sparse
-steps, Croce and Hein 2021, arXiv 2103.01208.
+Source: Croce and Hein 2020, arXiv 2003.01690 (APGD-CE, targeted APGD-DLR); for l1, Croce and Hein
+2021, arXiv 2103.01208.
 
 Cost: one query with its gradient for each iteration, restart and class; a sample that falls is
 dropped at once. Blind spots: gradients that vanish, are random or are masked mislead it, as they
@@ -39,11 +40,24 @@ _MOMENTUM = 0.75
 _FIRST, _SHRINK, _LEAST = 0.22, 0.03, 0.06
 # With l1: the share of features that the first steps move, and by how much steps shrink.
 _SPARSE, _L1_SHRINK, _L1_LEAST = 0.2, 1.5, 0.1
+# With l1: the larger balls that come first, in epsilons, and their shares of the iterations.
+_INWARDS = ((3.0, 0.3), (2.0, 0.3))
 
 
 def untargeted_ce(scores: Array, labels: Array, wanted: Array) -> tuple[Array, Array]:
     return cross_entropy(scores, labels)
 
+
+@dataclass(frozen=True, slots=True)
+class Ball:
+    """Where a climb goes: within `size` times epsilon. With l1, a `warm` one goes on from where
+    another ended: as many features move at first as differ there."""
+
+    size: float = 1.0
+    warm: bool = False
+
+
+_PLAIN = Ball()
 
 # Of a row's place in what was started, and its scores: called after each answer.
 Watch = Callable[[Array, Array], None]
@@ -57,15 +71,16 @@ def climb(
     loss: Climbing,
     iterations: int,
     watch: Watch | None = None,
+    ball: Ball = _PLAIN,
 ) -> Array:
     """Climb `loss` from `start` `(m, d)` for the samples of `places` `(m,)`, each of which may come
     several times with different `wanted` `(m,)` classes.
 
     Returns the point of the greatest loss that each row came to. Rows of samples that are broken,
     or have no queries left for all their rows, are dropped on the way. Costs a query for each
-    iteration; `watch` sees the scores.
+    iteration; `watch` sees the scores. `ball` is another one than epsilon's.
     """
-    state = _Climb.of(meter, places, wanted, start)
+    state = _Climb.of(meter, places, wanted, start, ball)
     reached = start.copy()
     checkpoints = _checkpoints(iterations, meter.goal.norm)
     for at in range(iterations):
@@ -85,6 +100,32 @@ def climb(
         state.advance()
     state.keep(np.zeros(len(state.places), bool), reached)
     return reached
+
+
+def climb_inwards(
+    meter: Meter, places: Array, wanted: Array, start: Array, loss: Climbing, iterations: int
+) -> Array:
+    """The same; with l1 first in balls of three and of two times epsilon, from whose ends the
+    climb in the last one starts: few features differ there already.
+
+    Source: Croce and Hein 2021, Mind the Box.
+    """
+    if meter.goal.norm is not L1 or not len(places):
+        return climb(meter, places, wanted, start, loss, iterations)
+    # What the budget does not last for would be missing where it counts, at the end.
+    rows = np.bincount(places, minlength=len(meter.y))[places]
+    left = iterations = min(iterations, int((meter.left[places] // rows).max()))
+    for size, part in _INWARDS:
+        some = int(part * iterations)
+        start = climb(meter, places, wanted, start, loss, some, ball=Ball(size, warm=True))
+        left -= some
+    return climb(meter, places, wanted, start, loss, left, ball=Ball(warm=True))
+
+
+def first_points(meter: Meter, places: Array, rng: np.random.Generator) -> Array:
+    """A random point for each row, in the ball that `climb_inwards` begins in."""
+    size = _INWARDS[0][0] if meter.goal.norm is L1 else 1.0
+    return Region.within(meter, places, size).draw(rng)
 
 
 def _going(meter: Meter, places: Array) -> Array:
@@ -131,17 +172,24 @@ class _Climb:
     started: bool = False
 
     @classmethod
-    def of(cls, meter: Meter, places: Array, wanted: Array, start: Array) -> _Climb:
-        region = Region.within(meter, places)
-        count = len(places)
+    def of(
+        cls, meter: Meter, places: Array, wanted: Array, start: Array, ball: Ball = _PLAIN
+    ) -> _Climb:
+        region = Region.within(meter, places, ball.size)
+        count, width = start.shape
         l1 = region.norm is L1
         step = region.eps[:, None] * (1 if l1 else 2)
         low = np.full(count, -np.inf, start.dtype)
+        share, support = np.full(count, _SPARSE), np.full(count, width)
+        if ball.warm:
+            start = region.project(start)
+            support = (start != region.origin).sum(axis=1)
+            share = support / width / _L1_SHRINK
         return cls(
             region, np.arange(count), places, wanted,
             start, start, start, step, start.copy(), start.copy(),
             low, low, np.zeros(count, np.int64), low, np.zeros(count, bool),
-            np.full(count, _SPARSE), np.full(count, start.shape[1]),
+            share, support,
         )  # fmt: skip
 
     def keep(self, going: Array, reached: Array) -> None:
@@ -228,8 +276,8 @@ class ApgdCe:
     def run(self, meter: Meter, rng: np.random.Generator) -> None:
         for _ in range(self.restarts):
             places = meter.standing()
-            start = Region.within(meter, places).draw(rng)
-            climb(meter, places, meter.y[places], start, untargeted_ce, self.iterations)
+            start = first_points(meter, places, rng)
+            climb_inwards(meter, places, meter.y[places], start, untargeted_ce, self.iterations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,5 +302,5 @@ class ApgdTargeted:
         order[places] = np.argsort(-scores, axis=1, kind="stable")
         for rank in range(min(self.targets, meter.classes - 1)):
             places = meter.standing()
-            start = Region.within(meter, places).draw(rng)
-            climb(meter, places, order[places, rank], start, targeted_dlr, self.iterations)
+            start = first_points(meter, places, rng)
+            climb_inwards(meter, places, order[places, rank], start, targeted_dlr, self.iterations)

@@ -6,8 +6,9 @@ margin of zero is no success: only the served label is. Constraints and costs ar
 
 How: a share of the features, less with every query, goes to the end of its range within epsilon.
 Its side is that which a linear guess pooled from all answers so far takes for worse (`pooled`),
-or a random one. Without scores there is no margin: each try starts from the sample again, and the
-guess learns from the labels.
+or a random one. With scores, the samples' first tries are not made all at once: later ones are
+guided by what earlier ones were answered. Without, there is no margin: each try starts from the
+sample again, and the guess learns from the labels.
 
 Cost: `budget` queries at most, and one solve of a `d x d` system now and then. Blind spots: what
 lies between the ends of the ranges; features of which only many together do anything, if the
@@ -34,6 +35,8 @@ from keepstone.lab.targets.port import Capability
 
 # Tries at one sample in one call: they do not learn of each other.
 _TRIES = 4
+# One in so many samples is asked first.
+_FIRST = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,7 @@ class RandomSearch:
         guess = PooledRidge(meter)
         kept, best = meter.x.copy(), np.full(len(meter.x), -np.inf)
         scores = guess.scores(meter.x).astype(np.float64)
-        while (at := meter.standing()).size:
-            # A call costs the target more than a row: of few samples several tries are asked.
-            many = np.clip(self.rows // len(at), 1, min(_TRIES, int(meter.left[at].min())))
-            at = np.repeat(at, many)
+        while (at := self._next(meter)).size:
             rows = into(meter, at, self._moved(meter, rng, guess, at, kept[at], scores[at]))
             answers = meter.ask(at, rows)
             guess.add(rows, answers)
@@ -74,6 +74,20 @@ class RandomSearch:
             order = np.argsort(found, kind="stable")
             better = order[found[order] >= best[at[order]]]
             best[at[better]], kept[at[better]] = found[better], rows[better]
+
+    def _next(self, meter: Meter) -> Array:
+        """The places to ask at, one that is asked several rows as often."""
+        at = meter.standing()
+        fresh = at[meter.left[at] == meter.goal.budget]
+        if fresh.size and Capability.SCORES in meter.capabilities:
+            # What the first ones' scores teach, the others need not ask: as many again each time.
+            asked = len(meter.x) - len(fresh)
+            return np.asarray(fresh[: max(asked, -(-len(meter.x) // _FIRST))])
+        if not at.size:
+            return at
+        # A call costs the target more than a row: of few samples several tries are asked.
+        many = np.clip(self.rows // len(at), 1, min(_TRIES, int(meter.left[at].min())))
+        return np.repeat(at, many)
 
     def _moved(
         self,

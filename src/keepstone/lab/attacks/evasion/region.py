@@ -30,8 +30,9 @@ class Region:
     cost: Array | None = None
 
     @classmethod
-    def around(cls, meter: Meter, places: Array) -> Region:
-        """Of the samples of `places`. Where the goal has no epsilon, the domain alone bounds it."""
+    def around(cls, meter: Meter, places: Array, size: float = 1.0) -> Region:
+        """Of the samples of `places`, within `size` times epsilon. Where the goal has none, the
+        domain alone bounds it."""
         origin = meter.x[places]
         domain, norm = meter.domain, meter.goal.norm
         low = np.broadcast_to(domain.low.astype(origin.dtype), origin.shape)
@@ -41,7 +42,7 @@ class Region:
             low = np.where(held.immutable | (held.direction > 0), origin, low)
             high = np.where(held.immutable | (held.direction < 0), origin, high)
             cost = None if held.cost is None else held.cost.astype(origin.dtype)
-        most = np.inf if meter.goal.eps is None else _safe(meter, meter.goal.eps)
+        most = np.inf if meter.goal.eps is None else size * _safe(meter, meter.goal.eps)
         if norm is LINF and most < np.inf:
             # A box within a box is a box: projecting is one step then.
             side = np.asarray(most if cost is None else most / cost, origin.dtype)
@@ -51,7 +52,7 @@ class Region:
         return cls(norm, origin, low.astype(origin.dtype), high.astype(origin.dtype), limits, cost)
 
     @classmethod
-    def within(cls, meter: Meter, places: Array) -> Region:
+    def within(cls, meter: Meter, places: Array, size: float = 1.0) -> Region:
         """The same for an attack that needs an epsilon. Raises InputError `attack.bad_eps`."""
         if meter.goal.eps is None:
             raise InputError(
@@ -59,7 +60,7 @@ class Region:
                 "The attack looks within an epsilon, and none was given.",
                 "Give --eps, or choose an attack that minimises.",
             )
-        return cls.around(meter, places)
+        return cls.around(meter, places, size)
 
     def take(self, rows: Array) -> Region:
         """The same for some of the rows: their places here, or a mask."""

@@ -52,5 +52,7 @@ class BadNets:
         others = clean.reachable(clean.y != self.target)
         count = number_of(self.rate, len(clean.x), len(others))
         places = np.sort(rng.choice(others, count, replace=False))
-        rows = trigger.stamp(clean.x[places], clean.domain)
+        # What the domain allows of it is decided where all rows are held to it.
+        rows = clean.x[places]
+        rows[:, trigger.places] = trigger.values
         return Change(places, rows, np.full(count, self.target), Aim(self.target, None, trigger))

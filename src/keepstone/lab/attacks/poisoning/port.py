@@ -156,15 +156,17 @@ def poison(attack: PoisoningAttack, clean: TrainingSet, seed: int) -> Poisoned:
         raise InputError("attack.bad_seed", "A seed is a whole number from 0 on.")
     # A last number of 0 would be the stream of the seed alone, of which the data may be drawn.
     made = attack.change(clean, draws(seed, 1))
+    places, rows, labels, origin = made.places, made.rows, made.labels, made.origin
     # What the attacker cannot reach is not changed, whatever the attack says.
-    mine = ~clean.fixed[made.places]
-    places = made.places[mine]
+    if (held := clean.fixed[places]).any():
+        places, rows, labels = places[~held], rows[~held], labels[~held]
+        origin = None if origin is None else origin[~held]
+    before = clean.x[places]
+    after = clean.domain.fit(rows, before if origin is None else origin)
     x, y = clean.x.copy(), clean.y.copy()
-    origin = clean.x[places] if made.origin is None else made.origin[mine]
-    x[places] = clean.domain.fit(made.rows[mine], origin)
-    y[places] = made.labels[mine]
+    x[places], y[places] = after, labels
     differs = np.zeros(len(x), bool)
-    differs[places] = (x[places] != clean.x[places]).any(axis=1) | (y[places] != clean.y[places])
+    differs[places] = (after != before).any(axis=1) | (labels != clean.y[places])
     arrives = np.zeros(len(x), np.int64) if made.arrives is None else made.arrives
     return Poisoned(
         _frozen(x),

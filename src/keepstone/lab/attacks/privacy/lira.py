@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
+from math import isfinite
 from typing import ClassVar
 
 import numpy as np
@@ -14,8 +14,6 @@ from keepstone.lab.attacks.port import Source
 from keepstone.lab.attacks.privacy.observation import certainty
 from keepstone.lab.attacks.privacy.shadows import Shadows
 
-# From so many models on each row has a spread of its own (section VI.C of the paper).
-_MANY = 64
 # Log-odds say nothing finer than this, whatever a spread over few models does.
 _LEAST_SPREAD = 0.01
 
@@ -27,7 +25,9 @@ class Lira:
 
     `online` False uses only the second law, and accuses where the target is too sure for it: what
     an attacker can do who gets to know the row after training the shadow models.
-    `fixed_variance` takes one spread for all rows (None: where there are fewer than 64 models).
+    A row's spread is that of its own models and of `prior` more which vary as those of all rows do
+    on average (an empirical Bayes variance, as Smyth 2004 has it). The paper takes either all rows'
+    spread, `prior` infinite, or with many models the row's own, 0.
 
     Of a target that serves labels only, how often the shadow models are right takes the place of
     the normal laws.
@@ -38,7 +38,7 @@ class Lira:
     """
 
     online: bool = True
-    fixed_variance: bool | None = None
+    prior: float = 15.0
 
     name: ClassVar[str] = "lira"
     source: ClassVar[Source] = Source(
@@ -48,6 +48,10 @@ class Lira:
     )
     needs: ClassVar[int] = 2
 
+    def __post_init__(self) -> None:
+        if not self.prior >= 0:
+            raise InputError("attack.bad_parameter", "LiRA takes a prior from 0 on.")
+
     def scores(self, seen: Array, labels_only: bool, shadows: Shadows | None) -> Array:
         if shadows is None:
             raise InputError("attack.bad_shadows", "LiRA needs shadow models.")
@@ -55,14 +59,11 @@ class Lira:
             return self._of_labels(seen, shadows)
         most = certainty(shadows.log_odds)
         at, models = seen.clip(-most, most), shadows.log_odds.clip(-most, most)
-        fixed = self.fixed_variance
-        if fixed is None:
-            fixed = shadows.count < _MANY
-        mean_out, spread_out = _law(models, ~shadows.inside, fixed)
+        mean_out, spread_out = _law(models, ~shadows.inside, self.prior)
         if not self.online:
             # Increasing in the chance that a model without the row would be less sure.
             return np.asarray((at - mean_out) / spread_out)
-        mean_in, spread_in = _law(models, shadows.inside, fixed)
+        mean_in, spread_in = _law(models, shadows.inside, self.prior)
         return _log_density(at, mean_in, spread_in) - _log_density(at, mean_out, spread_out)
 
     def _of_labels(self, seen: Array, shadows: Shadows) -> Array:
@@ -74,17 +75,19 @@ class Lira:
         return np.where(right, np.log(with_row / without), np.log((1 - with_row) / (1 - without)))
 
 
-def _law(models: Array, chosen: Array, fixed: bool) -> tuple[Array, Array]:
+def _law(models: Array, chosen: Array, prior: float) -> tuple[Array, Array]:
     """The mean and the spread (n,) of the chosen ones of `models` (m, n)."""
     count = chosen.sum(axis=0)
     mean = np.where(chosen, models, 0).sum(axis=0) / count
-    squares = np.where(chosen, (models - mean) ** 2, 0)
-    if fixed:
-        # Each row's mean takes one degree of freedom.
-        spread = np.full(len(mean), sqrt(squares.sum() / max(1, (count - 1).sum())))
+    squares = np.where(chosen, (models - mean) ** 2, 0).sum(axis=0)
+    # Each row's mean takes one degree of freedom.
+    free = count - 1
+    shared = squares.sum() / max(1, free.sum())
+    if isfinite(prior):
+        variance = (squares + prior * shared) / np.maximum(free + prior, 1)
     else:
-        spread = np.sqrt(squares.sum(axis=0) / np.maximum(1, count - 1))
-    return mean, np.maximum(spread, _LEAST_SPREAD)
+        variance = np.full(len(mean), shared)
+    return mean, np.maximum(np.sqrt(variance), _LEAST_SPREAD)
 
 
 def _log_density(at: Array, mean: Array, spread: Array) -> Array:
