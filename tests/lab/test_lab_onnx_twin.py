@@ -21,7 +21,7 @@ from keepstone.lab.suites.run import run_suite
 from keepstone.lab.targets import onnx_ops, onnx_twin
 from keepstone.lab.targets.onnx_ops import OPERATORS
 from keepstone.lab.targets.port import Capability, GradientTarget
-from keepstone.workspace.attacking import Opened, Wanted, open_model
+from keepstone.workspace.lab.attacking import Opened, Wanted, open_model
 
 Need = Callable[[str], ModuleType]
 DRAW = np.random.default_rng(4)

@@ -132,7 +132,7 @@ def command(target: str, data: Path, **given: Any) -> int:
 
 
 def _chosen(samples: Samples, count: int, seed: int) -> Samples:
-    from keepstone.workspace.attacking import chosen
+    from keepstone.workspace.lab.attacking import chosen
 
     return chosen(samples, count, seed)
 
@@ -176,7 +176,7 @@ def _run_digest(
     import json
 
     from keepstone import __version__
-    from keepstone.workspace.attacking import run_digest
+    from keepstone.workspace.lab.attacking import run_digest
 
     subject = attacked.subject
     return run_digest(
@@ -261,7 +261,7 @@ def _state(
     report: dict[str, Any],
     given: dict[str, Any],
 ) -> dict[str, Any]:
-    from keepstone.workspace.attacking import state
+    from keepstone.workspace.lab.attacking import state
 
     assert attacked.subject is not None
 

@@ -21,7 +21,7 @@ from keepstone.cli.output import emit_json, say, table
 if TYPE_CHECKING:
     from keepstone.lab.attacks.availability.measure import Availability
     from keepstone.lab.metrics.median import Median
-    from keepstone.workspace.slowing import Slowest
+    from keepstone.workspace.lab.slowing import Slowest
 
 _ATTACKS = ("sponge", "worst-latency")
 
@@ -97,7 +97,7 @@ def command(target: str, data: Path, **given: Any) -> int:
 
 
 def _run(target: Any, x: Any, given: dict[str, Any]) -> Slowest:
-    from keepstone.workspace.slowing import Slowdown, slow_down
+    from keepstone.workspace.lab.slowing import Slowdown, slow_down
 
     asked = Slowdown(
         tuple(dict.fromkeys(given["attacks"])) or _ATTACKS,

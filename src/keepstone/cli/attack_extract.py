@@ -125,7 +125,7 @@ def _extract(
     from keepstone.lab.attacks.extraction.catalogue import attacks_with
     from keepstone.lab.attacks.extraction.fidelity import HeldOut
     from keepstone.lab.attacks.extraction.run import extract
-    from keepstone.workspace.attacking import halved, require_fit
+    from keepstone.workspace.lab.attacking import halved, require_fit
 
     kept, rest = halved(data, given["seed"]) if thief is None else (data, thief)
     domain, pool = attacked.target.domain, rest.x

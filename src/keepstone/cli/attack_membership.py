@@ -93,7 +93,7 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
     or answers that nothing can be told from.
     """
     from keepstone.lab.samples import read_samples
-    from keepstone.workspace.auditing import Audit, audit, state
+    from keepstone.workspace.lab.auditing import Audit, audit, state
 
     check_options(str(target), given)
     attack = given["attack"] or ("rmia" if given["train"] else "loss-threshold")

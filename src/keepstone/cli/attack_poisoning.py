@@ -15,8 +15,8 @@ from keepstone.cli.training import range_options, training_of, training_options
 
 if TYPE_CHECKING:
     from keepstone.lab.attacks.poisoning.measure import Drill
-    from keepstone.workspace.drilling import Drills, Poisoning
-    from keepstone.workspace.training import Training
+    from keepstone.workspace.lab.drilling import Drills, Poisoning
+    from keepstone.workspace.lab.training import Training
 
 _WAYS = ("badnets", "label-flip", "clean-label", "feedback")
 
@@ -119,7 +119,7 @@ def command(data: Path, held_out: Path, **given: Any) -> int:
     Exit status: 0 pass; 1 fail; 2 something given cannot be used; 3 insufficient: too few rows or
     seeds, or a training that learns nothing or does not repeat itself.
     """
-    from keepstone.workspace.drilling import require_empty, write_sets
+    from keepstone.workspace.lab.drilling import require_empty, write_sets
 
     if given["folder"] is not None:
         require_empty(given["folder"])
@@ -145,7 +145,7 @@ def _asked(training: Training, given: dict[str, Any]) -> Poisoning:
     import numpy as np
 
     from keepstone.lab.attacks.poisoning.measure import Limits
-    from keepstone.workspace.drilling import Poisoning
+    from keepstone.workspace.lab.drilling import Poisoning
 
     def place(name: str | None) -> int | None:
         return None if name is None else int(training.classes.encode(np.array([name]))[0])
@@ -186,7 +186,7 @@ def _features(
 
 
 def _run(training: Training, asked: Poisoning) -> Drills:
-    from keepstone.workspace.drilling import run_drills
+    from keepstone.workspace.lab.drilling import run_drills
 
     with Steps() as steps:
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from keepstone.lab.suites.question import Question
     from keepstone.lab.targets.classes import Classes
     from keepstone.lab.targets.port import Target
-    from keepstone.workspace.attacking import Wanted
+    from keepstone.workspace.lab.attacking import Wanted
 
 F = TypeVar("F", bound=Callable[..., object])
 FILE = click.Path(path_type=Path, dir_okay=False)
@@ -188,7 +188,7 @@ def opened_target(
         with _remote(target, samples, given) as found:
             yield found
         return
-    from keepstone.workspace.attacking import open_model
+    from keepstone.workspace.lab.attacking import open_model
 
     wanted = replace(
         wanted_model(given), constraints=_constraints(samples, given), gradient=gradient
@@ -200,7 +200,7 @@ def opened_target(
 @contextmanager
 def _remote(url: str, samples: Samples, given: dict[str, Any]) -> Iterator[Attacked]:
     from keepstone.lab.targets.classifier import RemoteClassifier
-    from keepstone.workspace.attacking import require_fit
+    from keepstone.workspace.lab.attacking import require_fit
 
     address = address_of(url, given["model"], given["key_file"], given["ca"])
     limits = {
@@ -232,7 +232,7 @@ def question_of(domain: Domain, samples: int, given: dict[str, Any]) -> Question
 
 def wanted_model(given: dict[str, Any]) -> Wanted:
     """How a file is to be read, as `model_options` say."""
-    from keepstone.workspace.attacking import Wanted
+    from keepstone.workspace.lab.attacking import Wanted
 
     return Wanted(given["architecture"], given["low"], given["high"], _classes(given))
 

@@ -40,7 +40,7 @@ def shards_of(attacked: Attacked, samples: Samples, given: dict[str, Any]) -> Sh
     import numpy as np
 
     from keepstone.lab.suites.shards import Shards
-    from keepstone.workspace.attacking import open_again
+    from keepstone.workspace.lab.attacking import open_again
 
     assert attacked.subject is not None
     assert attacked.wanted is not None

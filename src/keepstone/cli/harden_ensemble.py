@@ -22,7 +22,7 @@ from keepstone.cli.output import emit_json, table
 if TYPE_CHECKING:
     from keepstone.lab.defences.ensemble import Compared
     from keepstone.lab.samples import Samples
-    from keepstone.workspace.attacking import Opened
+    from keepstone.workspace.lab.attacking import Opened
 
 _VOTES = ("mean", "majority")
 
@@ -82,7 +82,7 @@ def _opened(
 ) -> list[Opened]:
     """All of them, each with its architecture if it is weights alone."""
     from keepstone.errors import InputError
-    from keepstone.workspace.attacking import open_model
+    from keepstone.workspace.lab.attacking import open_model
 
     named = given["architectures"]
     left, members = list(named), []

@@ -57,7 +57,7 @@ def command(model: Path, data: Path, **given: Any) -> int:
 
     from keepstone.lab.defences.input_transforms import Transformed
     from keepstone.lab.samples import read_samples
-    from keepstone.workspace.attacking import open_model
+    from keepstone.workspace.lab.attacking import open_model
 
     check_own(given, _TRANSFORMS)
     samples = read_samples(data, given["label"])

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from keepstone.lab.defences.output_hardening import Hardened, Hardening
     from keepstone.lab.problem import Problem, Verdict
     from keepstone.lab.samples import Samples
-    from keepstone.workspace.attacking import Opened
+    from keepstone.workspace.lab.attacking import Opened
 
 # What each of them takes.
 _HARDENINGS = {"rounded-scores": ("digits",), "top-scores": ("count",), "labels-only": ()}
@@ -73,7 +73,7 @@ def command(model: Path, data: Path, **given: Any) -> int:
 
     from keepstone.lab.defences.output_hardening import Hardened
     from keepstone.lab.samples import read_samples
-    from keepstone.workspace.attacking import open_model
+    from keepstone.workspace.lab.attacking import open_model
 
     check_own(given, _HARDENINGS)
     if (given["members"] is None) != (given["nonmembers"] is None):
@@ -122,7 +122,7 @@ def _copied(hardened: Hardened, opened: Opened, samples: Samples, given: dict[st
     from keepstone.lab.attacks.extraction.catalogue import attacks_with
     from keepstone.lab.attacks.extraction.fidelity import HeldOut
     from keepstone.lab.defences.output_evaluation import copied
-    from keepstone.workspace.attacking import halved
+    from keepstone.workspace.lab.attacking import halved
 
     kept, pool = halved(samples, given["seed"])
     bare = hardened.undefended
@@ -138,8 +138,8 @@ def _members(hardened: Hardened, opened: Opened, given: dict[str, Any]) -> Membe
 
     from keepstone.lab.defences.output_evaluation import audited
     from keepstone.lab.samples import read_samples
-    from keepstone.workspace.attacking import require_fit
-    from keepstone.workspace.auditing import joined
+    from keepstone.workspace.lab.attacking import require_fit
+    from keepstone.workspace.lab.auditing import joined
 
     if given["members"] is None:
         return None

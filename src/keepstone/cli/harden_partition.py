@@ -15,7 +15,7 @@ from keepstone.cli.progress import Steps
 from keepstone.cli.training import range_options, training_of, training_options, write_if_pass
 
 if TYPE_CHECKING:
-    from keepstone.workspace.hardening_data import Partitioned
+    from keepstone.workspace.lab.hardening_data import Partitioned
 
 
 class BarType(click.ParamType[tuple[int, float]]):
@@ -81,7 +81,7 @@ def command(data: Path, held_out: Path, **given: Any) -> int:
     Exit status: 0 pass; 1 fail: less than --at-least; 2 something given cannot be used; 3
     insufficient (too few held-out rows) or invalid (a training that does not repeat itself).
     """
-    from keepstone.workspace.hardening_files import contract_beside, require_new, write_vote
+    from keepstone.workspace.lab.hardening_files import contract_beside, require_new, write_vote
 
     if given["out"] is not None:
         require_new(given["out"], contract_beside(given["out"]))
@@ -104,7 +104,7 @@ def command(data: Path, held_out: Path, **given: Any) -> int:
 
 def _run(training: Any, given: dict[str, Any]) -> Partitioned:
     from keepstone.lab.defences.partition import Partition
-    from keepstone.workspace.hardening_data import Bar, partition
+    from keepstone.workspace.lab.hardening_data import Bar, partition
 
     bars = tuple(Bar(*bar) for bar in given["bars"])
     made = Partition(given["k"], given["seed"])

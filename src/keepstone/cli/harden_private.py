@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from keepstone.lab.defences.dp_sgd import DpSgd
     from keepstone.lab.defences.privacy_evaluation import PrivacyEvaluation
     from keepstone.lab.samples import Samples
-    from keepstone.workspace.attacking import Opened
+    from keepstone.workspace.lab.attacking import Opened
 
 
 @click.command("private")
@@ -94,7 +94,7 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
     """
     from keepstone.lab.defences.dp_sgd import DpSgd
     from keepstone.lab.samples import read_samples
-    from keepstone.workspace.attacking import open_model
+    from keepstone.workspace.lab.attacking import open_model
 
     require_places(given)
     rows, others = read_samples(data, given["label"]), read_samples(held_out, given["label"])
@@ -118,9 +118,9 @@ def _run(
 
     from keepstone.lab.defences.privacy_evaluation import attacked
     from keepstone.lab.defences.weights import begun_anew
-    from keepstone.workspace.attacking import chosen, require_fit
-    from keepstone.workspace.auditing import joined
-    from keepstone.workspace.hardening import module_of, require_apart, seen_once
+    from keepstone.workspace.lab.attacking import chosen, require_fit
+    from keepstone.workspace.lab.auditing import joined
+    from keepstone.workspace.lab.hardening import module_of, require_apart, seen_once
 
     domain, seed = opened.target.domain, given["seed"]
     require_fit(others, domain)
@@ -143,7 +143,7 @@ def _run(
 def _shadows(training: DpSgd, opened: Opened, x: Any, y: Any, given: dict[str, Any]) -> Shadows:
     from keepstone.lab.attacks.privacy.shadows import make_shadows
     from keepstone.lab.defences.weights import begun_anew
-    from keepstone.workspace.hardening import module_of
+    from keepstone.workspace.lab.hardening import module_of
 
     module = module_of(opened)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from keepstone.lab.defences.smoothing import Smoothing
     from keepstone.lab.defences.smoothing_attack import Reattacked
     from keepstone.lab.samples import Samples
-    from keepstone.workspace.attacking import Opened
+    from keepstone.workspace.lab.attacking import Opened
 
 # In parts of the noise, where nobody asks for other radii.
 _RADII = (0.0, 0.5, 1.0, 2.0)
@@ -81,7 +81,7 @@ def command(model: Path, data: Path, **given: Any) -> int:
     """
     from keepstone.lab.defences.smoothing import Smoothing
     from keepstone.lab.samples import read_samples
-    from keepstone.workspace.attacking import chosen, open_model
+    from keepstone.workspace.lab.attacking import chosen, open_model
 
     smoothing = Smoothing(given["sigma"], given["guesses"], given["draws"], given["alpha"])
     everything = read_samples(data, given["label"])

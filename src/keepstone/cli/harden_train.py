@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from keepstone.lab.samples import Samples
     from keepstone.lab.targets.port import Target
     from keepstone.lab.targets.torch import TorchTarget
-    from keepstone.workspace.attacking import Opened
+    from keepstone.workspace.lab.attacking import Opened
 
 # What each of them takes beside its epsilon.
 _LESSONS = {"pgd": ("steps",), "trades": ("steps", "beta"), "fast": ()}
@@ -82,7 +82,7 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
     from dataclasses import asdict
 
     from keepstone.lab.samples import read_samples
-    from keepstone.workspace.attacking import open_model
+    from keepstone.workspace.lab.attacking import open_model
 
     _check(given)
     require_places(given, given["members"])
@@ -142,8 +142,8 @@ def _trained(
     seeds: Sequence[int],
 ) -> list[TorchTarget]:
     from keepstone.lab.defences.adversarial_training import harden
-    from keepstone.workspace.attacking import require_fit
-    from keepstone.workspace.hardening import module_of, require_apart
+    from keepstone.workspace.lab.attacking import require_fit
+    from keepstone.workspace.lab.hardening import module_of, require_apart
 
     module, domain = module_of(opened), opened.target.domain
     require_fit(judges, domain)

@@ -62,8 +62,8 @@ def command(data: Path, held_out: Path, **given: Any) -> int:
     does not know of it, or the training does not repeat itself).
     """
     from keepstone.lab.defences.trimmed import TrimmedLoss
-    from keepstone.workspace.hardening_data import trim
-    from keepstone.workspace.hardening_files import (
+    from keepstone.workspace.lab.hardening_data import trim
+    from keepstone.workspace.lab.hardening_files import (
         contract_beside,
         require_new,
         write_kept,

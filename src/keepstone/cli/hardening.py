@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from keepstone.lab.problem import Problem, Verdict
     from keepstone.lab.samples import Samples
     from keepstone.lab.targets.port import Target
-    from keepstone.workspace.attacking import Opened
+    from keepstone.workspace.lab.attacking import Opened
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -91,7 +91,7 @@ def judged(
 def drawn(samples: Samples, given: dict[str, Any]) -> Samples:
     """As many of the samples as are asked for, or as the suite takes."""
     from keepstone.lab.suites.catalogue import suite_called
-    from keepstone.workspace.attacking import chosen
+    from keepstone.workspace.lab.attacking import chosen
 
     count = given["samples"] or suite_called(given["suite"]).samples
     return chosen(samples, count, given["seed"])
@@ -99,7 +99,7 @@ def drawn(samples: Samples, given: dict[str, Any]) -> Samples:
 
 def require_places(given: dict[str, Any], count: int = 1) -> None:
     """Before anything is trained: that its weights have where to go."""
-    from keepstone.workspace.hardening import require_writable
+    from keepstone.workspace.lab.hardening import require_writable
 
     for path in _places(given["out"], count):
         require_writable(path, replace=given["force"])
@@ -110,7 +110,7 @@ def written(
 ) -> list[dict[str, Any]]:
     """Write the weights of each if they may be, and what is told of that; none: they were not."""
     from keepstone.lab.problem import Verdict
-    from keepstone.workspace.hardening import write_weights
+    from keepstone.workspace.lab.hardening import write_weights
 
     if verdict is not Verdict.PASS and not given["keep"]:
         say(f"The verdict is {verdict.value}: no weights are written (--keep).", mark="warn")

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from keepstone.lab.problem import Verdict
-    from keepstone.workspace.hardening_files import Written
-    from keepstone.workspace.training import Training
+    from keepstone.workspace.lab.hardening_files import Written
+    from keepstone.workspace.lab.training import Training
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -100,8 +100,8 @@ def training_of(data: Path, held_out: Path, given: dict[str, Any]) -> Training:
     Raises as `read_samples` and `open_training` do.
     """
     from keepstone.lab.samples import read_samples
-    from keepstone.workspace.attacking import Wanted
-    from keepstone.workspace.training import Given, open_training
+    from keepstone.workspace.lab.attacking import Wanted
+    from keepstone.workspace.lab.training import Given, open_training
 
     classes = tuple(given["classes"].split(",")) if given["classes"] else ()
     asked = Given(

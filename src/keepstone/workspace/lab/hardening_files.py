@@ -31,9 +31,9 @@ from keepstone.vault.load import prepare
 from keepstone.vault.load.identify import require_scanned
 from keepstone.vault.staging import stage
 from keepstone.vault.verified import verify_files
-from keepstone.workspace.hardening import require_writable
+from keepstone.workspace.lab.hardening import require_writable
+from keepstone.workspace.lab.training import Training
 from keepstone.workspace.suspect import format_of_clean
-from keepstone.workspace.training import Training
 
 INPUT = "x"
 

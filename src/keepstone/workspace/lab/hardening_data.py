@@ -15,8 +15,8 @@ from keepstone.lab.defences.partition_attack import Reattack, reattack
 from keepstone.lab.defences.trimmed import Drill, Trimmed, TrimmedLoss, drill
 from keepstone.lab.metrics.wilson import Share, share
 from keepstone.lab.problem import Problem, Verdict, invalid, worst_of
-from keepstone.workspace.hardening_files import require_format
-from keepstone.workspace.training import Training
+from keepstone.workspace.lab.hardening_files import require_format
+from keepstone.workspace.lab.training import Training
 
 
 @dataclass(frozen=True, slots=True)

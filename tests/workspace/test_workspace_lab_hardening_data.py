@@ -22,16 +22,16 @@ from keepstone.vault.load import prepare
 from keepstone.vault.staging import stage
 from keepstone.vault.verified import verify_files
 from keepstone.workspace import hardening_files
-from keepstone.workspace.attacking import Wanted
-from keepstone.workspace.hardening_data import Bar, Partitioned, partition, trim
-from keepstone.workspace.hardening_files import (
+from keepstone.workspace.lab.attacking import Wanted
+from keepstone.workspace.lab.hardening_data import Bar, Partitioned, partition, trim
+from keepstone.workspace.lab.hardening_files import (
     contract_beside,
     require_new,
     write_kept,
     write_target,
     write_vote,
 )
-from keepstone.workspace.training import Given, Training, open_training
+from keepstone.workspace.lab.training import Given, Training, open_training
 from tests import trainers
 
 DIGEST = Digest.of(b"")

@@ -24,8 +24,8 @@ from keepstone.lab.samples import Samples
 from keepstone.lab.targets.classes import Classes
 from keepstone.lab.targets.port import Target
 from keepstone.lab.targets.trained import as_target
-from keepstone.workspace.attacking import Wanted, chosen, require_fit
-from keepstone.workspace.hardening import require_apart
+from keepstone.workspace.lab.attacking import Wanted, chosen, require_fit
+from keepstone.workspace.lab.hardening import require_apart
 
 _PROBES = 64
 

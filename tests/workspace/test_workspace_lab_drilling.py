@@ -19,8 +19,8 @@ from keepstone.lab.attacks.poisoning.trigger import set_trigger
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.problem import Verdict, insufficient, invalid
 from keepstone.lab.samples import Samples, read_samples
-from keepstone.workspace.attacking import Wanted
-from keepstone.workspace.drilling import (
+from keepstone.workspace.lab.attacking import Wanted
+from keepstone.workspace.lab.drilling import (
     Drills,
     Poisoning,
     gravest,
@@ -28,7 +28,7 @@ from keepstone.workspace.drilling import (
     run_drills,
     write_sets,
 )
-from keepstone.workspace.training import Given, Training, find_function, open_training
+from keepstone.workspace.lab.training import Given, Training, find_function, open_training
 from tests import trainers
 
 DIGEST = Digest.of(b"")

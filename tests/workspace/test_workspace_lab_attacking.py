@@ -17,7 +17,7 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.samples import Samples
 from keepstone.lab.targets.boosters import BoosterTarget
 from keepstone.lab.targets.port import Capability
-from keepstone.workspace.attacking import Wanted, open_again, open_model
+from keepstone.workspace.lab.attacking import Wanted, open_again, open_model
 
 Need = Callable[[str], ModuleType]
 DRAW = np.random.default_rng(0)

@@ -30,8 +30,8 @@ from keepstone.lab.attacks.privacy.rmia import Rmia
 from keepstone.lab.attacks.privacy.shadows import kept_shadows, make_shadows
 from keepstone.lab.samples import Samples
 from keepstone.lab.targets.port import Capability
-from keepstone.workspace.attacking import Opened, Wanted, open_model, report_digest
-from keepstone.workspace.training import Trainer, find_function
+from keepstone.workspace.lab.attacking import Opened, Wanted, open_model, report_digest
+from keepstone.workspace.lab.training import Trainer, find_function
 
 ATTACKS: Mapping[str, MembershipAttack] = {
     attack.name: attack for attack in (LossThreshold(), Lira(), Rmia())

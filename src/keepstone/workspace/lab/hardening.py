@@ -16,7 +16,7 @@ from keepstone.lab.defences.weights import weights_of
 from keepstone.lab.domain import Domain
 from keepstone.lab.samples import Samples
 from keepstone.lab.targets.torch import TorchTarget
-from keepstone.workspace.attacking import Opened
+from keepstone.workspace.lab.attacking import Opened
 
 
 def require_apart(trained: Samples, held_out: Samples, domain: Domain) -> None:

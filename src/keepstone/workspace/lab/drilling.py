@@ -26,7 +26,7 @@ from keepstone.lab.attacks.poisoning.port import Poisoned, PoisoningAttack, Trai
 from keepstone.lab.problem import Problem, Verdict, insufficient
 from keepstone.lab.targets.port import Target
 from keepstone.lab.training import data_digest
-from keepstone.workspace.training import Training
+from keepstone.workspace.lab.training import Training
 
 SCHEMA = "keepstone.poisoning/v1"
 WAYS = ("badnets", "clean-label", "label-flip", "feedback")

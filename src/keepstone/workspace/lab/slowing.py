@@ -23,7 +23,7 @@ from keepstone.lab.problem import Verdict
 from keepstone.lab.targets.classifier import RemoteClassifier
 from keepstone.lab.targets.port import Answers, Capability, Target
 from keepstone.lab.targets.remote import Remote
-from keepstone.workspace.drilling import gravest
+from keepstone.workspace.lab.drilling import gravest
 
 SCHEMA = "keepstone.availability/v1"
 ATTACKS: dict[str, AvailabilityAttack] = {one.name: one for one in (Sponge(), Latency())}

@@ -12,7 +12,7 @@ from keepstone.core.digest import Digest
 from keepstone.errors import InputError
 from keepstone.lab.domain import Domain
 from keepstone.lab.samples import Samples
-from keepstone.workspace.hardening import require_apart, require_writable, seen_once
+from keepstone.workspace.lab.hardening import require_apart, require_writable, seen_once
 
 DOMAIN = Domain.of((2,), -1.0, 1.0)
 

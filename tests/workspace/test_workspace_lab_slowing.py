@@ -14,7 +14,7 @@ from keepstone.errors import InputError, OperationalError
 from keepstone.lab.domain import Domain
 from keepstone.lab.problem import Verdict
 from keepstone.lab.targets.port import UNANSWERED, Answers, Capability
-from keepstone.workspace.slowing import ATTACKS, Slowdown, Unhindered, slow_down
+from keepstone.workspace.lab.slowing import ATTACKS, Slowdown, Unhindered, slow_down
 
 DOMAIN = Domain.of((6,), 0.0, 1.0, "float64")
 ROWS = np.random.default_rng(0).uniform(0.3, 0.7, (40, 6))
