@@ -26,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from bench import attacks_black_art, attacks_black_foolbox
 from bench.attacks_black_models import EPS, attacked, digest, models
 
-LIMIT, LEAST, MOST = 15.0, 8, 90.0
+LIMIT, LEAST, MOST = 15.0, 5, 120.0
 _CLASSES = 10
 _BATCH = 100
 
