@@ -191,7 +191,7 @@ def opened_target(
     from keepstone.workspace.lab.attacking import open_model
 
     wanted = replace(
-        wanted_model(given), constraints=_constraints(samples, given), gradient=gradient
+        wanted_model(given, gradient=gradient), constraints=_constraints(samples, given)
     )
     with open_model(Path(target), samples, wanted) as opened:
         yield Attacked(target, opened.subject, opened.target, opened.classes, wanted)
@@ -230,11 +230,12 @@ def question_of(domain: Domain, samples: int, given: dict[str, Any]) -> Question
     return Question(norm, epsilons, samples, at_least, given["budget"], given["seed"])
 
 
-def wanted_model(given: dict[str, Any]) -> Wanted:
-    """How a file is to be read, as `model_options` say."""
+def wanted_model(given: dict[str, Any], *, gradient: bool = False) -> Wanted:
+    """How a file is to be read, as `model_options` say; with its `gradient`, if that takes more."""
     from keepstone.workspace.lab.attacking import Wanted
 
-    return Wanted(given["architecture"], given["low"], given["high"], _classes(given))
+    names = _classes(given)
+    return Wanted(given["architecture"], given["low"], given["high"], names, gradient=gradient)
 
 
 def _constraints(samples: Samples, given: dict[str, Any]) -> Constraints | None:

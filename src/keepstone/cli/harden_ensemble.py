@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,17 +87,19 @@ def _opened(
 
     named = given["architectures"]
     left, members = list(named), []
+    plain = wanted_model(given | {"architecture": None}, gradient=True)
     for model in models:
         try:
-            opened = open_model(model, samples, wanted_model(given | {"architecture": None}))
+            opened = open_model(model, samples, plain)
             members.append(stack.enter_context(opened))
         except InputError as error:
             if error.code != "model.architecture_needed" or not named:
                 raise
             if not left:
                 raise click.UsageError(f"There is no --architecture left for {model}.") from error
-            own = given | {"architecture": named[0] if len(named) == 1 else left.pop(0)}
-            members.append(stack.enter_context(open_model(model, samples, wanted_model(own))))
+            architecture = named[0] if len(named) == 1 else left.pop(0)
+            own = replace(plain, architecture=architecture)
+            members.append(stack.enter_context(open_model(model, samples, own)))
     if len(named) > 1 and left:
         raise click.UsageError(f"No weights are left for --architecture {left[0]}.")
     return members

@@ -62,7 +62,7 @@ def command(model: Path, data: Path, **given: Any) -> int:
     check_own(given, _TRANSFORMS)
     samples = read_samples(data, given["label"])
     transform = _transform(given)
-    with open_model(model, samples, wanted_model(given)) as opened:
+    with open_model(model, samples, wanted_model(given, gradient=True)) as opened:
         defended = Transformed(opened.target, transform, given["seed"])
         found = judged(defended, opened, samples, given)
     parameters = asdict(transform)  # type: ignore[call-overload]  # each of them is a dataclass

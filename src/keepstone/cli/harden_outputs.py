@@ -80,7 +80,7 @@ def command(model: Path, data: Path, **given: Any) -> int:
         raise click.UsageError("--members and --nonmembers go together.")
     samples = read_samples(data, given["label"])
     hardening = _hardening(given)
-    with open_model(model, samples, wanted_model(given)) as opened:
+    with open_model(model, samples, wanted_model(given, gradient=True)) as opened:
         hardened = Hardened(opened.target, hardening)
         evasion = judged(hardened, opened, samples, given)
         copies = _copied(hardened, opened, samples, given)

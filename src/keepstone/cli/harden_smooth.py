@@ -85,7 +85,7 @@ def command(model: Path, data: Path, **given: Any) -> int:
 
     smoothing = Smoothing(given["sigma"], given["guesses"], given["draws"], given["alpha"])
     everything = read_samples(data, given["label"])
-    with open_model(model, everything, wanted_model(given)) as opened:
+    with open_model(model, everything, wanted_model(given, gradient=True)) as opened:
         samples = chosen(everything, given["samples"], given["seed"])
         found = _run(smoothing, opened, samples, given)
     document = found.to_dict() | {"data": str(everything.digest)}

@@ -39,8 +39,11 @@ def insufficient(code: str, message: str) -> Problem:
 
 def worst_of(problems: Iterable[Problem]) -> Verdict:
     """`pass` without problems; else the gravest of their effects."""
-    effects = {one.effect for one in problems}
-    for effect in (Verdict.INVALID, Verdict.INSUFFICIENT, Verdict.FAIL):
-        if effect in effects:
-            return effect
-    return Verdict.PASS
+    return worst(one.effect for one in problems)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """The gravest: numbers that mean nothing say no more of a failure than of a pass."""
+    found = set(verdicts)
+    order = (Verdict.INVALID, Verdict.INSUFFICIENT, Verdict.FAIL)
+    return next((one for one in order if one in found), Verdict.PASS)

@@ -23,7 +23,7 @@ from keepstone.lab.attacks.poisoning.feedback import Feedback
 from keepstone.lab.attacks.poisoning.label_flip import LabelFlip
 from keepstone.lab.attacks.poisoning.measure import Drill, Limits, drill
 from keepstone.lab.attacks.poisoning.port import Poisoned, PoisoningAttack, TrainingSet, poison
-from keepstone.lab.problem import Problem, Verdict, insufficient
+from keepstone.lab.problem import Problem, Verdict, insufficient, worst, worst_of
 from keepstone.lab.targets.port import Target
 from keepstone.lab.training import data_digest
 from keepstone.workspace.lab.training import Training
@@ -101,9 +101,7 @@ def gravest(verdicts: Sequence[Verdict], problems: Sequence[Problem] = ()) -> Ve
     """One verdict of several: a failure that was shown stands, whatever else is not known."""
     if Verdict.FAIL in verdicts:
         return Verdict.FAIL
-    found = {*verdicts, *(one.effect for one in problems)}
-    order = (Verdict.INVALID, Verdict.INSUFFICIENT, Verdict.FAIL)
-    return next((one for one in order if one in found), Verdict.PASS)
+    return worst([*verdicts, worst_of(problems)])
 
 
 def run_drills(
