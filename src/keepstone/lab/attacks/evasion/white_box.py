@@ -62,7 +62,7 @@ class WhiteBox:
     """`near` has one element for each round: how much of a gap may be left for it.
 
     `sweep` iterations go on cross-entropy, and on each of `targets` classes; `iterations` on each
-    climb of a round; with l1 `inwards` on each of those that come at last from larger balls, one on
+    climb of a round; with l1 `inwards` on each of those that come at last from larger balls, two on
     cross-entropy and one on each of the five likeliest classes.
     """
 
@@ -102,7 +102,7 @@ class WhiteBox:
             loss = targeted_dlr if turn % 2 else targeted_margin
             pairs.climb(meter, chosen, start, loss, self.iterations)
         if meter.goal.norm is L1 and self.inwards:
-            ApgdCe(self.inwards).run(meter, rng)
+            ApgdCe(self.inwards, restarts=2).run(meter, rng)
             ApgdTargeted(self.inwards, _LIKELIEST).run(meter, rng)
 
 
