@@ -84,6 +84,21 @@ def tested(place: Place) -> Outcome:
     return Outcome(f"{row['low']:.2f} or more left, {served}", held)
 
 
+@act(LAB, "round the scores it tells, so that nobody copies it", "it changes nothing: exit 1")
+def rounded(place: Place) -> Outcome:
+    data = ("--data", place.root / "digits" / "held_out.npz", "--samples", 100, "--queries", 300)
+    done = place.keepstone(
+        "harden", "outputs", place.model, *data, "--by", "rounded-scores", "--format", "json"
+    )
+    found = json.loads(done.stdout)
+    copies = found["extraction"]
+    held = done.returncode == 1 and found["verdict"] == "fail"
+    told = [one["code"] for one in found["problems"]]
+    bare, rounded = (copies["best"][side]["agreement"] for side in ("undefended", "defended"))
+    shown = f"best copy {rounded['value']:.2f} for {bare['value']:.2f}"
+    return Outcome(f"{shown}, exit {done.returncode}", held and told == ["defence.no_gain"])
+
+
 def _code(done: Any) -> str:
     line = next((line for line in done.stderr.splitlines() if line.startswith("error[")), "")
     return line[6:].partition("]")[0]
