@@ -21,7 +21,7 @@ from keepstone.lab.samples import Samples
 from keepstone.vault.load import prepare
 from keepstone.vault.staging import stage
 from keepstone.vault.verified import verify_files
-from keepstone.workspace import hardening_files
+from keepstone.workspace.lab import hardening_files
 from keepstone.workspace.lab.attacking import Wanted
 from keepstone.workspace.lab.hardening_data import Bar, Partitioned, partition, trim
 from keepstone.workspace.lab.hardening_files import (
