@@ -55,6 +55,18 @@ def means(x: Array, y: Array, seed: int) -> Means:
     return Means(x, y)
 
 
+def leaving(x: Array, y: Array, seed: int) -> Means:
+    raise SystemExit(0)
+
+
+_ONE = Means(np.eye(2), np.arange(2))
+
+
+def the_same(x: Array, y: Array, seed: int) -> Means:
+    _ONE.__init__(x, y)  # type: ignore[misc]
+    return _ONE
+
+
 def nearest(x: Array, y: Array, seed: int) -> Any:
     from sklearn.neighbors import KNeighborsClassifier
 

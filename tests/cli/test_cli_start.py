@@ -130,6 +130,18 @@ def test_each_family_has_its_status(
         assert "error[internal.error]" in said.err
 
 
+@pytest.mark.parametrize("code", [0, None])
+def test_code_of_the_callers_that_leaves_with_a_yes_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: int | None
+) -> None:
+    def leave(**given: object) -> None:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(cli, "main", leave)
+    assert run(["doctor"]) == 3
+    assert "error[internal.error]" in capsys.readouterr().err
+
+
 def test_a_fault_of_ours_can_be_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(**given: object) -> None:
         raise ZeroDivisionError("ours")

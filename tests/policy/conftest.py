@@ -144,6 +144,7 @@ class World:
         age: int = 0,
         epsilons: tuple[float, ...] = (0.1,),
         lasts: int = 30,
+        also: tuple[str, ...] = (),
         **changed: object,
     ) -> Envelope:
         """Each of the `epsilons` leaves the middle of `low` and `high`."""
@@ -167,7 +168,7 @@ class World:
             "report": Digest("cd" * 32),
         }
         made = self.made(age, self.now + lasts * DAY)
-        return self.state(Robustness(made, **(said | changed)), by)  # type: ignore[arg-type]
+        return self.state(Robustness(made, **(said | changed)), by, *also)  # type: ignore[arg-type]
 
     def audited(
         self,

@@ -148,6 +148,19 @@ def test_nor_does_one_of_somebody_without_the_role_or_that_is_revoked(world: Wor
     assert world.judge(world.now + 6 * DAY).allowed
 
 
+def test_nor_does_one_that_only_a_revoked_key_signed_in_the_role(world: World) -> None:
+    world.edit('max_age = "7d"', 'max_age = "60d"')
+    world.edit(
+        "[roles.red-team]", '[roles.intern]\ngrants = ["state.robustness"]\n\n[roles.red-team]'
+    )
+    world.edit('name = "alice"\nroles = ["publisher"]', 'name = "alice"\nroles = ["intern"]')
+    world.attacked(by="rita", lasts=40)
+    world.revoke(target=Target("key", Digest(world.keys["rob"].key_id)))
+    world.attacked(0.1, 0.3, by="alice", also=("rob",), verdict="fail", lasts=5)
+    assert world.judge().allowed
+    assert world.judge(world.now + 6 * DAY).allowed
+
+
 @pytest.mark.parametrize(
     "word",
     [

@@ -159,6 +159,8 @@ def test_a_training_that_does_not_repeat_itself_is_insufficient() -> None:
         ("raising", "attack.train_failed"),
         ("stumbling", "runtime.failed"),
         ("nothing", "target.bad_object"),
+        ("leaving", "attack.train_failed"),
+        ("the_same", "attack.train_failed"),
     ],
 )
 def test_a_training_function_that_fails_has_a_code(train: str, expected: str) -> None:
@@ -174,8 +176,10 @@ def test_a_module_that_raises_while_it_is_imported_has_a_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "unlucky_trainer.py").write_text("raise ValueError\n")
+    (tmp_path / "leaving_trainer.py").write_text("raise SystemExit(0)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert code(lambda: find_function("unlucky_trainer:fit")) == "attack.bad_train"
+    for name in ("unlucky_trainer", "leaving_trainer"):
+        assert code(lambda: find_function(f"{name}:fit")) == "attack.bad_train"
 
 
 def test_what_a_training_prints_is_no_result(capsys: pytest.CaptureFixture[str]) -> None:

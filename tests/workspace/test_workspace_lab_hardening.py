@@ -24,8 +24,8 @@ def samples(*rows: tuple[float, float]) -> Samples:
 
 def test_rows_are_the_same_where_the_model_is_given_the_same_numbers() -> None:
     trained = samples((0.1, 0.2), (0.0, 0.5))
-    require_apart(trained, samples((0.1, 0.3), (0.2, 0.1)), DOMAIN)
-    for same in ((0.1, 0.2), (0.1 + 1e-12, 0.2), (-0.0, 0.5)):
+    require_apart(trained, samples((0.1, 0.3), (0.2, 0.1), (0.1001, 0.2)), DOMAIN)
+    for same in ((0.1, 0.2), (0.1 + 1e-12, 0.2), (-0.0, 0.5), (0.100001, 0.2)):
         with pytest.raises(InputError, match=r"defence\.trained_on"):
             require_apart(trained, samples((0.3, 0.3), same), DOMAIN)
     # What lies outside is fitted first, as it is before the model sees it.

@@ -64,6 +64,13 @@ if TYPE_CHECKING:
     help="The chance that the epsilon does not hold; well below one by the number of rows.",
 )
 @click.option(
+    "--at-most",
+    type=float,
+    default=10.0,
+    show_default=True,
+    help="The epsilon that is enough: a larger one hides next to nothing.",
+)
+@click.option(
     "--shadows",
     type=click.IntRange(0),
     default=0,
@@ -89,8 +96,9 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
     The weights are written where the verdict is pass, and else only with --keep. --seed draws the
     first weights, the samples and the shadow models, never the noise.
 
-    Exit status: 0 pass: proved, and not contradicted; 2 something given cannot be used; 3
-    insufficient (too few rows, accountants that disagree) or invalid.
+    Exit status: 0 pass: proved, small enough, and not contradicted; 1 fail: it is larger than
+    --at-most; 2 something given cannot be used; 3 insufficient (too few rows, accountants that
+    disagree) or invalid.
     """
     from keepstone.lab.defences.dp_sgd import DpSgd
     from keepstone.lab.samples import read_samples
@@ -137,7 +145,7 @@ def _run(
         private = training.fit(module, rows.x, labels, domain, given["delta"])
     with step("attacks"):
         shadows = _shadows(training, opened, x, y, given) if given["shadows"] else None
-        return attacked(private, opened.target, x, y, known, shadows)
+        return attacked(private, opened.target, x, y, known, shadows, at_most=given["at_most"])
 
 
 def _shadows(training: DpSgd, opened: Opened, x: Any, y: Any, given: dict[str, Any]) -> Shadows:

@@ -72,9 +72,8 @@ def command(data: Path, held_out: Path, **given: Any) -> int:
 
     defence = TrimmedLoss(given["share"], given["rounds"], given["folds"])
     out: Path | None = given["out"]
-    require_new(*(path for path in (out, given["kept"]) if path is not None))
-    if out is not None:
-        require_new(contract_beside(out))
+    places = [] if out is None else [out, contract_beside(out)]
+    require_new(*places, *([] if given["kept"] is None else [given["kept"]]))
     training = training_of(data, held_out, given)
     with Steps() as steps:
         steps.begin("drill")

@@ -82,8 +82,11 @@ def run(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         return 130
-    except Exception as error:  # the process edge: a fault of ours is never a yes
-        if os.environ.get("KEEPSTONE_TRACEBACK"):
+    except (Exception, SystemExit) as error:  # the process edge: a fault of ours is never a yes
+        # Code of the caller's that leaves with a yes says it of nothing.
+        if os.environ.get("KEEPSTONE_TRACEBACK") or (
+            isinstance(error, SystemExit) and error.code not in (0, None)
+        ):
             raise
         report_error(
             OperationalError(

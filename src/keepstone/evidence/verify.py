@@ -184,7 +184,12 @@ class EvidenceBase:
         self, item: VerifiedStatement, name: str | None, now: int, gone: Mapping[Digest, Ended]
     ) -> Refused | None:
         reason = self._reason(item, name, now, gone)
-        return None if reason is None else Refused.of(item, reason.why, reason.detail)
+        if reason is None:
+            return None
+        if reason.why is Why.EXPIRED:
+            # Only who could say it still denies by it what was said before.
+            item = self._standing.effective(item)
+        return Refused.of(item, reason.why, reason.detail)
 
     def _reason(
         self, item: VerifiedStatement, name: str | None, now: int, gone: Mapping[Digest, Ended]

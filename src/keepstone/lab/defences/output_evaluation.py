@@ -1,11 +1,13 @@
 """What telling less is worth to its owner: against copies, and against whoever seeks members.
 
-Promise: the model is copied as it is and as it is hardened, by every attack, with as many queries;
-what counts is the best copy of either, for a thief takes the attack that the defence forgot. They
-are compared on the same held-out rows. Of members it is the worse of what the hardened model
-tells and of what its labels alone tell, which no hardening changes.
+Promise: the model is copied as it is and as it is hardened, by every attack; what counts is the
+best copy of either, for a thief takes the attack that the defence forgot, and the hardened one may
+be asked four times as often, for a few more queries are no price. They are compared on the same
+held-out rows. Of members it is the worse of what the hardened model tells and of what its labels
+alone tell, which no hardening changes.
 
-A defence that changes neither is said to change nothing (`defence.no_gain`).
+A defence that changes neither is said to change nothing (`defence.no_gain`). Fewer members by the
+loss alone are no gain yet: what labels tell only shadow models show (`defence.labels_untold`).
 
 Source: Tramer et al. 2016, and Orekondy et al. 2019 (knockoff) for copies; Yeom et al. 2018 for
 what labels tell of members. Cost: each extraction attack twice, `tries` times. Blind spots: one
@@ -31,6 +33,9 @@ from keepstone.lab.defences.privacy_evaluation import told_at
 from keepstone.lab.metrics.wilson import Share, share
 from keepstone.lab.problem import Problem, Verdict, insufficient
 from keepstone.lab.targets.port import Target
+
+# How many times as many queries a thief may spend on the hardened model.
+PATIENCE = 4
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -118,19 +123,27 @@ def copied(
     seed: int = 0,
 ) -> Copied:
     """Copy both models with `budget` queries, `tries` times by each attack, the best of which
-    counts.
+    counts; the hardened one with up to `PATIENCE` times as many.
 
     `held_out` was asked of the undefended model. Raises InputError `attack.bad_budget`,
     OperationalError of the target.
     """
 
-    def copies(target: Target) -> tuple[Copy, ...]:
+    def copies(target: Target, budgets: Sequence[int]) -> tuple[Copy, ...]:
         return tuple(
-            max((_copy(target, one, held_out, budget, seed + n) for n in range(tries)), key=_value)
+            max(
+                (
+                    _copy(target, one, held_out, most, seed + n)
+                    for most in budgets
+                    for n in range(tries)
+                ),
+                key=_value,
+            )
             for one in attacks
         )
 
-    both = copies(hardened.undefended), copies(hardened)
+    patient = (budget, PATIENCE * budget)
+    both = copies(hardened.undefended, patient[:1]), copies(hardened, patient)
     problems = [
         insufficient("defence.not_copied", f"No copy could be measured: {_why(copies)}")
         for copies in both
@@ -196,11 +209,19 @@ def audited(hardened: Hardened, x: Array, y: Array, members: Array) -> Members:
 
 
 def judged(copies: Copied, members: Members | None) -> tuple[Verdict, tuple[Problem, ...]]:
-    """`pass`: it hinders copies, or hides members; `fail`: it changes nothing."""
+    """`pass`: it hinders copies; `fail`: it changes nothing."""
     if copies.problems:
         return Verdict.INSUFFICIENT, copies.problems
-    if copies.gains or (members is not None and members.gains):
+    if copies.gains:
         return Verdict.PASS, ()
+    if members is not None and members.gains:
+        return Verdict.INSUFFICIENT, (
+            insufficient(
+                "defence.labels_untold",
+                "Fewer members are told by the loss, and what labels alone tell only shadow models"
+                " show: keepstone attack membership.",
+            ),
+        )
     values = [0.0 if one is None else _value(one) for one in copies.best]
     text = (
         f"The best copy agrees on {values[1]:.3f} with the defence and on {values[0]:.3f} without"

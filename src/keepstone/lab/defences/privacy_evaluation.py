@@ -112,9 +112,11 @@ def attacked(
     y: Array,
     members: Array,
     shadows: Shadows | None = None,
+    *,
+    at_most: float | None = None,
 ) -> PrivacyEvaluation:
     """Attack both models with rows `x` (n, d) of classes `y` (n,), of which `members` (n,) were
-    trained on, each once. `shadows` saw the same rows.
+    trained on, each once. `shadows` saw the same rows. `at_most` is the epsilon that is enough.
 
     Raises as `audit_membership`.
     """
@@ -138,7 +140,7 @@ def attacked(
         _accuracy(private.target, x[~members], y[~members]),
         _accuracy(undefended, x[~members], y[~members]),
         tuple(found),
-        (*private.problems, *_judged(found, proven.epsilon)),
+        (*private.problems, *_enough(proven.epsilon, at_most), *_judged(found, proven.epsilon)),
     )
 
 
@@ -160,6 +162,13 @@ def epsilon_at_least(roc: Roc, delta: float, error: float) -> float:
             if right > delta and wrong > 0:
                 found = max(found, log((right - delta) / wrong))
     return found
+
+
+def _enough(epsilon: float, at_most: float | None) -> list[Problem]:
+    if at_most is None or epsilon <= at_most:
+        return []
+    text = f"The epsilon is {epsilon:.3f}, and at most {at_most:g} is asked: it hides too little."
+    return [Problem("defence.epsilon_too_large", Verdict.FAIL, text)]
 
 
 def _judged(found: Sequence[Beside], epsilon: float) -> list[Problem]:

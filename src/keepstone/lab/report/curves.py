@@ -64,7 +64,8 @@ def page_of(document: Document) -> Page:
 
 def _extraction_page(found: Extraction) -> ExtractionPage:
     points = [point for one in found.attacks for point in one.curve]
-    unit = next((point.queries / point.units for point in points if point.units), None)
+    some = (point for point in points if point.queries and point.units > 1e-6)
+    unit = next((point.queries / point.units for point in some), None)
     agreement = _bands(found.attacks, lambda point: point.agreement)
     accuracy = _bands(found.attacks, lambda point: point.accuracy)
     known = any(band.points for band in accuracy)

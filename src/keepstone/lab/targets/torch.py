@@ -151,7 +151,7 @@ def its_own() -> Iterator[None]:
         yield
     except KeepstoneError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise OperationalError(
             "runtime.failed", "The model failed on this input.", "See the model's contract."
         ) from error

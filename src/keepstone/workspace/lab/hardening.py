@@ -22,8 +22,8 @@ from keepstone.workspace.lab.attacking import Opened
 def require_apart(trained: Samples, held_out: Samples, domain: Domain) -> None:
     """Refuse to judge a model by rows that it was trained on, whatever their labels are.
 
-    Rows are the same where the model is given the same numbers. Raises InputError
-    `defence.trained_on`.
+    Rows are the same where every number is, to a hundred-thousandth of its feature's range: one
+    file may have been written with fewer digits. Raises InputError `defence.trained_on`.
     """
     learnt = {row.tobytes() for row in _as_given(trained.x, domain)}
     count = sum(row.tobytes() in learnt for row in _as_given(held_out.x, domain))
@@ -36,8 +36,12 @@ def require_apart(trained: Samples, held_out: Samples, domain: Domain) -> None:
 
 
 def _as_given(x: Array, domain: Domain) -> Array:
+    rows = domain.fit(x, x).astype(domain.dtype)
+    if domain.dtype.kind == "f":
+        span = np.where(domain.high > domain.low, domain.high - domain.low, 1.0)
+        rows = np.rint((rows - domain.low) / span * 1e5)
     # Zero has two signs and is one number.
-    return np.ascontiguousarray(domain.fit(x, x).astype(domain.dtype) + 0)
+    return np.ascontiguousarray(rows + 0)
 
 
 def module_of(opened: Opened) -> Any:

@@ -19,7 +19,7 @@ from keepstone.contract.schema import ANY, DType, ModelContract, TensorSpec, che
 from keepstone.contract.validate import NUMPY, Array
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, OperationalError
-from keepstone.files import write_new
+from keepstone.files import exists, write_new
 from keepstone.lab.defences.estimators import dump, estimator_of, vote
 from keepstone.lab.defences.partition import Aggregate
 from keepstone.lab.defences.weights import weights_of
@@ -62,7 +62,10 @@ def contract_beside(path: Path) -> Path:
 
 
 def require_new(*paths: Path) -> None:
-    """Before anything is trained. Raises InputError `file.exists`, `file.missing`."""
+    """Before anything is trained. Raises InputError `file.exists`, also for one path that is named
+    twice, and `file.missing`."""
+    if len({path.absolute() for path in paths}) < len(paths):
+        raise exists(paths[-1])
     for path in paths:
         require_writable(path, replace=False)
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import importlib
 import sys
+import weakref
+from collections.abc import Callable
 from contextlib import AbstractContextManager, redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
@@ -69,8 +71,10 @@ class Training:
         """Whether the same rows and `seed` train the model `first` again, as far as it is seen: of
         held-out rows and of some from all over the domain. Raises what `train` raises."""
         asked = np.concatenate([self.tested[0], self.domain.draw(_PROBES)])
+        # Asked before the other is trained, which may change what they share.
+        told = first.predict(asked).labels
         again = self.train(self.x, self.y, seed)
-        return bool((first.predict(asked).labels == again.predict(asked).labels).all())
+        return bool((told == again.predict(asked).labels).all())
 
 
 class Trainer:
@@ -82,6 +86,7 @@ class Trainer:
         self._function, self._domain, self._classes = function, domain, classes
         self._shown = replace(domain, shape=shape) if shape else domain
         self.trained = 0
+        self._made: dict[int, Callable[[], Any]] = {}
 
     def __call__(self, x: Array, y: Array, seed: int) -> Target:
         """Raises InputError `attack.train_failed`, `target.bad_object`."""
@@ -92,17 +97,34 @@ class Trainer:
         self.trained += 1
         try:
             with _aside():
-                return self._function(x.copy(), y.copy(), seed)
+                found = self._function(x.copy(), y.copy(), seed)
         except KeepstoneError:
             raise
         # The caller's own code may raise anything; none of it is a fault of ours.
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise InputError(
                 "attack.train_failed",
                 f"The training function raised {type(error).__name__}: {str(error)[:200]}",
                 "It is called with rows (n, d), classes as numbers from 0 on, of which some may be"
                 " missing, and a seed.",
             ) from error
+        self._require_another(found)
+        return found
+
+    def _require_another(self, model: Any) -> None:
+        """One object that is fitted again and again is compared with itself, and changes under
+        whoever kept it."""
+        known = self._made.get(id(model))
+        if known is not None and known() is model:
+            raise InputError(
+                "attack.train_failed",
+                "The training function returns the same object again.",
+                "Make a new model at each call.",
+            )
+        try:
+            self._made[id(model)] = weakref.ref(model)
+        except TypeError:
+            self._made[id(model)] = lambda: model
 
     def as_target(self, model: Any) -> Target:
         """Raises InputError `target.bad_object`."""
@@ -132,7 +154,7 @@ def find_function(name: str) -> Any:
         with _aside():
             found = getattr(importlib.import_module(package), attribute)
     # A module of the caller's may raise anything while it is imported.
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         why = "" if isinstance(error, KeepstoneError) else f": {type(error).__name__}"
         raise _bad_train(name, why) from error
     if not callable(found):

@@ -11,7 +11,7 @@ Source: Croce and Hein 2020, arXiv 2003.01690 (APGD-CE, targeted APGD-DLR); for 
 
 Cost: one query with its gradient for each iteration, restart and class; a sample that falls is
 dropped at once. Blind spots: gradients that vanish, are random or are masked mislead it, as they
-do all of its kind. With l1 the schedule of larger balls of the 2021 paper is not done.
+do all of its kind.
 """
 
 from __future__ import annotations
