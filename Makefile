@@ -79,7 +79,6 @@ check: $(VENV)/.dev ## Format, lint, types, import rings, docs, README, help tex
 	@$(PY) -m tools.docs_cli --check
 	@$(PY) -m tools.docs_errors --check
 	@$(PY) -m tools.docs_attacks --check
-	@$(PY) -m tools.docs_defences --check
 	@$(PY) -m tools.readme
 	@$(PY) -m tools.fuzz 5
 	@$(PY) -m sphinx -W --keep-going -q -b html docs build/docs
@@ -94,7 +93,6 @@ generate: $(VENV)/.dev ## Rewrite the pages that are made from the code
 	@$(PY) -m tools.docs_cli
 	@$(PY) -m tools.docs_errors
 	@$(PY) -m tools.docs_attacks
-	@$(PY) -m tools.docs_defences
 
 .PHONY: test
 test: $(VENV)/.dev programs ## The fast tests
