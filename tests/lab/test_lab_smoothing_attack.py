@@ -13,6 +13,7 @@ from keepstone.lab.defences.certificate import ABSTAINED, Certificates
 from keepstone.lab.defences.smoothing import Smoothing
 from keepstone.lab.defences.smoothing_attack import SmoothAttack, reattack
 from keepstone.lab.domain import Constraints, Domain
+from keepstone.lab.metrics.wilson import share
 from keepstone.lab.problem import Verdict
 from keepstone.lab.targets.port import Answers, Capability, Linearization
 from tests.lab.fakes import Linear
@@ -178,3 +179,13 @@ def test_where_nothing_is_certified_nothing_is_left_out() -> None:
     honest, _ = certified(target, x)
     none = replace(honest, labels=np.full(150, ABSTAINED), radii=np.zeros(150))
     assert reattack(SMOOTHING, target, x, none, (0.0,)).problems == ()
+
+
+def test_one_wrong_certificate_is_in_the_lower_end() -> None:
+    # Of 150 at .001, none is wrong with a chance of .86 only; one or none with one of .99.
+    made = certified(plane(), cloud())[0]
+    every = replace(made, labels=made.y, radii=np.ones(150))
+    for failure, wrong in ((0.0, 0), (0.001, 1), (0.01, 4)):
+        assert replace(every, failure=failure).accuracy_at(0.5).low == share(150 - wrong, 150).low
+    none = replace(every, labels=np.full(150, ABSTAINED), failure=0.01)
+    assert none.accuracy_at(0.5).low == 0.0
