@@ -152,9 +152,10 @@ def test_what_is_certified_is_told_with_its_uncertainty() -> None:
     assert at["size"] == 0.5
     assert at["low"] < at["value"] < at["high"]
     assert found.verdict is Verdict.PASS
-    # Some of the certificates may be wrong: the lower end makes room for them.
+    # Some of the certificates may be wrong: the lower end makes room for them. Of 150 at .01, four
+    # are with a chance of .065, and five with one of .018.
     held = int(found.holds(0.5).sum())
-    assert found.accuracy_at(0.5).low == pytest.approx(share(held, 150).low - 0.01)
+    assert found.accuracy_at(0.5).low == pytest.approx(share(held - 4, 150).low)
 
 
 def test_few_samples_are_insufficient() -> None:

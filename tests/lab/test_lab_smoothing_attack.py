@@ -13,8 +13,9 @@ from keepstone.lab.defences.certificate import ABSTAINED, Certificates
 from keepstone.lab.defences.smoothing import Smoothing
 from keepstone.lab.defences.smoothing_attack import SmoothAttack, reattack
 from keepstone.lab.domain import Constraints, Domain
+from keepstone.lab.metrics.wilson import share
 from keepstone.lab.problem import Verdict
-from keepstone.lab.targets.port import Answers, Capability
+from keepstone.lab.targets.port import Answers, Capability, Linearization
 from tests.lab.fakes import Linear
 
 WIDE = Domain.of((2,), -100.0, 100.0, "float64")
@@ -140,3 +141,51 @@ def test_attacks_are_the_same_for_a_seed_and_sizes_are_checked() -> None:
         reattack(SMOOTHING, target, x, honest, (-1.0,))
     with pytest.raises(InputError, match=r"defence\.bad_parameters"):
         SmoothAttack(steps=0)
+
+
+class Flat(Linear):
+    """Its gradient is declared, and zero, as that of a model that rounds what it is given."""
+
+    def linearize(self, rows: Array) -> Linearization:
+        return replace(super().linearize(rows), vjp=np.zeros_like)
+
+
+def flat() -> Flat:
+    return Flat(plane().weights, np.zeros(2), domain=WIDE)
+
+
+def test_where_the_gradient_is_zero_labels_lead_the_way() -> None:
+    target, x = flat(), cloud()
+    honest, _ = certified(target, x)
+    radii = np.where(honest.labels == ABSTAINED, 0.0, 1.15 * exact(x))
+    found = reattack(SMOOTHING, target, x, replace(honest, radii=radii), (0.0,))
+    assert found.broken > found.attacked / 4
+    assert [one.code for one in found.problems] == ["defence.certificate_broken"]
+
+
+def test_a_gradient_that_is_zero_and_labels_that_turn_nothing_are_no_attack() -> None:
+    target, x = flat(), cloud()
+    honest, _ = certified(target, x)
+    found = reattack(SMOOTHING, target, x, honest, (0.0,))
+    assert [one.code for one in found.problems] == ["defence.not_attacked"]
+    assert found.verdict is Verdict.INSUFFICIENT
+    # Labels that turn some have shown what they can do; where there is a gradient none have to.
+    assert reattack(SMOOTHING, target, x, honest, (0.5,)).verdict is Verdict.PASS
+    assert reattack(SMOOTHING, plane(), x, honest, (0.0,)).verdict is Verdict.PASS
+
+
+def test_where_nothing_is_certified_nothing_is_left_out() -> None:
+    target, x = flat(), cloud()
+    honest, _ = certified(target, x)
+    none = replace(honest, labels=np.full(150, ABSTAINED), radii=np.zeros(150))
+    assert reattack(SMOOTHING, target, x, none, (0.0,)).problems == ()
+
+
+def test_one_wrong_certificate_is_in_the_lower_end() -> None:
+    # Of 150 at .001, none is wrong with a chance of .86 only; one or none with one of .99.
+    made = certified(plane(), cloud())[0]
+    every = replace(made, labels=made.y, radii=np.ones(150))
+    for failure, wrong in ((0.0, 0), (0.001, 1), (0.01, 4)):
+        assert replace(every, failure=failure).accuracy_at(0.5).low == share(150 - wrong, 150).low
+    none = replace(every, labels=np.full(150, ABSTAINED), failure=0.01)
+    assert none.accuracy_at(0.5).low == 0.0

@@ -77,7 +77,8 @@ def command(model: Path, data: Path, **given: Any) -> int:
     what is certified, on the same samples, and lies above it where the certificates hold.
 
     Exit status: 0 the numbers count; 2 something given cannot be used; 3 insufficient (too few
-    samples), or invalid: certified predictions fell within their radius.
+    samples, or a gradient that is zero and labels that turned nothing), or invalid: certified
+    predictions fell within their radius.
     """
     from keepstone.lab.defences.smoothing import Smoothing
     from keepstone.lab.samples import read_samples

@@ -7,12 +7,15 @@ certificate is sure, the certificate is wrong; more of these than chance allows 
 worthless (`defence.certificate_broken`), for then the classifier is not what was certified.
 
 The attack goes up the gradient of the mean of the noise's draws (EOT, as SmoothAdv does). Where a
-target tells none, it is estimated from labels by the draws themselves (the score function), which
-a smoothed classifier always has.
+target tells none, or one that is zero, as a model that rounds its inputs does, it is estimated from
+labels by the draws themselves (the score function), which a smoothed classifier always has. Where
+every gradient is zero and the labels turned nothing either, nothing was tried
+(`defence.not_attacked`).
 
 Source: Salman et al. 2019, arXiv 1906.04584 (SmoothAdv); Cohen et al. 2019, arXiv 1902.02918, for
-what is attacked. Cost: of each sample and radius `steps` times `draws` gradients, or `told` labels.
-Blind spots: an attack that fails proves nothing, the certificate does; L2 alone.
+what is attacked. Cost: of each sample and radius `steps` times `draws` gradients, or `told` labels,
+or both where the gradient is zero. Blind spots: an attack that fails proves nothing, the
+certificate does; a gradient that misleads without being zero is followed; L2 alone.
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.draws import draws
 from keepstone.lab.metrics.clopper_pearson import at_least
 from keepstone.lab.metrics.wilson import Share, share
-from keepstone.lab.problem import Problem, Verdict, invalid, worst_of
+from keepstone.lab.problem import Problem, Verdict, insufficient, invalid, worst_of
 from keepstone.lab.targets.adaptive import gradients_of
 from keepstone.lab.targets.port import Capability, Target
 
@@ -44,7 +47,8 @@ _SAMPLES = 64
 
 @dataclass(frozen=True, slots=True)
 class SmoothAttack:
-    """`steps` steps, each by `draws` gradients under the noise, or by `told` labels."""
+    """`steps` steps, each by `draws` gradients under the noise; by `told` labels where these say
+    no way."""
 
     steps: int = 20
     draws: int = 16
@@ -68,7 +72,7 @@ class SmoothAttack:
         """Rows of the domain no further (L2) than `radii` (n,) from `x` (n, d), where `labels`
         (n,) are served less often under the noise."""
         able = Capability.GRADIENT in target.capabilities
-        copies = (self.draws if able else self.told) * x.shape[1]
+        copies = (max(self.draws, self.told) if able else self.told) * x.shape[1]
         some = max(1, min(_SAMPLES, _BLOCK // copies))
         parts = [slice(at, at + some) for at in range(0, len(x), some)]
         found = [self._seek(smoothing, target, x[p], labels[p], radii[p], rng) for p in parts]
@@ -83,18 +87,16 @@ class SmoothAttack:
         radii: Array,
         rng: np.random.Generator,
     ) -> Array:
-        able = Capability.GRADIENT in target.capabilities
-        slope_of = self._by_gradient if able else self._by_label
         found, way = x.copy(), np.zeros_like(x)
         size = 2.5 * radii[:, None] / self.steps
         for _ in range(self.steps):
-            slope = slope_of(smoothing, target, found, labels, rng)
+            slope = self._slope(smoothing, target, found, labels, rng)
             # Draws are few: what they said before counts as well.
             way = 0.75 * way + _unit(slope, rng)
             found = _within(found + size * _unit(way, rng), x, radii, target.domain)
         return found
 
-    def _by_gradient(
+    def _slope(
         self,
         smoothing: Smoothing,
         target: Target,
@@ -102,7 +104,23 @@ class SmoothAttack:
         labels: Array,
         rng: np.random.Generator,
     ) -> Array:
-        """The way down for the mean probability of `labels`, of any length."""
+        if Capability.GRADIENT not in target.capabilities:
+            return self._by_label(smoothing, target, x, labels, rng)
+        slope = self.by_gradient(smoothing, target, x, labels, rng)
+        flat = ~slope.any(axis=1)
+        if flat.any():
+            slope[flat] = self._by_label(smoothing, target, x[flat], labels[flat], rng)
+        return slope
+
+    def by_gradient(
+        self,
+        smoothing: Smoothing,
+        target: Target,
+        x: Array,
+        labels: Array,
+        rng: np.random.Generator,
+    ) -> Array:
+        """The way down for the mean probability of `labels`, of any length; 0: none was told."""
         rows, _ = _noisy(smoothing, x, self.draws, rng)
         found = gradients_of(target).linearize(target.domain.fit(rows, rows))
         scores = np.asarray(found.scores, np.float64)
@@ -202,14 +220,16 @@ def reattack(
     wanted = tuple(sorted(set(sizes)))
     for size in wanted:
         certificates.accuracy_at(size)
-    left = _left(attack, smoothing, target, x, y, wanted, rng)
+    before, *left = _left(attack, smoothing, target, x, y, (0.0, *wanted), rng)
     own = np.flatnonzero(certificates.labels != ABSTAINED)
     labels, radii = certificates.labels[own], certificates.radii[own]
     found = attack.seek(smoothing, target, x[own], labels, radii, rng)
     broken = _broken(smoothing, smoothing.votes(target, found, smoothing.draws, rng), labels)
-    return Reattacked(
-        certificates, attack, wanted, left, len(own), broken, _judged(smoothing, len(own), broken)
-    )
+    problems = _judged(smoothing, len(own), broken)
+    turned = broken > 0 or any(one.hits < before.hits for one in left)
+    if not turned and _blind(attack, smoothing, target, x[own], labels, rng):
+        problems = (*problems, _not_attacked())
+    return Reattacked(certificates, attack, wanted, tuple(left), len(own), broken, problems)
 
 
 def _left(
@@ -246,6 +266,32 @@ def _broken(smoothing: Smoothing, votes: Array, labels: Array) -> int:
         at_least(smoothing.draws - int(one), smoothing.draws, smoothing.alpha) for one in hits
     ]
     return sum(one > 0.5 for one in others)
+
+
+def _blind(
+    attack: SmoothAttack,
+    smoothing: Smoothing,
+    target: Target,
+    x: Array,
+    labels: Array,
+    rng: np.random.Generator,
+) -> bool:
+    """Whether a gradient is declared, and zero at every one of the samples."""
+    if Capability.GRADIENT not in target.capabilities or not len(x):
+        return False
+    some = max(1, min(_SAMPLES, _BLOCK // (attack.draws * x.shape[1])))
+    return not any(
+        attack.by_gradient(smoothing, target, x[at : at + some], labels[at : at + some], rng).any()
+        for at in range(0, len(x), some)
+    )
+
+
+def _not_attacked() -> Problem:
+    return insufficient(
+        "defence.not_attacked",
+        "The gradient that the model declares is zero at every sample, and the labels turned no"
+        " prediction either: the certificates were not attacked.",
+    )
 
 
 def _judged(smoothing: Smoothing, attacked: int, broken: int) -> tuple[Problem, ...]:
