@@ -18,6 +18,7 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.attacks.evasion.hopskipjump import HopSkipJump
 from keepstone.lab.attacks.evasion.random_search import RandomSearch
+from keepstone.lab.attacks.evasion.square import Square
 from keepstone.lab.attacks.evasion.white_box import WhiteBox
 from keepstone.lab.defences.adversarial_training import (
     FastTraining,
@@ -332,6 +333,7 @@ WEIGHTS = np.random.default_rng(5).normal(size=(12, 3))
 PICTURES = Domain.of((1, 5, 5), 0.0, 1.0, "float64")
 SOLE = Step(WhiteBox(sweep=5, near=()), 100, 100)
 SEARCHED = Step(RandomSearch(), 60, 60)
+BY_SCORES = Step(Square(), 60, 60)
 LABELS = Step(HopSkipJump(), 150, 150)
 
 
@@ -440,6 +442,37 @@ def test_a_gain_that_was_only_seen_from_outside_is_no_pass() -> None:
     assert found.robust[0].gains
     assert "defence.from_outside" in found.codes
     assert found.verdict is Verdict.INSUFFICIENT
+
+
+class Masks(Linear):
+    """Its gradient leads nowhere; its scores tell all."""
+
+    def linearize(self, rows: Array) -> Linearization:
+        found = super().linearize(rows)
+        return Linearization(found.labels, found.scores, lambda given: np.zeros_like(rows))
+
+
+def test_who_has_the_gradient_of_a_model_has_its_scores() -> None:
+    bare = Masks(WEIGHTS, -WEIGHTS.sum(axis=0) / 2, domain=LINES)
+    found = judged(Hardened(bare, LabelsOnly()), SOLE, BY_SCORES)
+    (at,) = found.robust
+    # Labels alone keep from the search what the gradient never gave.
+    assert at.plain.value > at.undefended.value
+    assert at.defended == at.undefended
+    assert found.codes == ("defence.masks",)
+
+
+def test_a_gain_over_a_model_that_masks_is_no_pass() -> None:
+    # Nothing but the gradient is tried, and the baseline has an honest one.
+    bare = Masks(WEIGHTS, -WEIGHTS.sum(axis=0) / 2, domain=LINES)
+    x, y = samples(bare)
+    question = Question(LINF, (0.1,), 120)
+    hidden = Hardened(bare, LabelsOnly())
+    found = evaluate(hidden, x, y, suite(SOLE), question, undefended=linear())
+    assert found.robust[0].gains
+    assert found.codes == ("defence.masks_partly",)
+    assert found.verdict is Verdict.INSUFFICIENT
+    assert "black_box" in [one["name"] for one in found.to_dict()["masking"] if one["seen"]]
 
 
 def test_without_a_model_to_compare_with_nothing_is_said() -> None:

@@ -11,6 +11,7 @@ import pytest
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.attacks.evasion.random_search import RandomSearch
+from keepstone.lab.attacks.evasion.square import Square
 from keepstone.lab.attacks.evasion.white_box import WhiteBox
 from keepstone.lab.defences.ensemble import Compared, Majority, SoftVote, against_best
 from keepstone.lab.defences.evaluate import evaluate
@@ -20,12 +21,17 @@ from keepstone.lab.problem import Verdict
 from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.question import Question
 from keepstone.lab.targets.adaptive import Defended
-from keepstone.lab.targets.port import UNANSWERED, Answers, Capability
+from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization
 from tests.lab.fakes import Linear
 
 DOMAIN = Domain.of((8,), 0.0, 1.0, "float64")
 WHITE = Suite("white", 200, lambda able: (Step(WhiteBox(sweep=5, near=()), 100, 100),))
 OUTSIDE = Suite("outside", 200, lambda able: (Step(RandomSearch(), 60, 60),))
+BOTH = Suite(
+    "both",
+    200,
+    lambda able: (Step(WhiteBox(sweep=5, near=()), 100, 100), Step(Square(), 60, 60)),
+)
 NO_GRADIENT = frozenset({Capability.LABEL, Capability.SCORES})
 
 
@@ -205,6 +211,20 @@ def test_a_majority_is_attacked_by_the_gradient_of_the_mean() -> None:
     assert at.defended.value < 0.05
     assert found.evaluation.codes == ("defence.masks",)
     assert found.evaluation.verdict is Verdict.INVALID
+
+
+def test_a_majority_of_members_that_mask_is_searched_by_the_mean_of_their_scores() -> None:
+    class Masks(Linear):
+        def linearize(self, rows: Array) -> Linearization:
+            found = super().linearize(rows)
+            return Linearization(found.labels, found.scores, lambda given: np.zeros_like(rows))
+
+    members = [Masks(on(0).weights, on(0).bias, domain=DOMAIN) for _ in range(3)]
+    found = compared(Majority(members), 0.2, BOTH)
+    (at,) = found.evaluation.robust
+    assert at.plain.value > 0.9
+    assert at.defended.value < 0.1
+    assert found.evaluation.codes == ("defence.masks",)
 
 
 def test_members_without_gradients_are_attacked_from_outside() -> None:

@@ -2,7 +2,7 @@
 
 Promise: `SoftVote` hides nothing: where all its members have gradients, so has it, exactly, which
 is how one attacks it who knows it. `Majority` tells labels alone; one who knows it takes the
-gradient of the mean. What attacks on a member leave of the ensemble (`replayed`) is what one is
+mean's scores and their gradient. What attacks on a member leave of the ensemble (`replayed`) is what one is
 tempted to tell of it; what counts is what attacks on the ensemble itself leave.
 
 Source: Tramer et al. 2018, arXiv 1705.07204, for attacks that transfer between members; He et al.

@@ -9,7 +9,8 @@ where one cannot tell a find from luck, the defence bears it.
 A defence whose gain over the undefended model the adaptive attack takes away only masks, and is
 called so (`defence.masks`).
 
-A gain that was only seen from outside is no pass: who has the model has more to attack it by.
+A gain that was only seen from outside is no pass: who has the model has more to attack it by. Nor
+is one over a gradient that masks, be it the defence's own or that of a model beneath it.
 
 Source: Athalye et al. 2018; Tramer et al. 2020, arXiv 2002.08347 (adaptive attacks). Cost: three
 runs of the suite. Blind spots: these are the usual adaptive attacks; a defence that is unlike any
@@ -28,16 +29,16 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.defences.certificate import checked, told
-from keepstone.lab.masking.port import Weight, exceeds
+from keepstone.lab.masking.port import Sign, Weight, exceeds
 from keepstone.lab.meter import reach
 from keepstone.lab.metrics.wilson import Share, share
 from keepstone.lab.problem import Problem, Verdict, insufficient, invalid, worst_of
-from keepstone.lab.suites.masking import Masking
+from keepstone.lab.suites.masking import Masking, look_for_masking
 from keepstone.lab.suites.plan import Suite
 from keepstone.lab.suites.question import Question
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
-from keepstone.lab.targets.adaptive import Defended, majority
+from keepstone.lab.targets.adaptive import Defended, lent_by, majority
 from keepstone.lab.targets.port import Target
 
 SCHEMA = "keepstone.defence/v1"
@@ -121,7 +122,7 @@ class Evaluation:
             "problems": [one.to_dict() for one in self.problems],
             "clean_accuracy": {**told(self.clean), "undefended": told(self.clean_undefended)},
             "robust_accuracy": [one.to_dict(norm) for one in self.robust],
-            "masking": [one.to_dict() for one in self.plain.masking],
+            "masking": [one.to_dict() for one in _signs(self.plain, self.adaptive)],
             "attacks": {name: [one.to_dict() for one in run.attacks] for name, run in runs.items()},
             "not_evaluated": {name: list(run.not_evaluated) for name, run in runs.items()},
             "question": self.question.to_dict(),
@@ -222,7 +223,7 @@ def _run(
     if plain:
         outcome = run_suite(attacked, x, y, suite, question)
     else:
-        outcome = run_suite(attacked, x, y, suite, question, masking=_unlooked)
+        outcome = run_suite(attacked, x, y, suite, question, masking=_look_beneath)
     worst = outcome.worst
     clean = _most(served, worst.x, repeats) == worst.y
     # Of a single draw that it is wrong says nothing.
@@ -235,9 +236,16 @@ def _run(
     return _Run(outcome, np.asarray(clean), np.asarray(odd), distance)
 
 
-def _unlooked(*_: object) -> Masking:
-    """A stand-in for the gradient is none, and signs of masking would only say so."""
-    return Masking((), (), (), 0)
+def _look_beneath(
+    view: Target, x: Array, y: Array, standing: Array | None, question: Question
+) -> Masking:
+    """A stand-in for the gradient is none, and signs of masking would only say so. Whose gradient
+    it is may mask all the same, and then an attack by it is none."""
+    lent = lent_by(view)
+    if lent is None:
+        return Masking((), (), (), 0)
+    # What an attack left of the defence says nothing of another model.
+    return look_for_masking(lent, x, y, None, question)
 
 
 def _most(target: Target, rows: Array, repeats: int) -> Array:
@@ -298,14 +306,9 @@ def _told(plain: _Run, known: _Run, robust: Sequence[Compared], randomised: bool
     )
     worst = min(robust, key=lambda one: one.gained - one.lost)
     alone = int((known.stands(last.eps) & ~plain.stands(last.eps)).sum())
-    signs = [
-        sign.name
-        for sign in plain.outcome.masking
-        if sign.seen
-        and sign.weight is Weight.PROVES
-        # EOT answers that one.
-        and not (randomised and sign.name == "randomised")
-    ]
+    signs = _proofs(plain.outcome.masking, randomised)
+    # Those of a model beneath are not the defence's doing, and may be why it stands.
+    anywhere = _proofs(_signs(plain.outcome, known.outcome), randomised)
     # What the plain attack would have had us believe.
     seemed = [one for one in robust if one.seemed and one.undone and not one.gains]
     if not gains and (signs or seemed):
@@ -328,11 +331,11 @@ def _told(plain: _Run, known: _Run, robust: Sequence[Compared], randomised: bool
                 " gradient or the trees that one has who has the model.",
             )
         )
-    if signs:
+    if anywhere:
         found.append(
             insufficient(
                 "defence.masks_partly",
-                f"The defence gains, but its gradients are masked ({', '.join(signs)}): the"
+                f"The defence gains, but its gradients are masked ({', '.join(anywhere)}): the"
                 " adaptive attack may have been too weak.",
             )
         )
@@ -345,6 +348,21 @@ def _told(plain: _Run, known: _Run, robust: Sequence[Compared], randomised: bool
             )
         )
     return found
+
+
+def _signs(plain: SuiteResult, known: SuiteResult) -> tuple[Sign, ...]:
+    return plain.masking if known is plain else plain.masking + known.masking
+
+
+def _proofs(signs: Sequence[Sign], randomised: bool) -> list[str]:
+    # EOT answers that the answers change.
+    return [
+        sign.name
+        for sign in signs
+        if sign.seen
+        and sign.weight is Weight.PROVES
+        and not (randomised and sign.name == "randomised")
+    ]
 
 
 def _masks(seemed: Sequence[Compared], signs: Sequence[str]) -> str:
