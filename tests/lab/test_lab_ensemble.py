@@ -159,6 +159,15 @@ def test_a_class_that_no_member_ever_serves_leaves_the_others_answered() -> None
     assert set(labels.tolist()) <= {0, 1}
 
 
+def test_what_is_too_unlikely_for_a_number_keeps_its_slope() -> None:
+    sure = [Linear(one.weights * 1e4, one.bias * 1e4, domain=DOMAIN) for one in map(member, (0, 1))]
+    vote, rows = SoftVote(sure), DOMAIN.draw(20)
+    found = vote.linearize(rows)
+    assert found.scores.min() < -1e4
+    assert np.isfinite(found.scores).all()
+    assert (np.abs(found.vjp(np.eye(3)[found.scores.argmin(axis=1)])).max(axis=1) > 1e3).all()
+
+
 # What it is worth
 
 
