@@ -179,6 +179,24 @@ def test_the_best_member_is_the_one_that_stands() -> None:
     assert found.evaluation.robust[0].undefended == found.members[1].robust[0].robust
 
 
+def test_at_each_epsilon_the_vote_is_compared_with_the_member_that_is_best_there() -> None:
+    x, y = samples(count=200)
+    # One looks at a feature that tells little of most samples and much of the others.
+    by = np.repeat([0.2, 0.045, 0.01], [60, 60, 80])
+    x[:, 1] = 0.5 + np.where(y == 1, by, -by)
+    far = on(1)
+    near, far = on(0), Linear(far.weights * 3, far.bias * 3, domain=DOMAIN)
+    found = against_best(SoftVote([near, far]), x, y, WHITE, Question(LINF, (0.05, 0.15), 200))
+    assert found.best == 1
+    at, last = found.evaluation.robust
+    # The vote keeps more than the one that is best in the end, and less than the other.
+    assert found.members[1].robust[0].robust.value < at.defended.value - 0.2
+    assert at.undefended == found.members[0].robust[0].robust
+    assert at.defended.value < at.undefended.value - 0.2
+    assert last.undefended == found.members[1].robust[1].robust
+    assert found.evaluation.codes == ("defence.no_gain",)
+
+
 def test_what_breaks_every_member_alike_breaks_the_vote_when_it_is_replayed() -> None:
     found = compared(SoftVote([on(0), on(0)]), 0.2)
     assert found.replayed[0].value < 0.05

@@ -41,7 +41,6 @@ from keepstone.lab.targets.port import (
     best_class,
 )
 
-
 _LEAST = np.log(np.finfo(np.float64).tiny)
 
 
@@ -150,7 +149,8 @@ Ensemble = SoftVote | Majority
 class Compared:
     """An ensemble beside its best member, and what attacks on each member leave of it.
 
-    `best` is the member that stands most often at the largest epsilon, attacked itself. `replayed`
+    `best` is the member that stands most often at the largest epsilon, attacked itself; at each
+    smaller one the ensemble is compared with the member that stands most often there. `replayed`
     has the share at each epsilon that still stands where the finds of the attacks on all members
     are given to the ensemble: the number that is not to be told.
     """
@@ -196,6 +196,7 @@ def against_best(
         question,
         name=ensemble.name,
         undefended=ensemble.members[best],
+        rivals=[one for at, one in enumerate(alone) if at != best],
     )
     return Compared(found, alone, best, _replayed(ensemble, alone, x, y, question))
 

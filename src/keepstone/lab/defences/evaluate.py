@@ -154,13 +154,15 @@ def evaluate(
     name: str = "",
     undefended: Target | None = None,
     adaptive: Target | None = None,
+    rivals: Sequence[SuiteResult] = (),
 ) -> Evaluation:
     """Attack both models on samples `x` (n, d) of classes `y` (n,), given by their places.
 
     `undefended` and `adaptive` are those that the defence names, unless others are given. A target
     that is not `Defended`, as one that was trained otherwise, is its own adaptive view, and takes
-    an `undefended` to be compared with. Deterministic by the question's seed. Raises InputError
-    `defence.bad_data`, `defence.no_baseline`, and what the targets raise.
+    an `undefended` to be compared with. `rivals` are runs of other models on these samples: at each
+    epsilon the best of all counts as undefended. Deterministic by the question's seed. Raises
+    InputError `defence.bad_data`, `defence.no_baseline`, and what the targets raise.
     """
     x, y = checked(x, y, defended.domain.width, defended.classes)
     around = defended if isinstance(defended, Defended) else None
@@ -183,8 +185,13 @@ def evaluate(
         known = _run(seen, shown, x, y, suite, question, randomised=randomised)
     # (3) Only the same samples can be compared.
     runs = (without, plain, known)
-    paired = all(len(run.clean) == len(x) for run in runs)
-    robust = tuple(_compared(runs, eps) for eps in question.epsilons) if paired else ()
+    bests = (without, *map(_again, rivals))
+    paired = all(len(run.clean) == len(x) for run in (*runs, *bests))
+    epsilons = question.epsilons if paired else ()
+    robust = tuple(
+        _compared(_standing(bests, eps), plain.stands(eps), known.stands(eps), eps)
+        for eps in epsilons
+    )
     problems = _problems(runs, robust, randomised)
     return Evaluation(
         name or getattr(defended, "name", type(defended).__name__),
@@ -253,8 +260,20 @@ def _most(target: Target, rows: Array, repeats: int) -> Array:
     return asked[0] if repeats == 1 else majority(asked, target.classes)
 
 
-def _compared(runs: Sequence[_Run], eps: float) -> Compared:
-    without, plain, known = (run.stands(eps) for run in runs)
+def _again(outcome: SuiteResult) -> _Run:
+    """A run that was made before: what it found was asked once more then."""
+    worst = outcome.worst
+    missed = (worst.label == worst.y) | (worst.label < 0)
+    distance = np.where(missed, np.inf, worst.distance)
+    return _Run(outcome, worst.clean, np.zeros(len(distance), bool), distance)
+
+
+def _standing(runs: Sequence[_Run], eps: float) -> Array:
+    """Which samples the best of these models serves rightly, the first of those that tie."""
+    return max((run.stands(eps) for run in runs), key=lambda stands: int(stands.sum()))
+
+
+def _compared(without: Array, plain: Array, known: Array, eps: float) -> Compared:
     both = plain & known
     return Compared(
         eps,
