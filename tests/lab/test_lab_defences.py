@@ -549,6 +549,24 @@ def test_a_defence_asked_before_is_judged_alike() -> None:
     assert judged(defended, SOLE).robust == first
 
 
+def test_a_gain_at_one_of_several_epsilons_is_more_than_the_chance_of_all() -> None:
+    # Six of 120 samples stand only with the defence: one time in 64 by chance.
+    weights = np.ones((12, 2)) * np.array([-1.0, 1.0])
+    bare, moved = (Linear(weights, np.array([1.0, -1.0]) * at, domain=LINES) for at in (6, 5.9))
+    y = np.arange(120) % 2
+    x = np.repeat(np.where(y == 1, 0.9, 0.1)[:, None], 12, axis=1)
+    x[1:12:2] = 0.5 + 0.1 - 1e-3
+    x += np.random.default_rng(0).normal(0, 1e-5, x.shape)
+    alone, among = (
+        evaluate(moved, x, y, suite(SOLE), Question(LINF, epsilons, 120), undefended=bare)
+        for epsilons in ((0.1,), (0.01, 0.1))
+    )
+    assert [(one.gained, one.lost) for one in among.robust] == [(0, 0), (6, 0)]
+    assert alone.robust[0].gains
+    assert not among.robust[1].gains
+    assert among.codes == ("defence.no_gain",)
+
+
 @pytest.mark.parametrize(
     ("gained", "lost", "wanted"),
     [(0, 0, False), (5, 0, False), (6, 0, True), (10, 8, False), (30, 12, True), (0, 9, False)],

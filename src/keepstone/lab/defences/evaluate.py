@@ -56,8 +56,8 @@ class Compared:
     by its plain attack alone, and by all attacks (`defended`: the one that counts).
 
     `gained` samples stand only with the defence, `lost` only without it; `undone` stood against
-    the plain attack and fell to the adaptive one. `seemed` says whether the plain attack alone
-    would show a gain.
+    the plain attack and fell to the adaptive one. `gains` says whether the defence gains by more
+    than chance, and `seemed` whether the plain attack alone would show that.
     """
 
     eps: float
@@ -67,12 +67,8 @@ class Compared:
     gained: int
     lost: int
     undone: int
+    gains: bool
     seemed: bool
-
-    @property
-    def gains(self) -> bool:
-        """Whether the defence gains by more than chance."""
-        return more(self.gained, self.lost)
 
     def to_dict(self, norm: str) -> dict[str, Any]:
         return {
@@ -189,7 +185,7 @@ def evaluate(
     paired = all(len(run.clean) == len(x) for run in (*runs, *bests))
     epsilons = question.epsilons if paired else ()
     robust = tuple(
-        _compared(_standing(bests, eps), plain.stands(eps), known.stands(eps), eps)
+        _compared(_standing(bests, eps), plain.stands(eps), known.stands(eps), eps, len(epsilons))
         for eps in epsilons
     )
     problems = _problems(runs, robust, randomised)
@@ -207,11 +203,15 @@ def evaluate(
     )
 
 
-def more(gained: int, lost: int) -> bool:
-    """Whether so many changes for the better are more than chance (McNemar's test, exact)."""
+def more(gained: int, lost: int, tests: int = 1) -> bool:
+    """Whether so many changes for the better are more than chance (McNemar's test, exact), where
+    one of so many `tests` is enough (Bonferroni).
+
+    That is the chance of the samples: what another training would come to it does not say.
+    """
     count = gained + lost
     tail = sum(comb(count, k) for k in range(gained, count + 1)) / 2**count
-    return gained > lost and tail <= _CHANCE
+    return gained > lost and tail <= _CHANCE / tests
 
 
 def _run(
@@ -273,17 +273,19 @@ def _standing(runs: Sequence[_Run], eps: float) -> Array:
     return max((run.stands(eps) for run in runs), key=lambda stands: int(stands.sum()))
 
 
-def _compared(without: Array, plain: Array, known: Array, eps: float) -> Compared:
+def _compared(without: Array, plain: Array, known: Array, eps: float, tests: int) -> Compared:
     both = plain & known
+    gained, lost = int((both & ~without).sum()), int((without & ~both).sum())
     return Compared(
         eps,
         _share(without),
         _share(plain),
         _share(both),
-        int((both & ~without).sum()),
-        int((without & ~both).sum()),
+        gained,
+        lost,
         int((plain & ~known).sum()),
-        more(int((plain & ~without).sum()), int((without & ~plain).sum())),
+        more(gained, lost, tests),
+        more(int((plain & ~without).sum()), int((without & ~plain).sum()), tests),
     )
 
 
@@ -319,7 +321,8 @@ def _told(plain: _Run, known: _Run, robust: Sequence[Compared], randomised: bool
             )
         ]
     last = robust[-1]
-    # It gains at some epsilon, and harms at none.
+    # It gains at some epsilon, which more of them make likelier by chance alone, and harms at none:
+    # of harm each one is asked by itself.
     gains = any(one.gains for one in robust) and not any(
         more(one.lost, one.gained) for one in robust
     )
