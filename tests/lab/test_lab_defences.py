@@ -18,6 +18,7 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.attacks.evasion.hopskipjump import HopSkipJump
 from keepstone.lab.attacks.evasion.random_search import RandomSearch
+from keepstone.lab.attacks.evasion.square import Square
 from keepstone.lab.attacks.evasion.white_box import WhiteBox
 from keepstone.lab.defences.adversarial_training import (
     FastTraining,
@@ -333,6 +334,7 @@ WEIGHTS = np.random.default_rng(5).normal(size=(12, 3))
 PICTURES = Domain.of((1, 5, 5), 0.0, 1.0, "float64")
 SOLE = Step(WhiteBox(sweep=5, near=()), 100, 100)
 SEARCHED = Step(RandomSearch(), 60, 60)
+BY_SCORES = Step(Square(), 60, 60)
 LABELS = Step(HopSkipJump(), 150, 150)
 
 
@@ -443,6 +445,37 @@ def test_a_gain_that_was_only_seen_from_outside_is_no_pass() -> None:
     assert found.verdict is Verdict.INSUFFICIENT
 
 
+class Masks(Linear):
+    """Its gradient leads nowhere; its scores tell all."""
+
+    def linearize(self, rows: Array) -> Linearization:
+        found = super().linearize(rows)
+        return Linearization(found.labels, found.scores, lambda given: np.zeros_like(rows))
+
+
+def test_who_has_the_gradient_of_a_model_has_its_scores() -> None:
+    bare = Masks(WEIGHTS, -WEIGHTS.sum(axis=0) / 2, domain=LINES)
+    found = judged(Hardened(bare, LabelsOnly()), SOLE, BY_SCORES)
+    (at,) = found.robust
+    # Labels alone keep from the search what the gradient never gave.
+    assert at.plain.value > at.undefended.value
+    assert at.defended == at.undefended
+    assert found.codes == ("defence.masks",)
+
+
+def test_a_gain_over_a_model_that_masks_is_no_pass() -> None:
+    # Nothing but the gradient is tried, and the baseline has an honest one.
+    bare = Masks(WEIGHTS, -WEIGHTS.sum(axis=0) / 2, domain=LINES)
+    x, y = samples(bare)
+    question = Question(LINF, (0.1,), 120)
+    hidden = Hardened(bare, LabelsOnly())
+    found = evaluate(hidden, x, y, suite(SOLE), question, undefended=linear())
+    assert found.robust[0].gains
+    assert found.codes == ("defence.masks_partly",)
+    assert found.verdict is Verdict.INSUFFICIENT
+    assert "black_box" in [one["name"] for one in found.to_dict()["masking"] if one["seen"]]
+
+
 def test_without_a_model_to_compare_with_nothing_is_said() -> None:
     x, y = samples(linear())
     with pytest.raises(InputError, match=r"defence\.no_baseline"):
@@ -515,6 +548,24 @@ def test_a_defence_asked_before_is_judged_alike() -> None:
     first = judged(defended, SOLE).robust
     defended.predict(LINES.draw(7))
     assert judged(defended, SOLE).robust == first
+
+
+def test_a_gain_at_one_of_several_epsilons_is_more_than_the_chance_of_all() -> None:
+    # Six of 120 samples stand only with the defence: one time in 64 by chance.
+    weights = np.ones((12, 2)) * np.array([-1.0, 1.0])
+    bare, moved = (Linear(weights, np.array([1.0, -1.0]) * at, domain=LINES) for at in (6, 5.9))
+    y = np.arange(120) % 2
+    x = np.repeat(np.where(y == 1, 0.9, 0.1)[:, None], 12, axis=1)
+    x[1:12:2] = 0.5 + 0.1 - 1e-3
+    x += np.random.default_rng(0).normal(0, 1e-5, x.shape)
+    alone, among = (
+        evaluate(moved, x, y, suite(SOLE), Question(LINF, epsilons, 120), undefended=bare)
+        for epsilons in ((0.1,), (0.01, 0.1))
+    )
+    assert [(one.gained, one.lost) for one in among.robust] == [(0, 0), (6, 0)]
+    assert alone.robust[0].gains
+    assert not among.robust[1].gains
+    assert among.codes == ("defence.no_gain",)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import pytest
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.attacks.evasion.random_search import RandomSearch
+from keepstone.lab.attacks.evasion.square import Square
 from keepstone.lab.attacks.evasion.white_box import WhiteBox
 from keepstone.lab.defences.ensemble import Compared, Majority, SoftVote, against_best
 from keepstone.lab.defences.evaluate import evaluate
@@ -20,12 +21,17 @@ from keepstone.lab.problem import Verdict
 from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.question import Question
 from keepstone.lab.targets.adaptive import Defended
-from keepstone.lab.targets.port import UNANSWERED, Answers, Capability
+from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization
 from tests.lab.fakes import Linear
 
 DOMAIN = Domain.of((8,), 0.0, 1.0, "float64")
 WHITE = Suite("white", 200, lambda able: (Step(WhiteBox(sweep=5, near=()), 100, 100),))
 OUTSIDE = Suite("outside", 200, lambda able: (Step(RandomSearch(), 60, 60),))
+BOTH = Suite(
+    "both",
+    200,
+    lambda able: (Step(WhiteBox(sweep=5, near=()), 100, 100), Step(Square(), 60, 60)),
+)
 NO_GRADIENT = frozenset({Capability.LABEL, Capability.SCORES})
 
 
@@ -153,6 +159,15 @@ def test_a_class_that_no_member_ever_serves_leaves_the_others_answered() -> None
     assert set(labels.tolist()) <= {0, 1}
 
 
+def test_what_is_too_unlikely_for_a_number_keeps_its_slope() -> None:
+    sure = [Linear(one.weights * 1e4, one.bias * 1e4, domain=DOMAIN) for one in map(member, (0, 1))]
+    vote, rows = SoftVote(sure), DOMAIN.draw(20)
+    found = vote.linearize(rows)
+    assert found.scores.min() < -1e4
+    assert np.isfinite(found.scores).all()
+    assert (np.abs(found.vjp(np.eye(3)[found.scores.argmin(axis=1)])).max(axis=1) > 1e3).all()
+
+
 # What it is worth
 
 
@@ -162,6 +177,24 @@ def test_the_best_member_is_the_one_that_stands() -> None:
     assert found.members[0].robust[0].robust.value < 0.7
     assert found.best == 1
     assert found.evaluation.robust[0].undefended == found.members[1].robust[0].robust
+
+
+def test_at_each_epsilon_the_vote_is_compared_with_the_member_that_is_best_there() -> None:
+    x, y = samples(count=200)
+    # One looks at a feature that tells little of most samples and much of the others.
+    by = np.repeat([0.2, 0.045, 0.01], [60, 60, 80])
+    x[:, 1] = 0.5 + np.where(y == 1, by, -by)
+    far = on(1)
+    near, far = on(0), Linear(far.weights * 3, far.bias * 3, domain=DOMAIN)
+    found = against_best(SoftVote([near, far]), x, y, WHITE, Question(LINF, (0.05, 0.15), 200))
+    assert found.best == 1
+    at, last = found.evaluation.robust
+    # The vote keeps more than the one that is best in the end, and less than the other.
+    assert found.members[1].robust[0].robust.value < at.defended.value - 0.2
+    assert at.undefended == found.members[0].robust[0].robust
+    assert at.defended.value < at.undefended.value - 0.2
+    assert last.undefended == found.members[1].robust[1].robust
+    assert found.evaluation.codes == ("defence.no_gain",)
 
 
 def test_what_breaks_every_member_alike_breaks_the_vote_when_it_is_replayed() -> None:
@@ -205,6 +238,20 @@ def test_a_majority_is_attacked_by_the_gradient_of_the_mean() -> None:
     assert at.defended.value < 0.05
     assert found.evaluation.codes == ("defence.masks",)
     assert found.evaluation.verdict is Verdict.INVALID
+
+
+def test_a_majority_of_members_that_mask_is_searched_by_the_mean_of_their_scores() -> None:
+    class Masks(Linear):
+        def linearize(self, rows: Array) -> Linearization:
+            found = super().linearize(rows)
+            return Linearization(found.labels, found.scores, lambda given: np.zeros_like(rows))
+
+    members = [Masks(on(0).weights, on(0).bias, domain=DOMAIN) for _ in range(3)]
+    found = compared(Majority(members), 0.2, BOTH)
+    (at,) = found.evaluation.robust
+    assert at.plain.value > 0.9
+    assert at.defended.value < 0.1
+    assert found.evaluation.codes == ("defence.masks",)
 
 
 def test_members_without_gradients_are_attacked_from_outside() -> None:

@@ -1,9 +1,9 @@
 """Several models that answer as one: the mean of their probabilities, or most of their labels.
 
 Promise: `SoftVote` hides nothing: where all its members have gradients, so has it, exactly, which
-is how one attacks it who knows it. `Majority` tells labels alone; one who knows it takes the
-gradient of the mean. What attacks on a member leave of the ensemble (`replayed`) is what one is
-tempted to tell of it; what counts is what attacks on the ensemble itself leave.
+is how one attacks it who knows it. `Majority` tells labels alone; one who knows it takes the mean's
+scores and their gradient. What attacks on a member leave of the ensemble (`replayed`) is what one
+is tempted to tell of it; what counts is what attacks on the ensemble itself leave.
 
 Source: Tramer et al. 2018, arXiv 1705.07204, for attacks that transfer between members; He et al.
 2017, arXiv 1706.04701, for ensembles of weak defences that are none. Cost: a question to each
@@ -40,6 +40,8 @@ from keepstone.lab.targets.port import (
     Target,
     best_class,
 )
+
+_LEAST = np.log(np.finfo(np.float64).tiny)
 
 
 class SoftVote:
@@ -147,7 +149,8 @@ Ensemble = SoftVote | Majority
 class Compared:
     """An ensemble beside its best member, and what attacks on each member leave of it.
 
-    `best` is the member that stands most often at the largest epsilon, attacked itself. `replayed`
+    `best` is the member that stands most often at the largest epsilon, attacked itself; at each
+    smaller one the ensemble is compared with the member that stands most often there. `replayed`
     has the share at each epsilon that still stands where the finds of the attacks on all members
     are given to the ensemble: the number that is not to be told.
     """
@@ -193,6 +196,7 @@ def against_best(
         question,
         name=ensemble.name,
         undefended=ensemble.members[best],
+        rivals=[one for at, one in enumerate(alone) if at != best],
     )
     return Compared(found, alone, best, _replayed(ensemble, alone, x, y, question))
 
@@ -255,5 +259,8 @@ def _chances(scores: Array | None) -> Array:
 def _mean(logs: Sequence[Array]) -> Array:
     with np.errstate(invalid="ignore"):
         found = np.logaddexp.reduce(np.stack(logs), axis=0) - np.log(len(logs))
-    # A class that no member ever serves has no logarithm of its chance.
-    return np.asarray(np.maximum(found, np.log(np.finfo(np.float64).tiny)))
+    # A class that no member ever serves has no logarithm of its chance, and shares that of the
+    # least likely. One however small is left as it is: on a floor there is no slope.
+    never = np.isneginf(found)
+    least = np.where(never, _LEAST, found).min(axis=1, keepdims=True)
+    return np.asarray(np.where(never, least, found))

@@ -9,7 +9,8 @@ where one cannot tell a find from luck, the defence bears it.
 A defence whose gain over the undefended model the adaptive attack takes away only masks, and is
 called so (`defence.masks`).
 
-A gain that was only seen from outside is no pass: who has the model has more to attack it by.
+A gain that was only seen from outside is no pass: who has the model has more to attack it by. Nor
+is one over a gradient that masks, be it the defence's own or that of a model beneath it.
 
 Source: Athalye et al. 2018; Tramer et al. 2020, arXiv 2002.08347 (adaptive attacks). Cost: three
 runs of the suite. Blind spots: these are the usual adaptive attacks; a defence that is unlike any
@@ -28,16 +29,16 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.defences.certificate import checked, told
-from keepstone.lab.masking.port import Weight, exceeds
+from keepstone.lab.masking.port import Sign, Weight, exceeds
 from keepstone.lab.meter import reach
 from keepstone.lab.metrics.wilson import Share, share
 from keepstone.lab.problem import Problem, Verdict, insufficient, invalid, worst_of
-from keepstone.lab.suites.masking import Masking
+from keepstone.lab.suites.masking import Masking, look_for_masking
 from keepstone.lab.suites.plan import Suite
 from keepstone.lab.suites.question import Question
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
-from keepstone.lab.targets.adaptive import Defended, majority
+from keepstone.lab.targets.adaptive import Defended, lent_by, majority
 from keepstone.lab.targets.port import Target
 
 SCHEMA = "keepstone.defence/v1"
@@ -55,8 +56,8 @@ class Compared:
     by its plain attack alone, and by all attacks (`defended`: the one that counts).
 
     `gained` samples stand only with the defence, `lost` only without it; `undone` stood against
-    the plain attack and fell to the adaptive one. `seemed` says whether the plain attack alone
-    would show a gain.
+    the plain attack and fell to the adaptive one. `gains` says whether the defence gains by more
+    than chance, and `seemed` whether the plain attack alone would show that.
     """
 
     eps: float
@@ -66,12 +67,8 @@ class Compared:
     gained: int
     lost: int
     undone: int
+    gains: bool
     seemed: bool
-
-    @property
-    def gains(self) -> bool:
-        """Whether the defence gains by more than chance."""
-        return more(self.gained, self.lost)
 
     def to_dict(self, norm: str) -> dict[str, Any]:
         return {
@@ -121,7 +118,7 @@ class Evaluation:
             "problems": [one.to_dict() for one in self.problems],
             "clean_accuracy": {**told(self.clean), "undefended": told(self.clean_undefended)},
             "robust_accuracy": [one.to_dict(norm) for one in self.robust],
-            "masking": [one.to_dict() for one in self.plain.masking],
+            "masking": [one.to_dict() for one in _signs(self.plain, self.adaptive)],
             "attacks": {name: [one.to_dict() for one in run.attacks] for name, run in runs.items()},
             "not_evaluated": {name: list(run.not_evaluated) for name, run in runs.items()},
             "question": self.question.to_dict(),
@@ -153,13 +150,15 @@ def evaluate(
     name: str = "",
     undefended: Target | None = None,
     adaptive: Target | None = None,
+    rivals: Sequence[SuiteResult] = (),
 ) -> Evaluation:
     """Attack both models on samples `x` (n, d) of classes `y` (n,), given by their places.
 
     `undefended` and `adaptive` are those that the defence names, unless others are given. A target
     that is not `Defended`, as one that was trained otherwise, is its own adaptive view, and takes
-    an `undefended` to be compared with. Deterministic by the question's seed. Raises InputError
-    `defence.bad_data`, `defence.no_baseline`, and what the targets raise.
+    an `undefended` to be compared with. `rivals` are runs of other models on these samples: at each
+    epsilon the best of all counts as undefended. Deterministic by the question's seed. Raises
+    InputError `defence.bad_data`, `defence.no_baseline`, and what the targets raise.
     """
     x, y = checked(x, y, defended.domain.width, defended.classes)
     around = defended if isinstance(defended, Defended) else None
@@ -182,8 +181,13 @@ def evaluate(
         known = _run(seen, shown, x, y, suite, question, randomised=randomised)
     # (3) Only the same samples can be compared.
     runs = (without, plain, known)
-    paired = all(len(run.clean) == len(x) for run in runs)
-    robust = tuple(_compared(runs, eps) for eps in question.epsilons) if paired else ()
+    bests = (without, *map(_again, rivals))
+    paired = all(len(run.clean) == len(x) for run in (*runs, *bests))
+    epsilons = question.epsilons if paired else ()
+    robust = tuple(
+        _compared(_standing(bests, eps), plain.stands(eps), known.stands(eps), eps, len(epsilons))
+        for eps in epsilons
+    )
     problems = _problems(runs, robust, randomised)
     return Evaluation(
         name or getattr(defended, "name", type(defended).__name__),
@@ -199,11 +203,15 @@ def evaluate(
     )
 
 
-def more(gained: int, lost: int) -> bool:
-    """Whether so many changes for the better are more than chance (McNemar's test, exact)."""
+def more(gained: int, lost: int, tests: int = 1) -> bool:
+    """Whether so many changes for the better are more than chance (McNemar's test, exact), where
+    one of so many `tests` is enough (Bonferroni).
+
+    That is the chance of the samples: what another training would come to it does not say.
+    """
     count = gained + lost
     tail = sum(comb(count, k) for k in range(gained, count + 1)) / 2**count
-    return gained > lost and tail <= _CHANCE
+    return gained > lost and tail <= _CHANCE / tests
 
 
 def _run(
@@ -222,7 +230,7 @@ def _run(
     if plain:
         outcome = run_suite(attacked, x, y, suite, question)
     else:
-        outcome = run_suite(attacked, x, y, suite, question, masking=_unlooked)
+        outcome = run_suite(attacked, x, y, suite, question, masking=_look_beneath)
     worst = outcome.worst
     clean = _most(served, worst.x, repeats) == worst.y
     # Of a single draw that it is wrong says nothing.
@@ -235,9 +243,16 @@ def _run(
     return _Run(outcome, np.asarray(clean), np.asarray(odd), distance)
 
 
-def _unlooked(*_: object) -> Masking:
-    """A stand-in for the gradient is none, and signs of masking would only say so."""
-    return Masking((), (), (), 0)
+def _look_beneath(
+    view: Target, x: Array, y: Array, standing: Array | None, question: Question
+) -> Masking:
+    """A stand-in for the gradient is none, and signs of masking would only say so. Whose gradient
+    it is may mask all the same, and then an attack by it is none."""
+    lent = lent_by(view)
+    if lent is None:
+        return Masking((), (), (), 0)
+    # What an attack left of the defence says nothing of another model.
+    return look_for_masking(lent, x, y, None, question)
 
 
 def _most(target: Target, rows: Array, repeats: int) -> Array:
@@ -245,18 +260,32 @@ def _most(target: Target, rows: Array, repeats: int) -> Array:
     return asked[0] if repeats == 1 else majority(asked, target.classes)
 
 
-def _compared(runs: Sequence[_Run], eps: float) -> Compared:
-    without, plain, known = (run.stands(eps) for run in runs)
+def _again(outcome: SuiteResult) -> _Run:
+    """A run that was made before: what it found was asked once more then."""
+    worst = outcome.worst
+    missed = (worst.label == worst.y) | (worst.label < 0)
+    distance = np.where(missed, np.inf, worst.distance)
+    return _Run(outcome, worst.clean, np.zeros(len(distance), bool), distance)
+
+
+def _standing(runs: Sequence[_Run], eps: float) -> Array:
+    """Which samples the best of these models serves rightly, the first of those that tie."""
+    return max((run.stands(eps) for run in runs), key=lambda stands: int(stands.sum()))
+
+
+def _compared(without: Array, plain: Array, known: Array, eps: float, tests: int) -> Compared:
     both = plain & known
+    gained, lost = int((both & ~without).sum()), int((without & ~both).sum())
     return Compared(
         eps,
         _share(without),
         _share(plain),
         _share(both),
-        int((both & ~without).sum()),
-        int((without & ~both).sum()),
+        gained,
+        lost,
         int((plain & ~known).sum()),
-        more(int((plain & ~without).sum()), int((without & ~plain).sum())),
+        more(gained, lost, tests),
+        more(int((plain & ~without).sum()), int((without & ~plain).sum()), tests),
     )
 
 
@@ -292,20 +321,16 @@ def _told(plain: _Run, known: _Run, robust: Sequence[Compared], randomised: bool
             )
         ]
     last = robust[-1]
-    # It gains at some epsilon, and harms at none.
+    # It gains at some epsilon, which more of them make likelier by chance alone, and harms at none:
+    # of harm each one is asked by itself.
     gains = any(one.gains for one in robust) and not any(
         more(one.lost, one.gained) for one in robust
     )
     worst = min(robust, key=lambda one: one.gained - one.lost)
     alone = int((known.stands(last.eps) & ~plain.stands(last.eps)).sum())
-    signs = [
-        sign.name
-        for sign in plain.outcome.masking
-        if sign.seen
-        and sign.weight is Weight.PROVES
-        # EOT answers that one.
-        and not (randomised and sign.name == "randomised")
-    ]
+    signs = _proofs(plain.outcome.masking, randomised)
+    # Those of a model beneath are not the defence's doing, and may be why it stands.
+    anywhere = _proofs(_signs(plain.outcome, known.outcome), randomised)
     # What the plain attack would have had us believe.
     seemed = [one for one in robust if one.seemed and one.undone and not one.gains]
     if not gains and (signs or seemed):
@@ -328,11 +353,11 @@ def _told(plain: _Run, known: _Run, robust: Sequence[Compared], randomised: bool
                 " gradient or the trees that one has who has the model.",
             )
         )
-    if signs:
+    if anywhere:
         found.append(
             insufficient(
                 "defence.masks_partly",
-                f"The defence gains, but its gradients are masked ({', '.join(signs)}): the"
+                f"The defence gains, but its gradients are masked ({', '.join(anywhere)}): the"
                 " adaptive attack may have been too weak.",
             )
         )
@@ -345,6 +370,21 @@ def _told(plain: _Run, known: _Run, robust: Sequence[Compared], randomised: bool
             )
         )
     return found
+
+
+def _signs(plain: SuiteResult, known: SuiteResult) -> tuple[Sign, ...]:
+    return plain.masking if known is plain else plain.masking + known.masking
+
+
+def _proofs(signs: Sequence[Sign], randomised: bool) -> list[str]:
+    # EOT answers that the answers change.
+    return [
+        sign.name
+        for sign in signs
+        if sign.seen
+        and sign.weight is Weight.PROVES
+        and not (randomised and sign.name == "randomised")
+    ]
 
 
 def _masks(seemed: Sequence[Compared], signs: Sequence[str]) -> str:

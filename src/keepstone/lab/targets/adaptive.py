@@ -50,15 +50,16 @@ class Bpda:
     were the identity.
 
     The answers of `linearize` are those of `inner` to the transformed rows, which is what is
-    served where the defence is that transform. Raises InputError `attack.unable` for an `inner`
-    without gradients.
+    served where the defence is that transform. Without one the labels are the defence's and the
+    scores those of `inner`, for one who has its gradient has them too, and goes by them where the
+    gradient leads nowhere. Raises InputError `attack.unable` for an `inner` without gradients.
     """
 
     def __init__(
         self, defended: Target, inner: Target, transform: Callable[[Array], Array] | None = None
     ) -> None:
+        self.inner = gradients_of(inner)
         self._defended = defended
-        self._inner = gradients_of(inner)
         self._transform = transform
 
     @property
@@ -71,14 +72,20 @@ class Bpda:
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return self._defended.capabilities | {Capability.GRADIENT}
+        given = {Capability.GRADIENT}
+        if self._transform is None:
+            given |= self.inner.capabilities & {Capability.SCORES}
+        return self._defended.capabilities | given
 
     def predict(self, rows: Array) -> Answers:
-        return self._defended.predict(rows)
+        found = self._defended.predict(rows)
+        if self._transform is not None or Capability.SCORES not in self.inner.capabilities:
+            return found
+        return Answers(found.labels, self.inner.predict(rows).scores)
 
     def linearize(self, rows: Array) -> Linearization:
         given = rows if self._transform is None else self._transform(rows)
-        return self._inner.linearize(given)
+        return self.inner.linearize(given)
 
 
 class Eot:
@@ -92,23 +99,23 @@ class Eot:
     def __init__(self, target: Target, draws: int = 16) -> None:
         if draws < 1:
             raise InputError("defence.bad_parameters", "An expectation takes a draw at least.")
-        self._target = target
+        self.target = target
         self.draws = draws
 
     @property
     def domain(self) -> Domain:
-        return self._target.domain
+        return self.target.domain
 
     @property
     def classes(self) -> int:
-        return self._target.classes
+        return self.target.classes
 
     @property
     def capabilities(self) -> frozenset[Capability]:
-        return self._target.capabilities
+        return self.target.capabilities
 
     def predict(self, rows: Array) -> Answers:
-        found = [self._target.predict(rows) for _ in range(self.draws)]
+        found = [self.target.predict(rows) for _ in range(self.draws)]
         scores = [one.scores for one in found if one.scores is not None]
         if len(scores) == self.draws:
             mean = np.mean(scores, axis=0)
@@ -116,7 +123,7 @@ class Eot:
         return Answers(majority(np.stack([one.labels for one in found]), self.classes))
 
     def linearize(self, rows: Array) -> Linearization:
-        target = gradients_of(self._target)
+        target = gradients_of(self.target)
         found = [target.linearize(rows) for _ in range(self.draws)]
         mean = np.mean([one.scores for one in found], axis=0)
 
@@ -124,6 +131,13 @@ class Eot:
             return np.asarray(np.mean([one.vjp(weights) for one in found], axis=0), rows.dtype)
 
         return Linearization(best_class(mean), mean, vjp)
+
+
+def lent_by(view: Target) -> GradientTarget | None:
+    """Whose gradient a view goes by that has none of its own; None for one that has."""
+    while isinstance(view, Eot):
+        view = view.target
+    return view.inner if isinstance(view, Bpda) else None
 
 
 def gradients_of(target: Target) -> GradientTarget:
