@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, OperationalError
+from keepstone.lab.meter import reach
 from keepstone.lab.problem import Verdict
 from keepstone.lab.suites.masking import Masking
 from keepstone.lab.suites.memory import Memory
@@ -134,6 +135,20 @@ def test_all_lost_is_no_robustness() -> None:
     found = run(Here(lost=(0, 1, 2, 3, 4)), asked=replace(ASKED, at_least=0.01))
     assert found.verdict is Verdict.INSUFFICIENT
     assert [one.attacked for one in found.attacks] == [0] * len(found.attacks)
+    # No number looks good that nothing was done for.
+    for one in found.to_dict()["robust_accuracy"]:
+        assert (one["value"], one["low"], one["n"]) == (0, 0, 220)
+        assert one["high"] > 0.9
+
+
+def test_a_lost_part_counts_as_broken_where_it_would_look_robust() -> None:
+    whole, some = run(Here()), run(Here(lost=(1, 4)))
+    for before, after in zip(whole.robust, some.robust, strict=True):
+        near = reach(before.eps)
+        standing = whole.worst.clean & (whole.worst.distance > near) & some.worst.attacked
+        assert after.robust.hits == standing.sum() < before.robust.hits
+        assert after.robust.high > before.robust.high
+    assert max(y for _, y in some.distortion()) < some.worst.attacked.mean()
 
 
 def test_what_nobody_went_for_was_left_standing_by_nobody() -> None:

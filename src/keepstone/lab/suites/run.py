@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -83,9 +84,9 @@ def run_suite(
     seen = masking(target, x[right], y[right], None if left is None else left[right], question)
     missed += seen.missed
     # (4)
-    worst = _worst(target, standing)
+    worst = _worst(target, standing, attacked)
     # (5)
-    robust = tuple(_robust(standing, eps) for eps in question.epsilons)
+    robust = tuple(_robust(standing, eps, attacked) for eps in question.epsilons)
     problems = (*clean.problems, *_gaps(ran, plan.weak), *lost, *seen.problems)
     verdict, reasons = decide(robust, question.at_least, problems, seen.signs)
     return SuiteResult(
@@ -114,11 +115,14 @@ def _left_by_gradient(standing: Standing, ran: Sequence[Ran], question: Question
     return np.asarray(standing.by_gradient > reach(question.epsilons[-1]))
 
 
-def _robust(standing: Standing, eps: float) -> AtEps:
-    return AtEps(eps, share(len(standing.at(eps)), len(standing.x)))
+def _robust(standing: Standing, eps: float, attacked: Array) -> AtEps:
+    """Whoever was not attacked may stand or not: broken in the value, standing in the upper end."""
+    left, count = standing.at(eps), len(standing.x)
+    most = share(len(left), count)
+    return AtEps(eps, replace(share(int(attacked[left].sum()), count), high=most.high))
 
 
-def _worst(target: Target, standing: Standing) -> Worst:
+def _worst(target: Target, standing: Standing, attacked: Array) -> Worst:
     """Ask what was found once more: what was served for it is what is shown."""
     label = standing.y.copy()
     found = np.flatnonzero(np.isfinite(standing.distance))
@@ -132,6 +136,7 @@ def _worst(target: Target, standing: Standing) -> Worst:
         standing.distance,
         standing.attack,
         label,
+        attacked,
     )
 
 
