@@ -25,10 +25,20 @@ from keepstone.lab.suites.ray import RayCluster
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
 from keepstone.lab.suites.shards import cut
-from keepstone.lab.suites.spread import Done, Lost, Shard, Work, attack_shard
+from keepstone.lab.suites.spread import (
+    Done,
+    Lost,
+    Seen,
+    Served,
+    Shard,
+    Work,
+    attack_shard,
+    require_same,
+)
+from keepstone.lab.targets.port import Capability
 from tests.lab import spreading
-from tests.lab.fakes import Towards
-from tests.lab.spreading import ASKED, PART, Dies, Draws, Hangs, X, Y, parts, shown, suite
+from tests.lab.fakes import Linear, Towards
+from tests.lab.spreading import ABLE, ASKED, PART, Dies, Draws, Hangs, X, Y, parts, shown, suite
 
 
 @dataclass
@@ -224,6 +234,45 @@ def test_an_answer_about_other_samples_ends_the_run(liar: type[Here]) -> None:
     with pytest.raises(InputError) as refused:
         run(liar())
     assert refused.value.code == "attack.other_worker"
+
+
+@pytest.mark.parametrize("able", [ABLE, frozenset({Capability.LABEL})])
+def test_other_code_behind_the_same_shape_is_refused(able: Any) -> None:
+    """It serves other labels, or other scores: nothing else tells it from the model."""
+    shown_one = spreading.halves(capabilities=able)
+    other = Linear(-shown_one.weights, shown_one.bias, capabilities=able)
+    softer = Linear(shown_one.weights / 2, shown_one.bias, capabilities=able)
+    work = Work(spreading.opens, Seen.of(shown_one), Served.of(shown_one), (), ASKED)
+    require_same(work, shown_one)
+    wrong = [other] if Capability.SCORES not in able else [other, softer]
+    for one in wrong:
+        with pytest.raises(InputError) as refused:
+            require_same(work, one)
+        assert refused.value.code == "attack.other_worker"
+    shard = Shard(0, X, Y, shown_one.predict(X).labels == Y)
+    assert attack_shard(work, shown_one, shard).went == ()
+    with pytest.raises(InputError) as refused:
+        attack_shard(work, other, shard)
+    assert refused.value.code == "attack.other_worker"
+
+
+class Boasts(Here):
+    """Says that it broke samples, by rows that are served rightly."""
+
+    def answer(self, done: Done) -> Done:
+        first = done.went[0]
+        near = np.minimum(first.tally.distance, 0.01)
+        tally = replace(first.tally, distance=near)
+        return Done((replace(first, tally=tally), *done.went[1:]))
+
+
+def test_what_is_served_rightly_after_all_makes_the_run_invalid() -> None:
+    once = replace(ASKED, epsilons=(0.05,))
+    honest = run(Here(), suite=suite(Towards((0.0, 1.0))), asked=once)
+    assert "attack.other_worker" not in [one.code for one in honest.problems]
+    found = run(Boasts(), suite=suite(Towards((0.0, 1.0))), asked=once)
+    assert found.verdict is Verdict.INVALID
+    assert "attack.other_worker" in [one.code for one in found.problems]
 
 
 # Processes

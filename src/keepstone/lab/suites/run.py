@@ -10,8 +10,8 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.lab.meter import reach
 from keepstone.lab.metrics.wilson import share
-from keepstone.lab.problem import Problem, insufficient
-from keepstone.lab.suites.clean import MAX_UNANSWERED, Clean, look_at_clean
+from keepstone.lab.problem import Problem, insufficient, invalid
+from keepstone.lab.suites.clean import MAX_UNANSWERED, MAX_UNSTABLE, Clean, look_at_clean
 from keepstone.lab.suites.masking import Masking, look_for_masking
 from keepstone.lab.suites.memory import Memory
 from keepstone.lab.suites.observer import Nobody, Observer
@@ -87,6 +87,8 @@ def run_suite(
     worst = _worst(target, standing, attacked)
     # (5)
     robust = tuple(_robust(standing, eps, attacked) for eps in question.epsilons)
+    if shards is not None:
+        lost += _not_found(worst)
     problems = (*clean.problems, *_gaps(ran, plan.weak), *lost, *seen.problems)
     verdict, reasons = decide(robust, question.at_least, problems, seen.signs)
     return SuiteResult(
@@ -137,6 +139,22 @@ def _worst(target: Target, standing: Standing, attacked: Array) -> Worst:
         standing.attack,
         label,
         attacked,
+    )
+
+
+def _not_found(worst: Worst) -> tuple[Problem, ...]:
+    """What workers say that they found, and the target serves rightly where the run began."""
+    found = np.isfinite(worst.distance)
+    wrong = int((found & (worst.label == worst.y)).sum())
+    # What lies on a boundary may fall to either side of it on another machine.
+    if wrong <= MAX_UNSTABLE * int(found.sum()):
+        return ()
+    return (
+        invalid(
+            "attack.other_worker",
+            f"{wrong} of {int(found.sum())} rows that workers found are served rightly here: they"
+            " attacked another model.",
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from keepstone.errors import InputError
 from keepstone.lab.meter import Tally
 from keepstone.lab.problem import Problem, insufficient
 from keepstone.lab.suites.observer import Observer
-from keepstone.lab.suites.spread import Done, Opens, Seen, Shard, Spread, Work
+from keepstone.lab.suites.spread import Done, Opens, Seen, Served, Shard, Spread, Work
 from keepstone.lab.suites.standing import Keeper, Plan, Standing, Went, joined
 from keepstone.lab.targets.port import Target
 
@@ -70,7 +70,7 @@ def attack_shards(
         for number, part in enumerate(places)
         if number not in done
     ]
-    work = Work(shards.opens, Seen.of(target), plan.jobs, keeper.question)
+    work = Work(shards.opens, Seen.of(target), Served.of(target), plan.jobs, keeper.question)
     lost: dict[int, str] = {}
     for number, answer in shards.spread.run(work, asked) if asked else ():
         if isinstance(answer, Done):

@@ -232,6 +232,13 @@ def run_digest(about: dict[str, Any]) -> Digest:
     return Digest.of(canonical(about))
 
 
+def served_digest(target: Target, samples: Samples) -> Digest:
+    """Of the labels and scores that a target serves for these samples."""
+    found = target.predict(target.domain.fit(samples.x, samples.x))
+    scores = b"" if found.scores is None else found.scores.tobytes()
+    return Digest.of(found.labels.tobytes() + scores)
+
+
 def state(
     subject: Subject,
     outcome: SuiteResult,
