@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -12,7 +13,9 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from keepstone.contract.onnx_graph import read_computed
 from keepstone.core.digest import Digest
+from keepstone.errors import InputError
 from keepstone.lab.norms import LINF
 from keepstone.lab.samples import Samples
 from keepstone.lab.suites.catalogue import suite_called
@@ -440,6 +443,52 @@ def test_what_is_not_computed_is_said(tmp_path: Path, nodes: list[Any], told: st
     width = {"MaxPool": 4}.get(nodes[min(1, len(nodes) - 1)].op_type, WIDTH)
     path = save(tmp_path / "m.onnx", [*nodes, *LAST], arrays | {"w": weights(width, 3)})
     assert told in why(path)
+
+
+def test_what_would_fill_the_memory_is_not_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = [
+        node("Reshape", "x", "to", "i"),
+        node("Conv", "i", "k", "c", kernel_shape=[1, 1], pads=[500] * 4, strides=[501] * 2),
+        node("Flatten", "c", "h"),
+    ]
+    arrays = {"to": np.array([-1, 1, 4, 4]), "k": weights(1, 1, 1, 1), "w": weights(9, 3)}
+    assert "Conv with such pads" in why(save(tmp_path / "a.onnx", [*wide, *LAST], arrays))
+    names = ["x", *(f"s{at}" for at in range(9)), "h"]
+    long = [node("Sin", *pair) for pair in itertools.pairwise(names)]
+    path = save(tmp_path / "b.onnx", [*long, *LAST], {"w": weights(WIDTH, 3)})
+    assert why(path) == ""
+    monkeypatch.setattr(onnx_twin, "_MAX_ROW", 5 * 4 * WIDTH)
+    assert "so much out of one row" in why(path)
+
+
+def test_what_nobody_asks_for_any_more_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+    real = onnx_twin._run
+
+    def run(torch: Any, node: Any, values: dict[str, Any]) -> dict[str, Any]:
+        held.append(len(values))
+        return real(torch, node, values)
+
+    monkeypatch.setattr(onnx_twin, "_run", run)
+    names = ["x", *(f"s{at}" for at in range(9)), "h"]
+    nodes = [node("Sin", *pair) for pair in itertools.pairwise(names)]
+    path = save(tmp_path / "m.onnx", [*nodes, *LAST], {"w": weights(WIDTH, 3)})
+    assert why(path) == ""
+    assert max(held) <= 2
+
+
+@pytest.mark.parametrize("shape", [[1] * 65, [0, 2**40, 2**40]])
+def test_a_shape_beyond_arrays_is_refused_by_its_code(tmp_path: Path, shape: list[int]) -> None:
+    odd = helper.make_tensor("t", 1, shape, [0.0] if shape[0] else [])
+    nodes = [node("MatMul", "x", "w", "y"), helper.make_node("Constant", [], ["u"], value=odd)]
+    path = save(tmp_path / "m.onnx", nodes, {"w": weights(WIDTH, 3)})
+    with pytest.raises(InputError) as refused:
+        read_computed(memoryview(path.read_bytes()), "y")
+    assert refused.value.code == "onnx.not_read"
 
 
 def test_labels_alone_have_no_gradient(tmp_path: Path) -> None:
