@@ -20,6 +20,7 @@ from keepstone.lab.norms import LINF
 from keepstone.lab.samples import Samples
 from keepstone.lab.suites.catalogue import suite_called
 from keepstone.lab.suites.question import Question
+from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
 from keepstone.lab.targets import onnx_ops, onnx_twin
 from keepstone.lab.targets.onnx_ops import OPERATORS
@@ -511,18 +512,27 @@ def test_without_torch_there_is_none_and_it_is_said(
 
     monkeypatch.setattr(builtins, "__import__", without)
     assert "keepstone[torch]" in why(path)
+    # That is told, and no fault of the file.
+    result = opened(path, labels(), attacked)
+    assert "attack.from_outside" not in [one.code for one in result.problems]
+    assert any("keepstone[torch]" in one for one in result.not_evaluated)
 
 
 def test_a_suite_says_why_it_had_no_gradient(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [node("Celu", "x", "h"), *LAST], {"w": weights(WIDTH, 3)})
 
-    def check(found: Opened) -> tuple[str, ...]:
-        y = found.target.predict(ROWS).labels
-        asked = Question(LINF, (0.1,), len(ROWS), budget=5)
-        return run_suite(found.target, ROWS, y, suite_called("quick"), asked).not_evaluated
-
-    missed = opened(path, labels(), check)
+    result = opened(path, labels(), attacked)
+    missed = result.not_evaluated
     assert any(one.startswith("white-box") and "Celu" in one for one in missed)
+    # Who has the file might have done more than was done.
+    assert "attack.from_outside" in [one.code for one in result.problems]
+    assert not result.sufficient
+
+
+def attacked(found: Opened) -> SuiteResult:
+    y = found.target.predict(ROWS).labels
+    asked = Question(LINF, (0.1,), len(ROWS), budget=5)
+    return run_suite(found.target, ROWS, y, suite_called("quick"), asked)
 
 
 def test_a_suite_uses_the_gradient_and_what_is_served_judges(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from keepstone.lab.suites.result import AtEps, Ran, SuiteResult, Worst
 from keepstone.lab.suites.shards import Shards, attack_shards
 from keepstone.lab.suites.standing import Keeper, Plan, Standing, as_ran, attack_standing
 from keepstone.lab.suites.verdict import decide
-from keepstone.lab.targets.port import Target
+from keepstone.lab.targets.port import Capability, Explains, Target
 
 _FEWEST = 2
 
@@ -69,12 +69,12 @@ def run_suite(
     keeper = Keeper(memory, target.domain.digest, question)
     last = question.epsilons[-1]
     attacked = np.ones(len(x), bool)
-    lost: tuple[Problem, ...] = ()
+    more: tuple[Problem, ...] = ()
     if shards is None:
         went = attack_standing(target, standing, plan.jobs, keeper, watch)
     else:
         merged = attack_shards(shards, target, standing, plan, keeper, watch)
-        went, attacked, lost = list(merged.went), merged.attacked, merged.problems
+        went, attacked, more = list(merged.went), merged.attacked, merged.problems
     ran = [as_ran(job, one, last) for job, one in zip(plan.jobs, went, strict=True)]
     # (3)
     left = _left_by_gradient(standing, ran, question)
@@ -88,8 +88,9 @@ def run_suite(
     # (5)
     robust = tuple(_robust(standing, eps, attacked) for eps in question.epsilons)
     if shards is not None:
-        lost += _not_found(worst)
-    problems = (*clean.problems, *_gaps(ran, plan.weak), *lost, *seen.problems)
+        more += _not_found(worst)
+    more += _from_outside(target)
+    problems = (*clean.problems, *_gaps(ran, plan.weak), *more, *seen.problems)
     verdict, reasons = decide(robust, question.at_least, problems, seen.signs)
     return SuiteResult(
         suite=suite.name,
@@ -139,6 +140,20 @@ def _worst(target: Target, standing: Standing, attacked: Array) -> Worst:
         standing.attack,
         label,
         attacked,
+    )
+
+
+def _from_outside(target: Target) -> tuple[Problem, ...]:
+    """One node that does nothing is enough to take the gradient out of a file."""
+    able = target.capabilities & {Capability.GRADIENT, Capability.TREES}
+    if able or not isinstance(target, Explains) or not target.hides_gradient:
+        return ()
+    return (
+        insufficient(
+            "attack.from_outside",
+            f"{target.without_gradient} So it was attacked from outside alone, and who has the"
+            " file may do more.",
+        ),
     )
 
 

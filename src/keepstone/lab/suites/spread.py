@@ -188,7 +188,8 @@ def _other_worker() -> InputError:
 
 def _above(scores: Array) -> Array:
     """Scores, those far below the highest cut off: of small chances only rounding is told."""
-    return np.maximum(scores, scores.max(axis=1, keepdims=True) - _DEPTH)
+    least = scores.max(axis=1, keepdims=True) - _DEPTH
+    return np.asarray(np.maximum(scores, least))
 
 
 class Crew(Protocol[W]):

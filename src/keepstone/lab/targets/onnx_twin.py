@@ -19,7 +19,7 @@ import numpy as np
 
 from keepstone.contract.onnx_graph import Computed, Node, read_computed
 from keepstone.contract.validate import Array
-from keepstone.errors import InputError, KeepstoneError
+from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.lab.domain import Domain
 from keepstone.lab.targets.onnx_ops import OPERATORS, Unknown, linear_scores
 from keepstone.lab.targets.port import Answers, Capability, Linearization
@@ -74,15 +74,19 @@ class TwinTarget:
 def with_twin(served: RuntimeTarget, data: memoryview, rows: Array) -> TwinTarget:
     """`served`, which was opened from the ONNX file `data`, with its gradient; `rows` are samples.
 
-    Raises InputError `target.no_gradient` where it is not to be had, or not to be believed.
+    Raises InputError `target.no_gradient` where it is not to be had, or not to be believed;
+    OperationalError `runtime.missing` without torch.
     """
-    names = served.scored
-    if names is None:
-        raise no_gradient("the model serves labels alone")
     try:
         import torch
     except ImportError as error:
-        raise no_gradient("torch is not installed (keepstone[torch])") from error
+        raise OperationalError(
+            "runtime.missing",
+            "The gradient of the file is not known: torch is not installed (keepstone[torch]).",
+        ) from error
+    names = served.scored
+    if names is None:
+        raise no_gradient("the model serves labels alone")
     try:
         computed = read_computed(data, names[1])
         with its_own():

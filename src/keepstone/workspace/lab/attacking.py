@@ -21,7 +21,7 @@ from keepstone.contract.schema import ModelContract
 from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
-from keepstone.errors import InputError
+from keepstone.errors import InputError, KeepstoneError
 from keepstone.evidence.dsse import Envelope
 from keepstone.evidence.made import TOOL, Made
 from keepstone.evidence.measured import Measured
@@ -154,10 +154,12 @@ def _with_gradient(target: RuntimeTarget, files: Files, samples: Samples) -> Tar
     _, (path, *_) = find_model(files)
     try:
         return with_twin(target, files.view(path), samples.x)
-    except InputError as error:
-        if error.code != "target.no_gradient":
+    except KeepstoneError as error:
+        if error.code not in ("target.no_gradient", "runtime.missing"):
             raise
         target.without_gradient = error.cause
+        # Without torch it is our lack and not the file's.
+        target.hides_gradient = error.code == "target.no_gradient"
         return target
 
 
