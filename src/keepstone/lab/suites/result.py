@@ -115,7 +115,7 @@ class Worst:
 class SuiteResult:
     """Everything that a suite found. `names` are the labels of the target's classes.
 
-    `shards` is how many samples were attacked apart from the others, None for all together.
+    `shards` is how many samples at most were attacked apart from the others, None for all together.
     """
 
     suite: str
