@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 
+from tests.lab.fakes import Linear, halves
 from tests.nets import CLASSES, WIDTH, save
 
 REQUIRE = """
@@ -179,6 +180,35 @@ def test_a_run_goes_on_from_where_it_was(place: Any, net: Path, error_code: Any)
     assert second == first
     done = place.run("attack", *asked, "--seed", "1", "--resume", "done")
     assert (done.returncode, error_code(done)) == (2, "attack.other_run")
+
+
+def test_a_run_is_of_one_architecture_and_of_its_code() -> None:
+    from keepstone.cli.attack import _run_digest
+    from keepstone.cli.attacking import Attacked
+    from keepstone.core.digest import Digest
+    from keepstone.core.subject import Subject
+    from keepstone.lab.norms import LINF
+    from keepstone.lab.samples import Samples
+    from keepstone.lab.suites.catalogue import suite_called
+    from keepstone.lab.suites.question import Question
+    from keepstone.lab.targets.classes import Classes
+    from keepstone.workspace.lab.attacking import Wanted
+
+    x = np.random.default_rng(0).uniform(0, 1, (20, 2))
+    samples = Samples(x, np.arange(20) % 2, Digest.of(b"rows"), ())
+    names = Classes.of(samples.y, 2, ())
+    plain = halves()
+
+    def digest(target: Linear, architecture: str) -> Digest:
+        subject = Subject("m", Digest.of(b"m"))
+        attacked = Attacked("m", subject, target, names, Wanted(architecture))
+        asked = Question(LINF, (0.1,), 20)
+        return _run_digest(attacked, samples, suite_called("quick"), asked, None)
+
+    edited = Linear(plain.weights * 1.01, plain.bias)
+    found = [digest(plain, "a:B"), digest(plain, "a:C"), digest(edited, "a:B")]
+    assert len(set(found)) == 3
+    assert digest(halves(), "a:B") == found[0]
 
 
 def test_workers_find_the_same_however_many(place: Any, net: Path, error_code: Any) -> None:

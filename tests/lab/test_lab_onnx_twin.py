@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -12,11 +13,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from keepstone.contract.onnx_graph import read_computed
 from keepstone.core.digest import Digest
+from keepstone.errors import InputError
 from keepstone.lab.norms import LINF
 from keepstone.lab.samples import Samples
 from keepstone.lab.suites.catalogue import suite_called
 from keepstone.lab.suites.question import Question
+from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
 from keepstone.lab.targets import onnx_ops, onnx_twin
 from keepstone.lab.targets.onnx_ops import OPERATORS
@@ -442,6 +446,52 @@ def test_what_is_not_computed_is_said(tmp_path: Path, nodes: list[Any], told: st
     assert told in why(path)
 
 
+def test_what_would_fill_the_memory_is_not_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wide = [
+        node("Reshape", "x", "to", "i"),
+        node("Conv", "i", "k", "c", kernel_shape=[1, 1], pads=[500] * 4, strides=[501] * 2),
+        node("Flatten", "c", "h"),
+    ]
+    arrays = {"to": np.array([-1, 1, 4, 4]), "k": weights(1, 1, 1, 1), "w": weights(9, 3)}
+    assert "Conv with such pads" in why(save(tmp_path / "a.onnx", [*wide, *LAST], arrays))
+    names = ["x", *(f"s{at}" for at in range(9)), "h"]
+    long = [node("Sin", *pair) for pair in itertools.pairwise(names)]
+    path = save(tmp_path / "b.onnx", [*long, *LAST], {"w": weights(WIDTH, 3)})
+    assert why(path) == ""
+    monkeypatch.setattr(onnx_twin, "_MAX_ROW", 5 * 4 * WIDTH)
+    assert "so much out of one row" in why(path)
+
+
+def test_what_nobody_asks_for_any_more_is_dropped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = []
+    real = onnx_twin._run
+
+    def run(torch: Any, node: Any, values: dict[str, Any]) -> dict[str, Any]:
+        held.append(len(values))
+        return real(torch, node, values)
+
+    monkeypatch.setattr(onnx_twin, "_run", run)
+    names = ["x", *(f"s{at}" for at in range(9)), "h"]
+    nodes = [node("Sin", *pair) for pair in itertools.pairwise(names)]
+    path = save(tmp_path / "m.onnx", [*nodes, *LAST], {"w": weights(WIDTH, 3)})
+    assert why(path) == ""
+    assert max(held) <= 2
+
+
+@pytest.mark.parametrize("shape", [[1] * 65, [0, 2**40, 2**40]])
+def test_a_shape_beyond_arrays_is_refused_by_its_code(tmp_path: Path, shape: list[int]) -> None:
+    odd = helper.make_tensor("t", 1, shape, [0.0] if shape[0] else [])
+    nodes = [node("MatMul", "x", "w", "y"), helper.make_node("Constant", [], ["u"], value=odd)]
+    path = save(tmp_path / "m.onnx", nodes, {"w": weights(WIDTH, 3)})
+    with pytest.raises(InputError) as refused:
+        read_computed(memoryview(path.read_bytes()), "y")
+    assert refused.value.code == "onnx.not_read"
+
+
 def test_labels_alone_have_no_gradient(tmp_path: Path) -> None:
     nodes = [node("MatMul", "x", "w", "h")]
     nodes.append(helper.make_node("ArgMax", ["h"], ["label"], axis=1, keepdims=0))
@@ -462,18 +512,27 @@ def test_without_torch_there_is_none_and_it_is_said(
 
     monkeypatch.setattr(builtins, "__import__", without)
     assert "keepstone[torch]" in why(path)
+    # That is told, and no fault of the file.
+    result = opened(path, labels(), attacked)
+    assert "attack.from_outside" not in [one.code for one in result.problems]
+    assert any("keepstone[torch]" in one for one in result.not_evaluated)
 
 
 def test_a_suite_says_why_it_had_no_gradient(tmp_path: Path) -> None:
     path = save(tmp_path / "m.onnx", [node("Celu", "x", "h"), *LAST], {"w": weights(WIDTH, 3)})
 
-    def check(found: Opened) -> tuple[str, ...]:
-        y = found.target.predict(ROWS).labels
-        asked = Question(LINF, (0.1,), len(ROWS), budget=5)
-        return run_suite(found.target, ROWS, y, suite_called("quick"), asked).not_evaluated
-
-    missed = opened(path, labels(), check)
+    result = opened(path, labels(), attacked)
+    missed = result.not_evaluated
     assert any(one.startswith("white-box") and "Celu" in one for one in missed)
+    # Who has the file might have done more than was done.
+    assert "attack.from_outside" in [one.code for one in result.problems]
+    assert not result.sufficient
+
+
+def attacked(found: Opened) -> SuiteResult:
+    y = found.target.predict(ROWS).labels
+    asked = Question(LINF, (0.1,), len(ROWS), budget=5)
+    return run_suite(found.target, ROWS, y, suite_called("quick"), asked)
 
 
 def test_a_suite_uses_the_gradient_and_what_is_served_judges(tmp_path: Path) -> None:

@@ -141,7 +141,7 @@ def test_an_actor_that_dies_loses_its_part_alone(cluster: Cluster) -> None:
     found = cluster.run("dies")
     (problem,) = found["problems"]
     assert (problem["code"], found["verdict"]) == ("attack.shard_lost", "insufficient")
-    assert "1 of 5 parts of the run, 50 samples" in problem["message"]
+    assert "1 of 5 parts of the run, 44 samples" in problem["message"]
     assert [one["n"] for one in found["robust_accuracy"]] == [220, 220]
 
 

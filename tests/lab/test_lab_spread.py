@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, OperationalError
+from keepstone.lab.meter import reach
 from keepstone.lab.problem import Verdict
 from keepstone.lab.suites.masking import Masking
 from keepstone.lab.suites.memory import Memory
@@ -24,10 +25,20 @@ from keepstone.lab.suites.ray import RayCluster
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
 from keepstone.lab.suites.shards import cut
-from keepstone.lab.suites.spread import Done, Lost, Shard, Work, attack_shard
+from keepstone.lab.suites.spread import (
+    Done,
+    Lost,
+    Seen,
+    Served,
+    Shard,
+    Work,
+    attack_shard,
+    require_same,
+)
+from keepstone.lab.targets.port import Capability
 from tests.lab import spreading
-from tests.lab.fakes import Towards
-from tests.lab.spreading import ASKED, PART, Dies, Draws, Hangs, X, Y, parts, shown, suite
+from tests.lab.fakes import Linear, Towards
+from tests.lab.spreading import ABLE, ASKED, PART, Dies, Draws, Hangs, X, Y, parts, shown, suite
 
 
 @dataclass
@@ -104,7 +115,11 @@ def test_each_part_draws_for_itself(tmp_path: Path) -> None:
 @given(st.integers(0, 500), st.integers(1, 70))
 def test_samples_are_cut_into_parts_by_their_number_alone(count: int, size: int) -> None:
     places = cut(count, size)
-    assert [len(one) for one in places[:-1]] == [size] * (len(places) - 1)
+    sizes = [len(one) for one in places]
+    assert len(sizes) == -(-count // size)
+    # None is left with one sample that others had room for.
+    assert max(sizes, default=0) <= size
+    assert max(sizes, default=0) - min(sizes, default=0) <= 1
     assert np.concatenate([np.zeros(0, int), *places]).tolist() == list(range(count))
 
 
@@ -118,10 +133,10 @@ def test_a_lost_part_is_insufficient_and_still_counts() -> None:
     assert some.verdict is Verdict.INSUFFICIENT
     (problem,) = some.problems
     assert problem.code == "attack.shard_lost"
-    assert "2 of 5 parts of the run, 70 samples" in problem.message
+    assert "2 of 5 parts of the run, 88 samples" in problem.message
     # Never a smaller denominator.
     assert [one.robust.n for one in some.robust] == [220, 220]
-    assert some.attacks[0].attacked == 150
+    assert some.attacks[0].attacked == 132
     assert not some.sufficient
 
 
@@ -134,6 +149,20 @@ def test_all_lost_is_no_robustness() -> None:
     found = run(Here(lost=(0, 1, 2, 3, 4)), asked=replace(ASKED, at_least=0.01))
     assert found.verdict is Verdict.INSUFFICIENT
     assert [one.attacked for one in found.attacks] == [0] * len(found.attacks)
+    # No number looks good that nothing was done for.
+    for one in found.to_dict()["robust_accuracy"]:
+        assert (one["value"], one["low"], one["n"]) == (0, 0, 220)
+        assert one["high"] > 0.9
+
+
+def test_a_lost_part_counts_as_broken_where_it_would_look_robust() -> None:
+    whole, some = run(Here()), run(Here(lost=(1, 4)))
+    for before, after in zip(whole.robust, some.robust, strict=True):
+        near = reach(before.eps)
+        standing = whole.worst.clean & (whole.worst.distance > near) & some.worst.attacked
+        assert after.robust.hits == standing.sum() < before.robust.hits
+        assert after.robust.high > before.robust.high
+    assert max(y for _, y in some.distortion()) < some.worst.attacked.mean()
 
 
 def test_what_nobody_went_for_was_left_standing_by_nobody() -> None:
@@ -154,8 +183,8 @@ def test_what_nobody_went_for_was_left_standing_by_nobody() -> None:
     target = spreading.halves()
     shards = parts(Here(lost=(0,)), spreading.opens_another)
     run_suite(target, X, Y, suite(Gradient()), ASKED, masking=look, shards=shards)
-    assert not left[0][:PART].any()
-    assert left[0][PART:].all()
+    assert not left[0][: len(X) // 5].any()
+    assert left[0][len(X) // 5 :].all()
 
 
 # Kept
@@ -211,6 +240,45 @@ def test_an_answer_about_other_samples_ends_the_run(liar: type[Here]) -> None:
     assert refused.value.code == "attack.other_worker"
 
 
+@pytest.mark.parametrize("able", [ABLE, frozenset({Capability.LABEL})])
+def test_other_code_behind_the_same_shape_is_refused(able: Any) -> None:
+    """It serves other labels, or other scores: nothing else tells it from the model."""
+    shown_one = spreading.halves(capabilities=able)
+    other = Linear(-shown_one.weights, shown_one.bias, capabilities=able)
+    softer = Linear(shown_one.weights / 2, shown_one.bias, capabilities=able)
+    work = Work(spreading.opens, Seen.of(shown_one), Served.of(shown_one), (), ASKED)
+    require_same(work, shown_one)
+    wrong = [other] if Capability.SCORES not in able else [other, softer]
+    for one in wrong:
+        with pytest.raises(InputError) as refused:
+            require_same(work, one)
+        assert refused.value.code == "attack.other_worker"
+    shard = Shard(0, X, Y, shown_one.predict(X).labels == Y)
+    assert attack_shard(work, shown_one, shard).went == ()
+    with pytest.raises(InputError) as refused:
+        attack_shard(work, other, shard)
+    assert refused.value.code == "attack.other_worker"
+
+
+class Boasts(Here):
+    """Says that it broke samples, by rows that are served rightly."""
+
+    def answer(self, done: Done) -> Done:
+        first = done.went[0]
+        near = np.minimum(first.tally.distance, 0.01)
+        tally = replace(first.tally, distance=near)
+        return Done((replace(first, tally=tally), *done.went[1:]))
+
+
+def test_what_is_served_rightly_after_all_makes_the_run_invalid() -> None:
+    once = replace(ASKED, epsilons=(0.05,))
+    honest = run(Here(), suite=suite(Towards((0.0, 1.0))), asked=once)
+    assert "attack.other_worker" not in [one.code for one in honest.problems]
+    found = run(Boasts(), suite=suite(Towards((0.0, 1.0))), asked=once)
+    assert found.verdict is Verdict.INVALID
+    assert "attack.other_worker" in [one.code for one in found.problems]
+
+
 # Processes
 
 
@@ -223,9 +291,9 @@ def test_one_process_and_several_find_the_same() -> None:
 def test_a_worker_that_dies_loses_its_part_alone() -> None:
     found = run(Processes(2), suite=suite(Dies(), Towards((0.0, 1.0))))
     (problem,) = found.problems
-    assert "1 of 5 parts of the run, 50 samples" in problem.message
+    assert "1 of 5 parts of the run, 44 samples" in problem.message
     assert "its worker died" in problem.message
-    assert found.attacks[-1].attacked <= 170
+    assert found.attacks[-1].attacked <= 176
     # One worker is replaced, or the rest would be lost with it.
     assert run(Processes(1), suite=suite(Dies(), Towards((0.0, 1.0)))).problems == found.problems
 

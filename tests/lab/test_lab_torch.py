@@ -45,6 +45,23 @@ def test_its_gradient_is_torchs(torch: Any) -> None:
     assert np.allclose(gradient(target, ROWS), given.grad.numpy().reshape(20, -1), atol=1e-6)
 
 
+def test_no_more_than_one_piece_is_remembered(torch: Any) -> None:
+    import weakref
+
+    made = []
+
+    class Watched(torch.nn.Module):  # type: ignore[name-defined, misc]
+        def forward(self, rows: Any) -> Any:
+            found = rows.flatten(1)[:, :3] * 2
+            made.append(weakref.ref(found))
+            return found
+
+    target = TorchTarget(Watched(), DOMAIN, batch=5)
+    found = target.linearize(ROWS)
+    assert [one() for one in made if one() is not None] == []
+    assert (found.vjp(np.ones((20, 3), np.float32)).sum(axis=1) == 6).all()
+
+
 def test_an_exported_program_is_the_module_that_it_was_made_of(torch: Any) -> None:
     module = network(torch).eval()
     example = (torch.zeros(2, 1, 4, 4),)

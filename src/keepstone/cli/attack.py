@@ -176,13 +176,16 @@ def _run_digest(
     import json
 
     from keepstone import __version__
-    from keepstone.workspace.lab.attacking import run_digest
+    from keepstone.workspace.lab.attacking import run_digest, served_digest
 
-    subject = attacked.subject
+    subject, wanted = attacked.subject, attacked.wanted
     return run_digest(
         {
             "version": __version__,
             "target": attacked.shown if subject is None else str(subject.digest),
+            "architecture": None if wanted is None else wanted.architecture,
+            # The code behind an architecture may have been edited since.
+            "served": None if subject is None else str(served_digest(attacked.target, samples)),
             "domain": str(attacked.target.domain.digest),
             "classes": list(attacked.classes.names),
             "data": str(samples.digest),

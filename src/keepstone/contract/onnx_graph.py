@@ -178,7 +178,11 @@ def _tensor(reader: Reader, item: Field) -> Array:
     found = _elements(reader, parts, element)
     if any(one < 0 for one in shape) or found.size != prod(shape):
         raise reader.error("malformed", "A tensor has another number of elements than its shape.")
-    return found.reshape(shape)
+    try:
+        return found.reshape(shape)
+    except ValueError as error:
+        # Without an element any shape fits, and numpy has limits of its own.
+        raise _not_read("tensors of such a shape") from error
 
 
 def _elements(reader: Reader, parts: Mapping[int, list[Field]], element: int) -> Array:

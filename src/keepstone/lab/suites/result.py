@@ -98,7 +98,7 @@ class Worst:
     """For each of the `n` samples the nearest row that was served another label, and by whom.
 
     `attack` is the place of it among those that ran, -1 where nothing was found; `label` is what
-    was served for the row.
+    was served for the row. `attacked` says for which any attack was run.
     """
 
     x: Array
@@ -108,13 +108,14 @@ class Worst:
     distance: Array
     attack: Array
     label: Array
+    attacked: Array
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteResult:
     """Everything that a suite found. `names` are the labels of the target's classes.
 
-    `shards` is how many samples were attacked apart from the others, None for all together.
+    `shards` is how many samples at most were attacked apart from the others, None for all together.
     """
 
     suite: str
@@ -176,7 +177,8 @@ class SuiteResult:
         """The robust accuracy against every perturbation up to so large, worst over attacks."""
         n = len(self.worst.y)
         found = sorted(float(one) for one in self.worst.distance if one < float("inf"))
-        right = int(self.worst.clean.sum())
+        # Of those that nobody attacked nothing is known to stand.
+        right = int((self.worst.clean & self.worst.attacked).sum())
         step = max(1, len(found) // _CURVE_POINTS)
         places = dict.fromkeys([*range(0, len(found), step), len(found) - 1]) if found else []
         return [[round(found[at], 9), round((right - at - 1) / n, 6)] for at in places]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from keepstone.contract.validate import Array
 from keepstone.lab.meter import reach
 from keepstone.lab.metrics.wilson import share
-from keepstone.lab.problem import Problem, insufficient
-from keepstone.lab.suites.clean import MAX_UNANSWERED, Clean, look_at_clean
+from keepstone.lab.problem import Problem, insufficient, invalid
+from keepstone.lab.suites.clean import MAX_UNANSWERED, MAX_UNSTABLE, Clean, look_at_clean
 from keepstone.lab.suites.masking import Masking, look_for_masking
 from keepstone.lab.suites.memory import Memory
 from keepstone.lab.suites.observer import Nobody, Observer
@@ -20,7 +21,7 @@ from keepstone.lab.suites.result import AtEps, Ran, SuiteResult, Worst
 from keepstone.lab.suites.shards import Shards, attack_shards
 from keepstone.lab.suites.standing import Keeper, Plan, Standing, as_ran, attack_standing
 from keepstone.lab.suites.verdict import decide
-from keepstone.lab.targets.port import Target
+from keepstone.lab.targets.port import Capability, Explains, Target
 
 _FEWEST = 2
 
@@ -68,12 +69,12 @@ def run_suite(
     keeper = Keeper(memory, target.domain.digest, question)
     last = question.epsilons[-1]
     attacked = np.ones(len(x), bool)
-    lost: tuple[Problem, ...] = ()
+    more: tuple[Problem, ...] = ()
     if shards is None:
         went = attack_standing(target, standing, plan.jobs, keeper, watch)
     else:
         merged = attack_shards(shards, target, standing, plan, keeper, watch)
-        went, attacked, lost = list(merged.went), merged.attacked, merged.problems
+        went, attacked, more = list(merged.went), merged.attacked, merged.problems
     ran = [as_ran(job, one, last) for job, one in zip(plan.jobs, went, strict=True)]
     # (3)
     left = _left_by_gradient(standing, ran, question)
@@ -83,10 +84,13 @@ def run_suite(
     seen = masking(target, x[right], y[right], None if left is None else left[right], question)
     missed += seen.missed
     # (4)
-    worst = _worst(target, standing)
+    worst = _worst(target, standing, attacked)
     # (5)
-    robust = tuple(_robust(standing, eps) for eps in question.epsilons)
-    problems = (*clean.problems, *_gaps(ran, plan.weak), *lost, *seen.problems)
+    robust = tuple(_robust(standing, eps, attacked) for eps in question.epsilons)
+    if shards is not None:
+        more += _not_found(worst)
+    more += _from_outside(target)
+    problems = (*clean.problems, *_gaps(ran, plan.weak), *more, *seen.problems)
     verdict, reasons = decide(robust, question.at_least, problems, seen.signs)
     return SuiteResult(
         suite=suite.name,
@@ -114,11 +118,14 @@ def _left_by_gradient(standing: Standing, ran: Sequence[Ran], question: Question
     return np.asarray(standing.by_gradient > reach(question.epsilons[-1]))
 
 
-def _robust(standing: Standing, eps: float) -> AtEps:
-    return AtEps(eps, share(len(standing.at(eps)), len(standing.x)))
+def _robust(standing: Standing, eps: float, attacked: Array) -> AtEps:
+    """Whoever was not attacked may stand or not: broken in the value, standing in the upper end."""
+    left, count = standing.at(eps), len(standing.x)
+    most = share(len(left), count)
+    return AtEps(eps, replace(share(int(attacked[left].sum()), count), high=most.high))
 
 
-def _worst(target: Target, standing: Standing) -> Worst:
+def _worst(target: Target, standing: Standing, attacked: Array) -> Worst:
     """Ask what was found once more: what was served for it is what is shown."""
     label = standing.y.copy()
     found = np.flatnonzero(np.isfinite(standing.distance))
@@ -132,6 +139,37 @@ def _worst(target: Target, standing: Standing) -> Worst:
         standing.distance,
         standing.attack,
         label,
+        attacked,
+    )
+
+
+def _from_outside(target: Target) -> tuple[Problem, ...]:
+    """One node that does nothing is enough to take the gradient out of a file."""
+    able = target.capabilities & {Capability.GRADIENT, Capability.TREES}
+    if able or not isinstance(target, Explains) or not target.hides_gradient:
+        return ()
+    return (
+        insufficient(
+            "attack.from_outside",
+            f"{target.without_gradient} So it was attacked from outside alone, and who has the"
+            " file may do more.",
+        ),
+    )
+
+
+def _not_found(worst: Worst) -> tuple[Problem, ...]:
+    """What workers say that they found, and the target serves rightly where the run began."""
+    found = np.isfinite(worst.distance)
+    wrong = int((found & (worst.label == worst.y)).sum())
+    # What lies on a boundary may fall to either side of it on another machine.
+    if wrong <= MAX_UNSTABLE * int(found.sum()):
+        return ()
+    return (
+        invalid(
+            "attack.other_worker",
+            f"{wrong} of {int(found.sum())} rows that workers found are served rightly here: they"
+            " attacked another model.",
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from keepstone.errors import InputError
 from keepstone.lab.meter import Tally
 from keepstone.lab.problem import Problem, insufficient
 from keepstone.lab.suites.observer import Observer
-from keepstone.lab.suites.spread import Done, Opens, Seen, Shard, Spread, Work
+from keepstone.lab.suites.spread import Done, Opens, Seen, Served, Shard, Spread, Work
 from keepstone.lab.suites.standing import Keeper, Plan, Standing, Went, joined
 from keepstone.lab.targets.port import Target
 
@@ -27,7 +27,8 @@ SAMPLES = 256
 
 @dataclass(frozen=True, slots=True)
 class Shards:
-    """Who attacks the parts of a run, how each opens the model, and how large a part is."""
+    """Who attacks the parts of a run, how each opens the model, and how large a part is at
+    most."""
 
     spread: Spread
     opens: Opens
@@ -70,7 +71,7 @@ def attack_shards(
         for number, part in enumerate(places)
         if number not in done
     ]
-    work = Work(shards.opens, Seen.of(target), plan.jobs, keeper.question)
+    work = Work(shards.opens, Seen.of(target), Served.of(target), plan.jobs, keeper.question)
     lost: dict[int, str] = {}
     for number, answer in shards.spread.run(work, asked) if asked else ():
         if isinstance(answer, Done):
@@ -84,8 +85,9 @@ def attack_shards(
 
 
 def cut(count: int, size: int) -> list[Array]:
-    """The places of `count` samples in parts of `size`, in order; the last may be smaller."""
-    return [np.arange(at, min(at + size, count)) for at in range(0, count, size)]
+    """The places of `count` samples in parts of at most `size`, in order and as even as can be:
+    attacks that learn from their samples would have nothing of one that is left over."""
+    return np.array_split(np.arange(count), -(-count // size)) if count else []
 
 
 def _merged(

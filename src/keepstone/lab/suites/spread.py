@@ -12,6 +12,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from keepstone import __version__
 from keepstone.contract.validate import Array
 from keepstone.core.digest import Digest
@@ -22,6 +24,7 @@ from keepstone.errors import (
     OperationalError,
     VerificationError,
 )
+from keepstone.lab.suites.clean import MAX_UNSTABLE
 from keepstone.lab.suites.observer import Nobody
 from keepstone.lab.suites.question import Question
 from keepstone.lab.suites.standing import Job, Keeper, Standing, Went, attack_standing
@@ -35,6 +38,11 @@ _FAMILIES = {
     kind.family: kind for kind in (InputError, VerificationError, DeniedError, OperationalError)
 }
 W = TypeVar("W", bound=Hashable)
+_PROBES = 64
+# How far scores may differ that two machines compute, and on what share of the rows still more.
+_ALIKE = 2e-3
+_MAX_APART = 0.02
+_DEPTH = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +59,41 @@ class Seen:
         return cls(__version__, target.domain.digest, target.classes, target.capabilities)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class Served:
+    """What a target says to some rows from all over its domain."""
+
+    rows: Array
+    labels: Array
+    scores: Array | None
+
+    @classmethod
+    def of(cls, target: Target) -> Served:
+        rows = target.domain.draw(_PROBES)
+        found = target.predict(rows)
+        return cls(rows, found.labels, found.scores)
+
+    def is_of(self, target: Target) -> bool:
+        """Whether `target` says the same, as far as two machines compute the same."""
+        found = target.predict(self.rows)
+        if self.scores is None or found.scores is None:
+            apart = self.labels != found.labels
+        elif self.scores.shape != found.scores.shape:
+            return False
+        else:
+            known, told = _above(self.scores), _above(found.scores)
+            alike = np.isclose(told, known, _ALIKE, _ALIKE, equal_nan=True)
+            apart = ~alike.all(axis=1)
+        return float(apart.mean()) <= _MAX_APART
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Work:
     """What every worker is given once. All of it can be pickled."""
 
     opens: Opens
     expected: Seen
+    served: Served
     jobs: tuple[Job, ...]
     question: Question
 
@@ -124,7 +161,11 @@ class Spread(Protocol):
 
 
 def attack_shard(work: Work, target: Target, shard: Shard) -> Done:
-    """What a worker does."""
+    """What a worker does. Raises InputError `attack.other_worker`."""
+    # Scores may be alike where no sample lies: what counts is what was seen where the run began.
+    right = target.predict(shard.x).labels == shard.y
+    if float((right != shard.clean).mean()) > MAX_UNSTABLE:
+        raise _other_worker()
     standing = Standing.of(shard.x, shard.y, shard.clean)
     keeper = Keeper(None, target.domain.digest, work.question, shard.number)
     return Done(tuple(attack_standing(target, standing, work.jobs, keeper, Nobody())))
@@ -132,12 +173,23 @@ def attack_shard(work: Work, target: Target, shard: Shard) -> Done:
 
 def require_same(work: Work, target: Target) -> None:
     """Raises InputError `attack.other_worker`."""
-    if Seen.of(target) != work.expected:
-        raise InputError(
-            "attack.other_worker",
-            "A worker has another version of Keepstone, or opened the model as another target.",
-            "Install the same version, with the same extras, wherever it runs.",
-        )
+    if Seen.of(target) != work.expected or not work.served.is_of(target):
+        raise _other_worker()
+
+
+def _other_worker() -> InputError:
+    return InputError(
+        "attack.other_worker",
+        "A worker has another version of Keepstone, or opened the model as another target.",
+        "Install the same version, with the same extras, wherever it runs; and the same code"
+        " behind --architecture.",
+    )
+
+
+def _above(scores: Array) -> Array:
+    """Scores, those far below the highest cut off: of small chances only rounding is told."""
+    least = scores.max(axis=1, keepdims=True) - _DEPTH
+    return np.asarray(np.maximum(scores, least))
 
 
 class Crew(Protocol[W]):

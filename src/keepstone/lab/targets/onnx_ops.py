@@ -19,6 +19,8 @@ _PLAIN = (
     *("Add", "Sub", "Mul", "MatMul", "Neg", "Abs", "Exp", "Log", "Sqrt", "Pow", "Reciprocal"),
     *("Relu", "Sigmoid", "Tanh", "Erf", "Sin", "Cos", "Sign", "Floor"),
 )
+# How many times its input may be what is padded: a picture of one pixel grows 9 times.
+_MAX_GROWTH = 32
 Args = list[Any]
 Operator = Callable[[Any, Node, Args], Any]
 
@@ -337,6 +339,11 @@ def _padded(torch: Any, node: Node, x: Any, rank: int, kernel: Any, value: float
         raise Unknown(f"{node.operator} with such pads")
     if not any(pads):
         return x
+    size = x.shape[0] * x.shape[1]
+    for at, given in enumerate(x.shape[2:]):
+        size *= given + pads[at] + pads[at + rank]
+    if size > _MAX_GROWTH * x.numel():
+        raise Unknown(f"{node.operator} with such pads")
     pairs = [(pads[at], pads[at + rank]) for at in reversed(range(rank))]
     return torch.nn.functional.pad(x, [one for pair in pairs for one in pair], value=value)
 

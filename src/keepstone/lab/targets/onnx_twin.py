@@ -19,18 +19,28 @@ import numpy as np
 
 from keepstone.contract.onnx_graph import Computed, Node, read_computed
 from keepstone.contract.validate import Array
-from keepstone.errors import InputError, KeepstoneError
+from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.lab.domain import Domain
 from keepstone.lab.targets.onnx_ops import OPERATORS, Unknown, linear_scores
 from keepstone.lab.targets.port import Answers, Capability, Linearization
 from keepstone.lab.targets.runtime import RuntimeTarget
-from keepstone.lab.targets.torch import TorchTarget
+from keepstone.lab.targets.torch import TorchTarget, its_own
 
 _PROBES = 64
 # How far scores may differ that two runtimes compute in 32 bits, in parts of their size from 1 on.
 _ALIKE = 2e-3
 # Chances below this are alike where none is above it.
 _CHANCES = 1e-4
+# What all nodes make of one row, and of as many as are asked at once, in bytes: a gradient needs
+# them all together.
+_MAX_ROW = 256 << 20
+_MAX_HELD = 512 << 20
+_BATCH = 256
+# Through these `_logarithm` goes back.
+_LAST = frozenset(
+    {"Identity", "Reshape", "Flatten", "Softmax", "Sigmoid"}
+    | {"ai.onnx.ml.LinearClassifier", "ai.onnx.ml.Normalizer"}
+)
 
 
 class TwinTarget:
@@ -64,19 +74,27 @@ class TwinTarget:
 def with_twin(served: RuntimeTarget, data: memoryview, rows: Array) -> TwinTarget:
     """`served`, which was opened from the ONNX file `data`, with its gradient; `rows` are samples.
 
-    Raises InputError `target.no_gradient` where it is not to be had, or not to be believed.
+    Raises InputError `target.no_gradient` where it is not to be had, or not to be believed;
+    OperationalError `runtime.missing` without torch.
     """
+    try:
+        import torch
+    except ImportError as error:
+        raise OperationalError(
+            "runtime.missing",
+            "The gradient of the file is not known: torch is not installed (keepstone[torch]).",
+        ) from error
     names = served.scored
     if names is None:
         raise no_gradient("the model serves labels alone")
     try:
-        import torch
-    except ImportError as error:
-        raise no_gradient("torch is not installed (keepstone[torch])") from error
-    try:
         computed = read_computed(data, names[1])
-        module = _module(torch, computed, names[0], probable=served.probable)
-        twin = TorchTarget(module, served.domain)
+        with its_own():
+            module = _module(torch, computed, names[0], probable=served.probable)
+            with torch.inference_mode():
+                module(torch.from_numpy(served.domain.as_inputs(rows[:1])))
+        batch = max(1, min(_BATCH, _MAX_HELD // max(1, module.spent)))
+        twin = TorchTarget(module, served.domain, batch=batch)
         _require_alike(served, twin, rows)
     except Unknown as error:
         raise no_gradient(f"{error} is not computed here") from error
@@ -124,16 +142,64 @@ def _module(torch: Any, computed: Computed, given: str, *, probable: bool) -> An
     makers = {name: node for node in computed.nodes for name in node.outputs}
     constants = {name: torch.from_numpy(value) for name, value in computed.constants.items()}
 
+    kept = _before_the_end(computed.output, makers)
+    unused = _last_uses(computed, kept)
+
     class Twin(torch.nn.Module):  # type: ignore[misc]
+        # The bytes that nodes made when it was last asked.
+        spent = 0
+
         def forward(self, rows: Any) -> Any:
             values = {given: rows, **constants}
-            for node in computed.nodes:
-                values.update(_run(torch, node, values))
+            self.spent = 0
+            for node, ended in zip(computed.nodes, unused, strict=True):
+                made = _run(torch, node, values)
+                self.spent += _size(made, values, node)
+                if self.spent > _MAX_ROW * max(1, len(rows)):
+                    raise Unknown("so much out of one row")
+                values.update(made)
+                for name in ended:
+                    values.pop(name, None)
+                del made
             if not probable:
                 return values[computed.output].reshape(len(rows), -1)
             return _logarithms(torch, computed.output, makers, values, len(rows))
 
     return Twin()
+
+
+def _before_the_end(output: str, makers: dict[str, Node]) -> set[str]:
+    """What `_logarithm` may ask for once all nodes have run."""
+    kept, name = {output}, output
+    while name in makers and makers[name].operator in _LAST:
+        node = makers[name]
+        # A file can name a value as made of itself.
+        if kept.issuperset(node.inputs):
+            break
+        kept.update(node.inputs)
+        name = node.inputs[0]
+    return kept
+
+
+def _last_uses(computed: Computed, kept: set[str]) -> list[list[str]]:
+    """For each node the values that nobody asks for after it."""
+    seen, found = set(kept), []
+    for node in reversed(computed.nodes):
+        names = {*node.inputs, *node.outputs} - seen
+        found.append(sorted(names))
+        seen |= names
+    return found[::-1]
+
+
+def _size(made: dict[str, Any], values: dict[str, Any], node: Node) -> int:
+    """The bytes of what a node made, without what is a view of what it was given."""
+    given = {_place(values.get(name)) for name in node.inputs}
+    new = [one for one in made.values() if one is not None and _place(one) not in given]
+    return sum(one.numel() * one.element_size() for one in new)
+
+
+def _place(value: Any) -> int | None:
+    return None if value is None else int(value.untyped_storage().data_ptr())
 
 
 def _run(torch: Any, node: Node, values: dict[str, Any]) -> dict[str, Any]:

@@ -77,10 +77,14 @@ class GradientTarget(Target, Protocol):
 
 @runtime_checkable
 class Explains(Protocol):
-    """A target that says why it declares no gradient, where one might have been had."""
+    """A target that says why it declares no gradient, where one might have been had, and whether
+    that is because of the file."""
 
     @property
     def without_gradient(self) -> str: ...
+
+    @property
+    def hides_gradient(self) -> bool: ...
 
 
 def are_probabilities(outputs: Array) -> bool:

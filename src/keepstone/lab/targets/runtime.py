@@ -45,6 +45,8 @@ class RuntimeTarget:
         self._probable = False
         # Why there is no gradient, where one might have been had.
         self.without_gradient = ""
+        # Whether that is because of the file.
+        self.hides_gradient = False
         if tensors.scores is not None:
             outputs = self._outputs(domain.draw(_PROBES))[tensors.scores.name]
             self._probable = are_probabilities(outputs)

@@ -62,21 +62,35 @@ class TorchTarget:
     def linearize(self, rows: Array) -> Linearization:
         """Raises as `predict`, and so does the way to the gradient."""
         # Whoever asks may have turned gradients off: then they would be zero, and nobody told.
+        pieces = self._pieces(rows)
         with self._torch.inference_mode(False), self._torch.enable_grad():
-            pieces = [self._forward(piece) for piece in self._pieces(rows)]
-        outputs = np.concatenate([found.detach().numpy() for _, found in pieces])
+            # What a piece remembers is large: of several none is kept, and each made again.
+            kept = [self._forward(pieces[0])] if len(pieces) == 1 else []
+        if kept:
+            outputs = kept[0][1].detach().numpy()
+        else:
+            outputs = np.concatenate([self._scores(piece) for piece in pieces])
 
         def vjp(weights: Array) -> Array:
             done, at = [], 0
-            for given, found in pieces:
+            for piece in pieces:
+                with self._torch.inference_mode(False), self._torch.enable_grad():
+                    given, found = kept.pop() if kept else self._forward(piece)
                 cotangent = self._torch.from_numpy(
-                    np.ascontiguousarray(weights[at : at + len(given)], outputs.dtype)
+                    np.ascontiguousarray(weights[at : at + len(piece)], outputs.dtype)
                 )
-                at += len(given)
+                at += len(piece)
                 done.append(self._pulled_back(given, found, cotangent))
             return np.concatenate(done).astype(rows.dtype, copy=False)
 
         return Linearization(best_class(outputs), outputs, vjp)
+
+    def _scores(self, rows: Array) -> Array:
+        """Scores as attacks take them, and nothing that remembers."""
+        torch = self._torch
+        with torch.inference_mode():
+            given = torch.from_numpy(self.domain.as_inputs(rows))
+            return np.asarray(self.logits(self._asked(given)).numpy())
 
     def _forward(self, rows: Array) -> tuple[Any, Any]:
         """Inputs that remember, and their scores as attacks take them."""

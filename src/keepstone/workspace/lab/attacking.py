@@ -21,7 +21,7 @@ from keepstone.contract.schema import ModelContract
 from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
-from keepstone.errors import InputError
+from keepstone.errors import InputError, KeepstoneError
 from keepstone.evidence.dsse import Envelope
 from keepstone.evidence.made import TOOL, Made
 from keepstone.evidence.measured import Measured
@@ -154,10 +154,12 @@ def _with_gradient(target: RuntimeTarget, files: Files, samples: Samples) -> Tar
     _, (path, *_) = find_model(files)
     try:
         return with_twin(target, files.view(path), samples.x)
-    except InputError as error:
-        if error.code != "target.no_gradient":
+    except KeepstoneError as error:
+        if error.code not in ("target.no_gradient", "runtime.missing"):
             raise
         target.without_gradient = error.cause
+        # Without torch it is our lack and not the file's.
+        target.hides_gradient = error.code == "target.no_gradient"
         return target
 
 
@@ -230,6 +232,13 @@ def report_digest(report: dict[str, Any]) -> Digest:
 def run_digest(about: dict[str, Any]) -> Digest:
     """What tells one run from every other, so that only its own work is taken up again."""
     return Digest.of(canonical(about))
+
+
+def served_digest(target: Target, samples: Samples) -> Digest:
+    """Of the labels and scores that a target serves for these samples."""
+    found = target.predict(target.domain.fit(samples.x, samples.x))
+    scores = b"" if found.scores is None else found.scores.tobytes()
+    return Digest.of(found.labels.tobytes() + scores)
 
 
 def state(
