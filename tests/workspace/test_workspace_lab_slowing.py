@@ -79,7 +79,7 @@ class Remote:
 def test_an_endpoint_that_throttles_is_insufficient(
     exhausted: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from keepstone.workspace import slowing
+    from keepstone.workspace.lab import slowing
 
     remote = Remote(700, exhausted=exhausted)
     target: Any = SimpleNamespace(
