@@ -104,6 +104,7 @@ def test_a_column_is_a_trigger_by_its_name(place: Any, rows: tuple[str, ...]) ->
     assert "features=((1, 0.5),)" in found["drills"][0]["parameters"]
 
 
+@pytest.mark.slow
 def test_a_certificate_and_the_vote_that_it_is_of(
     place: Any, rows: tuple[str, ...], error_code: Any
 ) -> None:
@@ -126,6 +127,7 @@ def test_a_certificate_and_the_vote_that_it_is_of(
     assert place.run(*asked, "--at-least", "lots").returncode == 2
 
 
+@pytest.mark.slow
 def test_trimming_is_drilled_and_written_where_it_gains(
     place: Any, rows: tuple[str, ...], error_code: Any
 ) -> None:

@@ -116,6 +116,7 @@ def test_a_lightgbm_classifier_is_read_as_one(
         assert (opened.target.predict(X).labels == right).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", NOT_XGBOOST)
 def test_what_xgboost_trained_for_no_classes_is_refused(
     need_module: Need, tmp_path: Path, objective: str
@@ -129,6 +130,7 @@ def test_what_xgboost_trained_for_no_classes_is_refused(
     assert refused.value.code == "target.no_classifier"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("objective", NOT_LIGHTGBM)
 def test_what_lightgbm_trained_for_no_classes_is_refused(
     need_module: Need, tmp_path: Path, objective: str
