@@ -71,9 +71,10 @@ def meet(requirement: Requirement, evidence: Evidence, trust: Trust, endpoint: s
     }
     best: dict[str, Vote] = {}
     candidates = list(_candidates(requirement, evidence, trust))
+    denied = lapsed(requirement, evidence, trust)
     misses: list[str] = []
     for vote in candidates:
-        miss = _miss(requirement, evidence, trust, endpoint, vote, barred)
+        miss = _miss(requirement, evidence, trust, endpoint, vote, barred, denied)
         if miss is not None:
             misses.append(miss)
         elif vote.person not in best or _lasts(best[vote.person]) <= _lasts(vote):
@@ -169,8 +170,9 @@ def _miss(
     endpoint: str,
     vote: Vote,
     barred: dict[str, str],
+    denied: int,
 ) -> str | None:
-    """Why this vote does not count, or None if it does."""
+    """Why this vote does not count, or None if it does. `denied`: see `lapsed`."""
     what = _name(vote.statement)
     predicate = vote.statement.predicate
     if isinstance(predicate, Scan | Vulnerabilities | Robustness | Privacy):
@@ -179,7 +181,7 @@ def _miss(
             return f"{what} was superseded by a later {later}"
         if not isinstance(predicate, Scan) and _was_replaced(vote, evidence):
             return f"{what} was superseded by a later {later}, which has ended since"
-        if vote.statement.place < lapsed(requirement, evidence, trust):
+        if vote.statement.place < denied:
             return f"{what} was denied by a later {later}, which has ended since: look again"
     if isinstance(predicate, Scan | Vulnerabilities) and predicate.outcome is not Outcome.CLEAN:
         return f"{what} says {predicate.outcome.value.replace('_', ' ')}"

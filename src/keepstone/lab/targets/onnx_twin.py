@@ -20,9 +20,9 @@ import numpy as np
 from keepstone.contract.onnx_graph import Computed, Node, read_computed
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError, KeepstoneError, OperationalError
-from keepstone.lab.domain import Domain
+from keepstone.lab.targets.around import Around
 from keepstone.lab.targets.onnx_ops import OPERATORS, Unknown, linear_scores
-from keepstone.lab.targets.port import Answers, Capability, Linearization
+from keepstone.lab.targets.port import Capability, Linearization
 from keepstone.lab.targets.runtime import RuntimeTarget
 from keepstone.lab.targets.torch import TorchTarget, its_own
 
@@ -43,28 +43,15 @@ _LAST = frozenset(
 )
 
 
-class TwinTarget:
+class TwinTarget(Around):
     """`served` with the gradient of `twin`. The answers, of `linearize` too, are the served ones;
     its scores are the twin's."""
 
+    gives = frozenset({Capability.GRADIENT})
+
     def __init__(self, served: RuntimeTarget, twin: TorchTarget) -> None:
-        self._served = served
+        super().__init__(served)
         self._twin = twin
-
-    @property
-    def domain(self) -> Domain:
-        return self._served.domain
-
-    @property
-    def classes(self) -> int:
-        return self._served.classes
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return self._served.capabilities | {Capability.GRADIENT}
-
-    def predict(self, rows: Array) -> Answers:
-        return self._served.predict(rows)
 
     def linearize(self, rows: Array) -> Linearization:
         found = self._twin.linearize(rows)

@@ -13,8 +13,8 @@ import numpy as np
 
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
-from keepstone.lab.domain import Domain
-from keepstone.lab.targets.port import Answers, Capability, Target
+from keepstone.lab.targets.around import Around
+from keepstone.lab.targets.port import Capability, Target
 
 _PROBES = 64
 # Ties may fall otherwise in the library's own sum than in this one; no more than so many do.
@@ -98,14 +98,16 @@ class TreesTarget(Target, Protocol):
     def trees(self) -> Trees: ...
 
 
-class TreeTarget:
+class TreeTarget(Around):
     """`served` is asked; `trees` is what an attacker knows of it.
 
     Raises InputError `target.bad_trees` if the trees are not those of what is served.
     """
 
+    gives = frozenset({Capability.TREES})
+
     def __init__(self, served: Target, trees: Trees) -> None:
-        self._served = served
+        super().__init__(served)
         self.trees = trees
         rows = served.domain.draw(_PROBES)
         if trees.feature.max(initial=0) >= served.domain.width or len(trees.base) != served.classes:
@@ -113,21 +115,6 @@ class TreeTarget:
         same = trees.scores(rows).argmax(axis=1) == served.predict(rows).labels
         if same.mean() < _AGREE:
             raise _others()
-
-    @property
-    def domain(self) -> Domain:
-        return self._served.domain
-
-    @property
-    def classes(self) -> int:
-        return self._served.classes
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return self._served.capabilities | {Capability.TREES}
-
-    def predict(self, rows: Array) -> Answers:
-        return self._served.predict(rows)
 
 
 def _others() -> InputError:

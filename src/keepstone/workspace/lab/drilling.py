@@ -21,7 +21,7 @@ from keepstone.lab.attacks.poisoning.badnets import BadNets
 from keepstone.lab.attacks.poisoning.clean_label import CleanLabel
 from keepstone.lab.attacks.poisoning.feedback import Feedback
 from keepstone.lab.attacks.poisoning.label_flip import LabelFlip
-from keepstone.lab.attacks.poisoning.measure import Drill, Limits, drill
+from keepstone.lab.attacks.poisoning.measure import Drill, Limits, drill, shown
 from keepstone.lab.attacks.poisoning.port import Poisoned, PoisoningAttack, TrainingSet, poison
 from keepstone.lab.problem import Problem, Verdict, insufficient, worst, worst_of
 from keepstone.lab.targets.port import Target
@@ -260,14 +260,9 @@ class _OnceOnClean:
 
 def _told(found: Drill) -> dict[str, Any]:
     """With what the attacker got at most: those are the figures that the verdict reads."""
-    worst = found.worst
-    success = None
-    if worst is not None:
-        success = {"value": worst.value, "low": worst.low, "high": worst.high, "n": worst.n}
-    fall = found.worst_drop
     accuracy = {
         "clean": min(one.before.value for one in found.trials),
         "poisoned": min(one.after.value for one in found.trials),
-        "drop": {"value": fall.value, "low": fall.low, "high": fall.high, "n": fall.n},
+        "drop": shown(found.worst_drop),
     }
-    return {**found.to_dict(), "success": success, "accuracy": accuracy}
+    return {**found.to_dict(), "success": shown(found.worst), "accuracy": accuracy}

@@ -18,10 +18,10 @@ from keepstone.lab.attacks.availability.latency import Latency
 from keepstone.lab.attacks.availability.measure import Availability, measure_availability
 from keepstone.lab.attacks.availability.port import AvailabilityAttack
 from keepstone.lab.attacks.availability.sponge import Sponge
-from keepstone.lab.domain import Domain
 from keepstone.lab.problem import Verdict
+from keepstone.lab.targets.around import Around
 from keepstone.lab.targets.classifier import RemoteClassifier
-from keepstone.lab.targets.port import Answers, Capability, Target
+from keepstone.lab.targets.port import Answers, Target
 from keepstone.lab.targets.remote import Remote
 from keepstone.workspace.lab.drilling import gravest
 
@@ -71,28 +71,17 @@ class Slowest:
         }
 
 
-class Unhindered:
+class Unhindered(Around):
     """A target behind an address, as long as it answers each request at once."""
 
     def __init__(self, target: Target, remote: Remote) -> None:
-        self._target, self._remote = target, remote
-
-    @property
-    def domain(self) -> Domain:
-        return self._target.domain
-
-    @property
-    def classes(self) -> int:
-        return self._target.classes
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return self._target.capabilities
+        super().__init__(target)
+        self._remote = remote
 
     def predict(self, rows: Array) -> Answers:
         """Raises OperationalError `target.throttled`, `target.*`."""
         before = self._remote.refusals
-        found = self._target.predict(rows)
+        found = super().predict(rows)
         if self._remote.exhausted or self._remote.refusals != before:
             raise OperationalError(
                 "target.throttled",

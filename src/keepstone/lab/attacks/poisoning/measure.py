@@ -401,16 +401,17 @@ def _as_dict(trial: Trial) -> dict[str, Any]:
         "round": trial.round,
         "rows": trial.rows,
         "poisoned": trial.poisoned,
-        "accuracy_before": _shown(trial.before),
-        "accuracy_after": _shown(trial.after),
-        "drop": _shown(trial.drop),
-        "success": _shown(trial.success),
-        "natural": _shown(trial.natural),
+        "accuracy_before": shown(trial.before),
+        "accuracy_after": shown(trial.after),
+        "drop": shown(trial.drop),
+        "success": shown(trial.success),
+        "natural": shown(trial.natural),
         "data": str(trial.data),
     }
 
 
-def _shown(found: Share | Drop | None) -> dict[str, float | int] | None:
+def shown(found: Share | Drop | None) -> dict[str, float | int] | None:
+    """For JSON; None without a number."""
     if found is None:
         return None
     return {"value": found.value, "low": found.low, "high": found.high, "n": found.n}
