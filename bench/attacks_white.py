@@ -172,8 +172,18 @@ def pairs(seeds: range | list[int] = SEEDS) -> Iterator[Pair]:
         yield found
 
 
+def _measured(seeds: range | list[int]) -> list[Pair]:
+    """Every pair, printed as it ends: the whole takes long."""
+    print(HEAD, flush=True)
+    found = []
+    for one in pairs(seeds):
+        found.append(one)
+        print(one.line(), flush=True)
+    return found
+
+
 def rows() -> list[dict[str, Any]]:
-    found = list(pairs())
+    found = _measured(SEEDS)
     beside = [one.beside() for one in found]
     keep("attacks_white", beside)
     print(table(beside))
@@ -223,11 +233,7 @@ def _row(
 def main() -> None:
     if not os.environ.get(SOURCE):
         print(f"AutoAttack is skipped: {SOURCE} names no checkout of it.", file=sys.stderr)
-    print(HEAD, flush=True)
-    found = []
-    for one in pairs([int(given) for given in sys.argv[1:]] or SEEDS):
-        found.append(one)
-        print(one.line(), flush=True)
+    found = _measured([int(given) for given in sys.argv[1:]] or SEEDS)
     told = [one for one in found if one.peer is not None]
     if told:
         worse = sum(one.ours > (one.peer or 0) for one in told)
