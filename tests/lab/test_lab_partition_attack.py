@@ -147,6 +147,22 @@ def test_a_row_that_is_wrong_already_costs_nothing() -> None:
     certificates = aggregate.certify(*tested)
     found = reattack(MADE, aggregate, nearest, LEARNT, tested, certificates, (1,), rows=5)
     assert [one.left.value for one in found.found] == [0, 0]
+    # No certificate says anything of these rows, so none had to be attacked.
+    assert found.problems == ()
+
+
+def test_certificates_that_nobody_attacked_do_not_count() -> None:
+    aggregate, certificates = fitted()
+    labels = (certificates.labels + 1) % 3
+    # One alone is right, which is neither drawn nor among those that are nearest to breaking.
+    far = int(certificates.radii.argmax())
+    labels[far] = certificates.labels[far]
+    tested = TESTED[0], labels
+    certificates = aggregate.certify(*tested)
+    found = reattack(MADE, aggregate, nearest, LEARNT, tested, certificates, (1,), rows=1)
+    assert [one.certified for one in found.found] == [0, 0]
+    assert [one.code for one in found.problems] == ["defence.not_attacked"]
+    assert found.problems[0].effect is Verdict.INSUFFICIENT
 
 
 def test_ballots_are_what_votes_count() -> None:
