@@ -18,6 +18,8 @@ from keepstone.core.subject import Subject
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.evidence.dsse import Envelope, sign_envelope
 from keepstone.evidence.measured import Measured
+from keepstone.evidence.poisoning import Enough, Poisoning
+from keepstone.evidence.poisoning import Within as Withstood
 from keepstone.evidence.predicates import (
     KINDS,
     Admission,
@@ -101,6 +103,27 @@ EXAMPLES: dict[str, Predicate] = {
         queries=1032,
         rows=A,
         members=B,
+        report=C,
+    ),
+    "poisoning": Poisoning(
+        made=SHORT,
+        verdict="pass",
+        defence="partition-aggregation",
+        partitions=25,
+        within=(
+            Withstood(0, Measured(0.93, 0.9, 0.95, 500)),
+            Withstood(5, Measured(0.82, 0.78, 0.85, 500)),
+        ),
+        enough=(Enough(5, 0.75),),
+        undefended=Measured(0.97, 0.95, 0.98, 500),
+        attacked=20,
+        certificates=12_782,
+        broken=0,
+        trainings=812,
+        seed=3,
+        sufficient=True,
+        data=A,
+        held_out=B,
         report=C,
     ),
     "vulnerabilities": Vulnerabilities(

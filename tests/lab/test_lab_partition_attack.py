@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from io import BytesIO
 from itertools import product
 from types import ModuleType
 from typing import Any, Protocol
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -147,6 +149,22 @@ def test_a_row_that_is_wrong_already_costs_nothing() -> None:
     certificates = aggregate.certify(*tested)
     found = reattack(MADE, aggregate, nearest, LEARNT, tested, certificates, (1,), rows=5)
     assert [one.left.value for one in found.found] == [0, 0]
+    # No certificate says anything of these rows, so none had to be attacked.
+    assert found.problems == ()
+
+
+def test_certificates_that_nobody_attacked_do_not_count() -> None:
+    aggregate, certificates = fitted()
+    labels = (certificates.labels + 1) % 3
+    # One alone is right, which is neither drawn nor among those that are nearest to breaking.
+    far = int(certificates.radii.argmax())
+    labels[far] = certificates.labels[far]
+    tested = TESTED[0], labels
+    certificates = aggregate.certify(*tested)
+    found = reattack(MADE, aggregate, nearest, LEARNT, tested, certificates, (1,), rows=1)
+    assert [one.certified for one in found.found] == [0, 0]
+    assert [one.code for one in found.problems] == ["defence.not_attacked"]
+    assert found.problems[0].effect is Verdict.INSUFFICIENT
 
 
 def test_ballots_are_what_votes_count() -> None:
@@ -205,3 +223,28 @@ def test_what_the_vault_would_not_open_is_not_written(need_module: Need) -> None
 
     with pytest.raises(InputError, match=r"defence\.unwritable"):
         dump(Own())
+
+
+def test_the_same_estimator_is_the_same_bytes_whenever_and_wherever(need_module: Need) -> None:
+    need_module("skops")
+    import skops.io
+    from sklearn.tree import DecisionTreeClassifier
+
+    from keepstone.lab.defences.estimators import dump
+
+    made = [DecisionTreeClassifier(random_state=0).fit(*LEARNT) for _ in range(2)]
+    # Called as the format calls what is its own.
+    note = {"file": "1.npy", "__id__": 5, "schema.json": [1, 2]}
+    for one in made:
+        one.note = dict(note)
+    data = dump(made[0])
+    assert data == dump(made[1])
+    assert data != dump(DecisionTreeClassifier(random_state=0).fit(TESTED[0], TESTED[1]))
+    trusted = skops.io.get_untrusted_types(data=data)
+    read = skops.io.loads(data, trusted=trusted)
+    assert read.note == note
+    assert (read.predict(TESTED[0]) == made[0].predict(TESTED[0])).all()
+    # No member and no object is called by where it lay.
+    with ZipFile(BytesIO(data)) as archive:
+        assert {one.date_time[0] for one in archive.infolist()} == {1980}
+        assert not [name for name in archive.namelist() if len(name) > len("schema.json")]

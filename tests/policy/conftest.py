@@ -13,8 +13,10 @@ from keepstone.core.subject import Subject
 from keepstone.evidence.dsse import Envelope, add_signature
 from keepstone.evidence.made import Input, Made, Tool
 from keepstone.evidence.measured import Measured
+from keepstone.evidence.poisoning import Within as Withstood
 from keepstone.evidence.predicates import (
     Approval,
+    Poisoning,
     Predicate,
     Privacy,
     Reinstatement,
@@ -196,6 +198,42 @@ class World:
         }
         made = self.made(age, self.now + 30 * DAY)
         return self.state(Privacy(made, **(said | changed)), by)  # type: ignore[arg-type]
+
+    def certified(
+        self,
+        low: float = 0.78,
+        high: float = 0.85,
+        *,
+        by: str = "rita",
+        age: int = 0,
+        sizes: tuple[int, ...] = (5,),
+        rows: int = 500,
+        lasts: int = 30,
+        subject: Subject | None = None,
+        **changed: object,
+    ) -> Envelope:
+        """The middle of `low` and `high` is certified against each of the `sizes`."""
+        share = Measured((low + high) / 2, low, high, rows)
+        said: dict[str, object] = {
+            "verdict": "pass",
+            "defence": "partition-aggregation",
+            "partitions": 25,
+            "within": tuple(Withstood(poisons, share) for poisons in sizes),
+            "enough": (),
+            "undefended": Measured(0.97, 0.95, 0.98, rows),
+            "attacked": 20,
+            "certificates": 12_782,
+            "broken": 0,
+            "trainings": 812,
+            "seed": 0,
+            "sufficient": True,
+            "data": Digest("da" * 32),
+            "held_out": Digest("d0" * 32),
+            "report": Digest("cd" * 32),
+        }
+        made = self.made(age, self.now + lasts * DAY)
+        predicate = Poisoning(made, **(said | changed))  # type: ignore[arg-type]
+        return self.state(predicate, by, subject=subject)
 
     def train(self, by: str = "alice", age: int = 0) -> Envelope:
         predicate = Training(

@@ -167,11 +167,16 @@ def check_options(target: str, given: dict[str, Any]) -> None:
     remote = target.startswith("https://")
     if remote != (given.get("model") is not None):
         raise click.UsageError("An address and --model go together.")
-    key = given.get("key")
-    if remote and key is not None:
+    if remote and given.get("key") is not None:
         raise click.UsageError(
             "What is served at an address says nothing of which file it is: --as needs a file."
         )
+    check_statement(given)
+
+
+def check_statement(given: dict[str, Any]) -> None:
+    """Open the key of `statement_options`. Raises a usage error for what does not go together."""
+    key = given.get("key")
     # Before anything is spent: a key that cannot be opened signs nothing in the end.
     if key is not None:
         given["signatory"] = signing_key(key)

@@ -7,15 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keepstone.cli.attacking import FILE, status_of
+from keepstone.cli.attacking import (
+    FILE,
+    check_statement,
+    record,
+    statement_options,
+    status_of,
+)
 from keepstone.cli.hardening import show_certificates
-from keepstone.cli.options import format_option
-from keepstone.cli.output import emit_json, table
+from keepstone.cli.options import format_option, workspace_option
+from keepstone.cli.output import emit_json, say, table
 from keepstone.cli.progress import Steps
 from keepstone.cli.training import range_options, training_of, training_options, write_if_pass
 
 if TYPE_CHECKING:
-    from keepstone.workspace.lab.hardening_data import Partitioned
+    from keepstone.core.subject import Subject
+    from keepstone.evidence.dsse import Envelope
+    from keepstone.identity.signing import Signatory
+    from keepstone.workspace.lab.hardening_data import Bar, Partitioned
+    from keepstone.workspace.lab.hardening_files import Written
+    from keepstone.workspace.lab.training import Training
 
 
 class BarType(click.ParamType[tuple[int, float]]):
@@ -69,32 +80,46 @@ class BarType(click.ParamType[tuple[int, float]]):
     help="Where the verdict is pass, write the vote as one scikit-learn model (skops) that the"
     " vault opens, with its contract beside it.",
 )
+@click.option(
+    "--keep", is_flag=True, help="With -o: write the vote whatever the verdict; --as says it."
+)
 @range_options
+@statement_options
+@workspace_option
 @format_option("json")
 def command(data: Path, held_out: Path, **given: Any) -> int:
     """Train a vote of models on parts of the data, and certify how many poisons it withstands.
 
     A poison is a row that is inserted, removed or labelled otherwise. Before a number is told, rows
     are attacked by poison that knows the partitions; a certificate that this breaks makes all of
-    them invalid.
+    them invalid. With --as what is certified becomes evidence about the file that is written.
 
     Exit status: 0 pass; 1 fail: less than --at-least; 2 something given cannot be used; 3
     insufficient (too few held-out rows) or invalid (a training that does not repeat itself).
     """
-    from keepstone.workspace.lab.hardening_files import contract_beside, require_new, write_vote
+    from keepstone.workspace.lab.hardening_data import Bar
+    from keepstone.workspace.lab.hardening_files import write_vote
 
-    if given["out"] is not None:
-        require_new(given["out"], contract_beside(given["out"]))
+    bars = tuple(Bar(*bar) for bar in given["bars"])
+    _check(bars, given)
     training = training_of(data, held_out, given)
-    found = _run(training, given)
+    found = _run(training, bars, given)
     document = found.to_dict() | {
         "train": given["train"],
         "data": str(training.data),
         "held_out": str(training.held_out),
     }
-    document["written"] = write_if_pass(
-        given["out"], found.verdict, lambda path: write_vote(path, found.aggregate, training)
+    written = write_if_pass(
+        given["out"],
+        found.verdict,
+        lambda path: write_vote(path, found.aggregate, training),
+        keep=given["keep"],
     )
+    document["written"] = None if written is None else written.to_dict()
+    if written is None and given["key"] is not None:
+        say("nothing is stated: there is no file to speak of", mark="warn")
+    elif written is not None and given["key"] is not None:
+        document["statement"] = _state(written, found, training, bars, document, given)
     if given["style"] == "json":
         emit_json(document)
     else:
@@ -102,11 +127,25 @@ def command(data: Path, held_out: Path, **given: Any) -> int:
     return status_of(found.verdict)
 
 
-def _run(training: Any, given: dict[str, Any]) -> Partitioned:
-    from keepstone.lab.defences.partition import Partition
-    from keepstone.workspace.lab.hardening_data import Bar, partition
+def _check(bars: tuple[Bar, ...], given: dict[str, Any]) -> None:
+    """Before anything is trained: that what comes of it has where to go."""
+    from keepstone.workspace.lab.certifying import require_statable
+    from keepstone.workspace.lab.hardening_files import contract_beside, require_new
 
-    bars = tuple(Bar(*bar) for bar in given["bars"])
+    out: Path | None = given["out"]
+    check_statement(given)
+    if given["key"] is not None:
+        require_statable(out, bars)
+    if out is None and given["keep"]:
+        raise click.UsageError("--keep goes with -o.")
+    if out is not None:
+        require_new(out, contract_beside(out))
+
+
+def _run(training: Training, bars: tuple[Bar, ...], given: dict[str, Any]) -> Partitioned:
+    from keepstone.lab.defences.partition import Partition
+    from keepstone.workspace.lab.hardening_data import partition
+
     made = Partition(given["k"], given["seed"])
     with Steps() as steps:
         return partition(
@@ -119,6 +158,25 @@ def _run(training: Any, given: dict[str, Any]) -> Partitioned:
             begins=steps.begin,
             ended=steps.end,
         )
+
+
+def _state(
+    written: Written,
+    found: Partitioned,
+    training: Training,
+    bars: tuple[Bar, ...],
+    report: dict[str, Any],
+    given: dict[str, Any],
+) -> dict[str, Any]:
+    from keepstone.core.subject import Subject
+    from keepstone.workspace.intake import name_of
+    from keepstone.workspace.lab.certifying import state
+
+    def make(subject: Subject, key: Signatory, now: int) -> Envelope:
+        told = {"report": report, "now": now, "lifetime_ms": given["lifetime"]}
+        return state(subject, found, training, bars, key, **told)
+
+    return record(Subject(name_of(written.path), written.digest), make, given)
 
 
 def _show(found: Partitioned) -> None:

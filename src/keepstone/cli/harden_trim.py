@@ -88,9 +88,10 @@ def command(data: Path, held_out: Path, **given: Any) -> int:
     if given["kept"] is not None:
         write_kept(given["kept"], found.trimmed.kept)
         say(f"kept {given['kept']}", mark="ok")
-    document["written"] = write_if_pass(
+    written = write_if_pass(
         out, found.verdict, lambda path: write_target(path, found.trimmed.target, training)
     )
+    document["written"] = None if written is None else written.to_dict()
     if given["style"] == "json":
         emit_json(document)
     else:

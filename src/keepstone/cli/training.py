@@ -115,18 +115,26 @@ def training_of(data: Path, held_out: Path, given: dict[str, Any]) -> Training:
 
 
 def write_if_pass(
-    path: Path | None, verdict: Verdict, write: Callable[[Path], Written]
-) -> dict[str, Any] | None:
-    """What was written, if anything was to be, and the verdict lets it."""
+    path: Path | None,
+    verdict: Verdict,
+    write: Callable[[Path], Written],
+    *,
+    keep: bool | None = None,
+) -> Written | None:
+    """What was written, if anything was to be, and the verdict lets it; or `keep`, whatever it is.
+
+    None: the command has no such option.
+    """
     from keepstone.lab.problem import Verdict
 
     if path is None:
         return None
-    if verdict is not Verdict.PASS:
-        say(f"The verdict is {verdict.value}: {path} is not written.", mark="warn")
+    if verdict is not Verdict.PASS and not keep:
+        hint = "" if keep is None else " (--keep)"
+        say(f"The verdict is {verdict.value}: {path} is not written{hint}.", mark="warn")
         return None
     found = write(path)
     say(f"written {path}", mark="ok")
     if found.contract is not None:
         say(f"serve it with: keepstone up {path} --contract {found.contract}")
-    return found.to_dict()
+    return found

@@ -20,6 +20,7 @@ from keepstone.evidence.documents import Bom
 from keepstone.evidence.fields import DECIMAL, Fields
 from keepstone.evidence.findings import MAX_FINDINGS, finding_dict, first_findings, read_finding
 from keepstone.evidence.made import MAX_INPUTS, Input, Made, Tool
+from keepstone.evidence.poisoning import Poisoning
 from keepstone.evidence.privacy import Privacy
 from keepstone.evidence.registered import Registered
 from keepstone.evidence.robustness import Robustness
@@ -323,6 +324,7 @@ Predicate = (
     | Vulnerabilities
     | Robustness
     | Privacy
+    | Poisoning
     | Signature
     | Approval
     | Sealing
@@ -337,8 +339,8 @@ KINDS: Mapping[str, type[Predicate]] = MappingProxyType(
     {
         cls.kind: cls
         for cls in (
-            *(Training, Scan, Vulnerabilities, Robustness, Privacy, Signature, Approval, Sealing),
-            *(Registered, Revocation, Reinstatement, Admission, Bom),
+            *(Training, Scan, Vulnerabilities, Robustness, Privacy, Poisoning, Signature, Approval),
+            *(Sealing, Registered, Revocation, Reinstatement, Admission, Bom),
         )
     }
 )
@@ -375,7 +377,7 @@ def rests_on(predicate: Predicate) -> tuple[Digest, ...]:
     if isinstance(predicate, Signature):
         # The publisher's key: a signature observed under a key that is revoked proves nothing.
         digests += [predicate.bundle, Digest(predicate.publisher)]
-    if isinstance(predicate, Vulnerabilities | Robustness | Privacy):
+    if isinstance(predicate, Vulnerabilities | Robustness | Privacy | Poisoning):
         digests += predicate.rests_on
     if isinstance(predicate, Admission):
         digests += [predicate.artifact, *predicate.evidence]
@@ -391,6 +393,7 @@ __all__ = [
     "Input",
     "LedgerHead",
     "Made",
+    "Poisoning",
     "Predicate",
     "Privacy",
     "Registered",

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from keepstone.core.finding import Outcome
-from keepstone.evidence.predicates import Predicate, Privacy, Robustness, Vulnerabilities
+from keepstone.evidence.predicates import Predicate, Vulnerabilities
 from keepstone.evidence.verified import Refused, VerifiedStatement, Why
 from keepstone.evidence.verify import Evidence
 from keepstone.policy.document import Requirement
-from keepstone.policy.tested import matter, outweighs, speaks_against
+from keepstone.policy.tested import Tested, matter, outweighs, speaks_against
 from keepstone.policy.trust import Trust
 
 
@@ -86,15 +86,14 @@ def _later(one: Refused, key_id: str, evidence: Evidence) -> list[Predicate]:
 def _is_against(requirement: Requirement, predicate: Predicate) -> bool:
     if isinstance(predicate, Vulnerabilities):
         return predicate.outcome is Outcome.FLAGGED
-    if isinstance(predicate, Robustness | Privacy):
+    if isinstance(predicate, Tested):
         return speaks_against(requirement.bar, predicate)
     return False
 
 
 def _taken_back(requirement: Requirement, denial: Predicate, later: Sequence[Predicate]) -> bool:
-    if isinstance(denial, Robustness | Privacy):
+    if isinstance(denial, Tested):
         return any(
-            isinstance(one, Robustness | Privacy) and outweighs(requirement.bar, one, denial)
-            for one in later
+            isinstance(one, Tested) and outweighs(requirement.bar, one, denial) for one in later
         )
     return bool(later)

@@ -37,6 +37,7 @@ RIGHTS = frozenset(
         "state.vulnerabilities",
         "state.robustness",
         "state.privacy",
+        "state.poisoning",
         "state.training",
         "state.signature",
         "state.approval",
@@ -48,7 +49,7 @@ RIGHTS = frozenset(
     }
 )
 PRODUCTION_EVIDENCE = ("scan", "training", "signature", "approval")
-EVIDENCE = (*PRODUCTION_EVIDENCE, "vulnerabilities", "robustness", "privacy")
+EVIDENCE = (*PRODUCTION_EVIDENCE, "vulnerabilities", "robustness", "privacy", "poisoning")
 METHODS = frozenset({"api_key", "token", "local"})
 # Bound by the workspace to keys of its own, never by the file to anybody else's.
 OBSERVER, GATE = "observer", "gate"
@@ -116,7 +117,22 @@ class PrivacyBar:
     shadows: int
 
 
-Bar = RobustnessBar | PrivacyBar
+@dataclass(frozen=True, slots=True)
+class PoisoningBar:
+    """How much poison is withstood: the lower end of the accuracy that is certified against so many
+    `poisons` in the training data.
+
+    Its certificates were attacked through no fewer than `attacked` rows. With `data`, it is about
+    training on what has this digest.
+    """
+
+    poisons: int
+    at_least: float
+    attacked: int
+    data: Digest | None = None
+
+
+Bar = RobustnessBar | PrivacyBar | PoisoningBar
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,8 +142,8 @@ class Requirement:
     `count` persons with `role` must each have stated it less than `max_age_ms` ago (None: at any
     time), none of whom acted in a role of `distinct_from` for the same artifact. For a signature,
     `role` is that of the publisher whose signature was seen. For vulnerabilities, the database
-    must have been younger than `max_database_age_ms`, and must still be. For robustness and
-    privacy, `bar` is what has to be reached.
+    must have been younger than `max_database_age_ms`, and must still be. For what is
+    measured of a model under attack, `bar` is what has to be reached.
     """
 
     id: str

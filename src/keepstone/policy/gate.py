@@ -21,7 +21,13 @@ from keepstone.evidence.statement import make_statement
 from keepstone.evidence.verify import Evidence, Refused
 from keepstone.identity.signing import SigningKey
 from keepstone.policy.admission import Admission, verify_admission
-from keepstone.policy.document import OBSERVER, PrivacyBar, Requirement, RobustnessBar
+from keepstone.policy.document import (
+    OBSERVER,
+    PoisoningBar,
+    PrivacyBar,
+    Requirement,
+    RobustnessBar,
+)
 from keepstone.policy.engine import Decision, Engine
 from keepstone.policy.requirements import Met, digests, flagged, meet, origin_is_proven
 from keepstone.policy.trust import Trust
@@ -276,6 +282,7 @@ def _wanted(asked: Requirement) -> str:
         "vulnerabilities": "a scan without known vulnerabilities by",
         "robustness": f"{_tested(asked)} by",
         "privacy": f"{_tested(asked)} tested by",
+        "poisoning": f"{_tested(asked)} by",
         "training": "a training statement by",
         "signature": "a signature of",
         "approval": "an approval by",
@@ -295,6 +302,7 @@ def _remedy(asked: Requirement, name: str) -> str:
         "vulnerabilities": _rescan(asked, name),
         "robustness": _test(asked),
         "privacy": _test(asked),
+        "poisoning": _test(asked),
         "training": f"keepstone up MODEL with a training statement signed by a {asked.role}",
         "signature": "keepstone sign MODEL --private-key KEY --signature SIG, by a"
         f" {asked.role}; then keepstone up MODEL with it",
@@ -309,6 +317,8 @@ def _tested(asked: Requirement) -> str:
             return f"a robust accuracy of {at_least:g} or more within {norm} {eps:g}, tested"
         case PrivacyBar(fpr, at_most, _):
             return f"at most {at_most:g} of its members told at a false-positive rate of {fpr:g},"
+        case PoisoningBar(poisons, at_least, _, _):
+            return f"an accuracy of {at_least:g} or more certified against {poisons} poisons"
     return ""
 
 
@@ -326,6 +336,13 @@ def _test(asked: Requirement) -> str:
                 f" --at-most {at_most:g}@{fpr:g}"
             )
             command += f" --train MODULE:FUNCTION --shadows {shadows}" if shadows else ""
+        case PoisoningBar(poisons, at_least, attacked, _):
+            command = (
+                "harden partition --train MODULE:FUNCTION --data FILE --held-out FILE"
+                f" --at-least {at_least:g}@{poisons}"
+            )
+            command += f" --attacked {attacked}" if attacked else ""
+            command += " -o MODEL"
         case None:
             return ""
     return f"keepstone {command} --as KEY, by a signer with the role {asked.role}"

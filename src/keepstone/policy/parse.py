@@ -34,6 +34,7 @@ from keepstone.policy.document import (
     Bar,
     Binding,
     Limits,
+    PoisoningBar,
     Policy,
     PolicySigner,
     PrivacyBar,
@@ -273,7 +274,7 @@ def _bar(table: Table, evidence: str) -> Bar | None:
             norm=table.one_of("norm", tuple(sorted(NORMS))),
             eps=table.decimal("eps", 0.0, 1e9),
             at_least=table.decimal("at_least", 0.0, 1.0),
-            constraints=_constraints(table),
+            constraints=_digest(table, "constraints", "`keepstone attack` tells"),
         )
     if evidence == "privacy":
         return PrivacyBar(
@@ -281,18 +282,25 @@ def _bar(table: Table, evidence: str) -> Bar | None:
             at_most=table.decimal("at_most", 0.0, 1.0),
             shadows=table.integer("shadows", 0, 1024) if table.has("shadows") else 0,
         )
+    if evidence == "poisoning":
+        return PoisoningBar(
+            # None at all is what any held-out accuracy says.
+            poisons=table.integer("poisons", 1, 10_000),
+            at_least=table.decimal("at_least", 0.0, 1.0),
+            attacked=table.integer("attacked", 1, 1_000_000) if table.has("attacked") else 0,
+            data=_digest(table, "data", "`keepstone harden partition` tells"),
+        )
     return None
 
 
-def _constraints(table: Table) -> Digest | None:
-    if not table.has("constraints"):
+def _digest(table: Table, key: str, told: str) -> Digest | None:
+    """A digest that may be left out; `told` says where it is from."""
+    if not table.has(key):
         return None
     try:
-        return Digest.parse(table.string("constraints"))
+        return Digest.parse(table.string(key))
     except InputError as error:
-        raise table.fault(
-            "`constraints` is not the digest that `keepstone attack` tells"
-        ) from error
+        raise table.fault(f"`{key}` is not the digest that {told}") from error
 
 
 def _distinct(table: Table, roles: Mapping[str, frozenset[str]]) -> tuple[str, ...]:

@@ -14,8 +14,6 @@ from keepstone.core.finding import Outcome
 from keepstone.evidence.predicates import (
     Approval,
     Predicate,
-    Privacy,
-    Robustness,
     Scan,
     Signature,
     Training,
@@ -25,7 +23,7 @@ from keepstone.evidence.verified import VerifiedStatement, Why
 from keepstone.evidence.verify import Evidence
 from keepstone.policy.denials import denies, is_last_word, lapsed
 from keepstone.policy.document import OBSERVER, PUBLISHER, Requirement
-from keepstone.policy.tested import falls_short
+from keepstone.policy.tested import Tested, falls_short
 from keepstone.policy.trust import Trust
 
 # What counted once, and has ended.
@@ -175,8 +173,8 @@ def _miss(
     """Why this vote does not count, or None if it does. `denied`: see `lapsed`."""
     what = _name(vote.statement)
     predicate = vote.statement.predicate
-    if isinstance(predicate, Scan | Vulnerabilities | Robustness | Privacy):
-        later = "test" if isinstance(predicate, Robustness | Privacy) else "scan"
+    if isinstance(predicate, Scan | Vulnerabilities | Tested):
+        later = "test" if isinstance(predicate, Tested) else "scan"
         if not is_last_word(vote.statement, vote.key_id, evidence):
             return f"{what} was superseded by a later {later}"
         if not isinstance(predicate, Scan) and _was_replaced(vote, evidence):
@@ -185,7 +183,7 @@ def _miss(
             return f"{what} was denied by a later {later}, which has ended since: look again"
     if isinstance(predicate, Scan | Vulnerabilities) and predicate.outcome is not Outcome.CLEAN:
         return f"{what} says {predicate.outcome.value.replace('_', ' ')}"
-    if isinstance(predicate, Robustness | Privacy):
+    if isinstance(predicate, Tested):
         short = falls_short(requirement.bar, predicate)
         if short is not None:
             return f"{what} {short}"

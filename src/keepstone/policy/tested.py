@@ -6,10 +6,11 @@ never the threshold that whoever measured it had in mind.
 
 from __future__ import annotations
 
-from keepstone.evidence.predicates import Predicate, Privacy, Robustness
-from keepstone.policy.document import Bar, PrivacyBar, RobustnessBar
+from keepstone.core.digest import Digest
+from keepstone.evidence.predicates import Poisoning, Predicate, Privacy, Robustness
+from keepstone.policy.document import Bar, PoisoningBar, PrivacyBar, RobustnessBar
 
-Tested = Robustness | Privacy
+Tested = Robustness | Privacy | Poisoning
 
 
 def matter(predicate: Predicate) -> str:
@@ -24,11 +25,17 @@ def falls_short(bar: Bar | None, predicate: Tested) -> str | None:
         return _not_robust(bar, predicate)
     if isinstance(bar, PrivacyBar) and isinstance(predicate, Privacy):
         return _not_private(bar, predicate)
+    if isinstance(bar, PoisoningBar) and isinstance(predicate, Poisoning):
+        return _not_withstood(bar, predicate)
     return "is of another kind than what is asked"
 
 
 def speaks_against(bar: Bar | None, predicate: Tested) -> bool:
-    """Whether it proves that the bar is not reached, which no weaker attack of others undoes."""
+    """Whether it proves that the bar is not reached, which no weaker attack of others undoes.
+
+    An invalid test of robustness measured nothing. An invalid certificate against poison was seen
+    to break, or its training not to repeat itself: whatever it counts then means nothing.
+    """
     if isinstance(bar, RobustnessBar) and isinstance(predicate, Robustness):
         return (
             predicate.verdict != "invalid"
@@ -40,6 +47,8 @@ def speaks_against(bar: Bar | None, predicate: Tested) -> bool:
     if isinstance(bar, PrivacyBar) and isinstance(predicate, Privacy):
         found = predicate.at(bar.fpr)
         return found is not None and found.told.low > bar.at_most
+    if isinstance(bar, PoisoningBar) and isinstance(predicate, Poisoning):
+        return predicate.verdict == "invalid" or bool(_too_little(bar, predicate))
     return False
 
 
@@ -47,7 +56,8 @@ def outweighs(bar: Bar | None, later: Tested, failure: Tested) -> bool:
     """Whether what a key said later takes back what it proved before.
 
     It has to have measured the same at least as well: a word that decides nothing, a smaller
-    perturbation, a smaller suite or fewer shadow models take nothing back.
+    perturbation, a smaller suite, fewer shadow models or fewer rows take nothing back, nor does
+    a certificate of another training.
     """
     if isinstance(later, Robustness) and isinstance(failure, Robustness):
         assert isinstance(bar, RobustnessBar)
@@ -69,6 +79,15 @@ def outweighs(bar: Bar | None, later: Tested, failure: Tested) -> bool:
         return (
             found is not None and found.sufficient and used_shadows(later) >= used_shadows(failure)
         )
+    if isinstance(later, Poisoning) and isinstance(failure, Poisoning):
+        assert isinstance(bar, PoisoningBar)
+        return (
+            later.measured
+            and _training(later) == _training(failure)
+            and later.samples >= failure.samples
+            and later.attacked >= failure.attacked
+            and all(later.at(poisons) is not None for poisons in _too_little(bar, failure))
+        )
     return False
 
 
@@ -81,6 +100,20 @@ def _rank(predicate: Robustness) -> int:
 def used_shadows(predicate: Privacy) -> int:
     """The shadow models that the attack rests on: a threshold on the loss uses none."""
     return 0 if predicate.attack == "loss-threshold" else predicate.shadows
+
+
+def _training(predicate: Poisoning) -> tuple[str, int, Digest]:
+    """What its certificates are of."""
+    return predicate.defence, predicate.partitions, predicate.data
+
+
+def _too_little(bar: PoisoningBar, predicate: Poisoning) -> list[int]:
+    """The numbers of poisons, no more than are asked, at which too little is certified for sure."""
+    return [
+        one.poisons
+        for one in predicate.within
+        if one.poisons <= bar.poisons and one.certified.high < bar.at_least
+    ]
 
 
 def _not_robust(bar: RobustnessBar, predicate: Robustness) -> str | None:
@@ -114,5 +147,23 @@ def _not_private(bar: PrivacyBar, predicate: Privacy) -> str | None:
         return (
             f"cannot exclude that {found.told.high:.3f} of the members are told (it measured"
             f" {found.told.value:.3f}), and at most {bar.at_most:g} is asked"
+        )
+    return None
+
+
+def _not_withstood(bar: PoisoningBar, predicate: Poisoning) -> str | None:
+    if not predicate.measured:
+        return f"says {predicate.verdict if predicate.sufficient else 'insufficient'}"
+    if bar.data not in (None, predicate.data):
+        return "is about training on other data than the policy names"
+    if predicate.attacked < bar.attacked:
+        return f"was attacked through {predicate.attacked} rows, and {bar.attacked} are asked"
+    found = predicate.at(bar.poisons)
+    if found is None:
+        return f"certifies up to {predicate.within[-1].poisons} poisons only, not {bar.poisons}"
+    if found.certified.low < bar.at_least:
+        return (
+            f"vouches for a certified accuracy of {found.certified.low:.3f} at {found.poisons}"
+            f" poisons (it counted {found.certified.value:.3f}), and {bar.at_least:g} is asked"
         )
     return None

@@ -2,15 +2,20 @@
 
 Promise: a vote answers as the aggregate that it is made of, ties included: the class with most
 votes, the first where several have, and models that do not vote left out. What the vault would not
-open is not written.
+open is not written. The same estimator is the same bytes, in every process and at every time:
+whoever trains it again speaks of the same file.
 
 The classes are those of the caller's file: estimators were trained on their places.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+import json
+from collections.abc import Sequence, Set
+from pathlib import PurePosixPath
 from typing import Any
+from zipfile import ZipFile, ZipInfo
 
 import numpy as np
 
@@ -74,7 +79,7 @@ def dump(estimator: Any) -> bytes:
             "pip install 'keepstone[skops]'",
         ) from error
     try:
-        data = bytes(skops.io.dumps(estimator))
+        data = _settled(skops.io.dumps(estimator))
     # An estimator holds whatever its author put into it.
     except Exception as error:
         raise InputError(
@@ -89,3 +94,42 @@ def dump(estimator: Any) -> bytes:
             "defence.unwritable", error.cause, "Leave out -o, or leave that step out of the model."
         ) from error
     return data
+
+
+_SCHEMA = "schema.json"
+
+
+def _settled(data: bytes) -> bytes:
+    """The same archive without what hangs on the moment: skops writes the time of day, and calls
+    each object and each of its files by where it lay in memory."""
+    with ZipFile(io.BytesIO(data)) as archive:
+        members = {one.filename: archive.read(one) for one in archive.infolist()}
+    schema = json.loads(members.pop(_SCHEMA))
+    numbers: dict[int, int] = {}
+    names: dict[str, str] = {}
+    _renumber(schema, members.keys(), numbers, names)
+    settled = io.BytesIO()
+    with ZipFile(settled, "w") as archive:
+        for name, content in members.items():
+            # Without a time of its own an entry is of 1980.
+            archive.writestr(ZipInfo(names.get(name, name)), content)
+        archive.writestr(ZipInfo(_SCHEMA), json.dumps(schema, indent=2))
+    return settled.getvalue()
+
+
+def _renumber(node: Any, files: Set[str], numbers: dict[int, int], names: dict[str, str]) -> None:
+    """Number objects and files as they come, in place. What a dictionary of the estimator's own
+    holds by these names is a node itself, and no number or text."""
+    if isinstance(node, list):
+        for one in node:
+            _renumber(one, files, numbers, names)
+    if not isinstance(node, dict):
+        return
+    for key, value in node.items():
+        if key == "__id__" and isinstance(value, int):
+            node[key] = numbers.setdefault(value, len(numbers) + 1)
+        elif key == "file" and isinstance(value, str) and value in files:
+            new = f"{len(names) + 1}{PurePosixPath(value).suffix}"
+            node[key] = names.setdefault(value, new)
+        else:
+            _renumber(value, files, numbers, names)

@@ -100,7 +100,7 @@ class Aggregate:
         sizes: tuple[int, ...],
         problems: tuple[Problem, ...] = (),
     ) -> None:
-        self._made = made
+        self.made = made
         self._models = tuple(models)
         self.domain = domain
         self.classes = classes
@@ -133,10 +133,10 @@ class Aggregate:
         """
         x, y = checked(x, y, self.domain.width, self.classes)
         labels, lead = leaders(self.votes(self.domain.fit(x, x)))
-        parameters = {**asdict(self._made), "hash": "sha256", "rows": list(self.sizes)}
+        parameters = {**asdict(self.made), "hash": "sha256", "rows": list(self.sizes)}
         return Certificates(
-            self._made.name,
-            self._made.source,
+            self.made.name,
+            self.made.source,
             "poisons",
             labels,
             lead,

@@ -9,7 +9,8 @@ not that of the attacked row alone.
 
 Once for each way and size the worst poisoned set is partitioned and trained anew as a whole: more
 partitions that vote otherwise than there are poisons, where no row of theirs was changed, are the
-training's doing, and void all certificates.
+training's doing, and void all certificates. Where no row that was drawn is right, nothing was
+attacked (`defence.not_attacked`).
 
 Cost: for each row, way and size at most as many trainings of a k-th of the data as there are
 poisons, and `k` more for each way and size. Blind spots: the poisoner flips and inserts, he removes
@@ -38,7 +39,7 @@ from keepstone.lab.defences.partition import (
 )
 from keepstone.lab.draws import draws
 from keepstone.lab.metrics.wilson import Share, share
-from keepstone.lab.problem import Problem, invalid
+from keepstone.lab.problem import Problem, insufficient, invalid
 from keepstone.lab.training import Train, data_digest
 
 WAYS = ("insertions", "label-flips")
@@ -111,6 +112,8 @@ def reattack(
             found.append(one)
             problems += _broken(one)
             problems += room.whole(worst, size, certificates)
+    if certificates.holds(1).any() and not any(one.certified for one in found):
+        problems.append(_not_attacked())
     return Reattack(tuple(found), tuple(dict.fromkeys(problems)), room.trained)
 
 
@@ -275,3 +278,11 @@ def _broken_of(broken: int, certified: int, size: int) -> list[Problem]:
             " poisons: the certificates do not hold for this training.",
         )
     ]
+
+
+def _not_attacked() -> Problem:
+    return insufficient(
+        "defence.not_attacked",
+        "Each row that was drawn to be attacked is predicted wrongly as it is: no certificate was"
+        " looked at.",
+    )

@@ -265,9 +265,9 @@ def state(
         verdict=outcome.verdict.value,
         suite=outcome.suite,
         norm=outcome.question.norm.name,
-        within=tuple(Within(one.eps, _measured(one.robust)) for one in outcome.robust),
+        within=tuple(Within(one.eps, measured(one.robust)) for one in outcome.robust),
         at_least=outcome.question.at_least,
-        clean=_measured(outcome.clean),
+        clean=measured(outcome.clean),
         attacks=tuple(dict.fromkeys(one.name for one in outcome.attacks)),
         queries=outcome.queries,
         seed=outcome.question.seed,
@@ -281,5 +281,5 @@ def state(
     return make_statement(subject, said, key)
 
 
-def _measured(share: Share) -> Measured:
+def measured(share: Share) -> Measured:
     return Measured(share.value, min(share.low, share.value), max(share.high, share.value), share.n)
