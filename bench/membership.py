@@ -25,6 +25,7 @@ import numpy as np
 
 from bench.environment import ROOT, python_of
 from keepstone.contract.validate import Array
+from keepstone.lab.attacks.privacy.conditional_lira import ConditionalLira
 from keepstone.lab.attacks.privacy.lira import Lira
 from keepstone.lab.attacks.privacy.loss_threshold import LossThreshold
 from keepstone.lab.attacks.privacy.membership import MembershipAttack, audit_membership
@@ -39,7 +40,7 @@ PEER = "art-membership"
 TREES = 100
 SEEDS = range(5)
 NETWORK_SEEDS = range(3)
-FPR = 0.01
+FPR, LOW_FPR = 0.01, 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +108,8 @@ ATTACKS: tuple[tuple[str, MembershipAttack, int], ...] = (
     ("rmia4.offline", Rmia(online=False), 4),
     ("lira4", Lira(), 4),
     ("lira64", Lira(), 64),
+    ("conditional4", ConditionalLira(), 4),
+    ("conditional64", ConditionalLira(), 64),
 )
 Found = dict[str, list[float]]
 
@@ -131,9 +134,10 @@ def forests(name: str) -> Found:
                 data.y,
                 data.inside,
                 many.first(count) if count else None,
-                fprs=(FPR,),
+                fprs=(FPR, LOW_FPR),
             )
-            found[label].append(made.tpr_at[0].value)
+            for at, where in zip(made.tpr_at, (label, f"{label}.low"), strict=True):
+                found[where].append(at.value)
             if label == "rmia4":
                 found["cpu.rmia4"].append(time.process_time() - begin + trained)
         for kind, (rate, seconds) in peer(data, seed).items():
@@ -233,7 +237,13 @@ def paper_table(found: Found) -> str:
     return "\n".join(lines)
 
 
-REACH = {"rmia4": 0.58, "rmia64": 0.76, "lira64": 0.711}
+REACH = {
+    "rmia4": 0.58,
+    "rmia64": 0.76,
+    "lira64": 0.711,
+    "conditional4": 0.58,
+    "conditional64": 0.76,
+}
 
 
 def rows() -> list[dict[str, Any]]:
@@ -241,21 +251,22 @@ def rows() -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for name in ("digits", "tabular"):
         found = forests(name)
-        print(f"{name}: true-positive rate at {FPR:.0%} false positives, {len(SEEDS)} seeds")
+        print(f"{name}: true-positive rate at {FPR:.0%} and {LOW_FPR:.1%}, {len(SEEDS)} seeds")
         for label in (*(one[0] for one in ATTACKS), "art.rf", "art.gb"):
-            print(f"  {label:<16}{shown(found[label])}")
+            both = [shown(found[one]) for one in (label, f"{label}.low") if one in found]
+            print(f"  {label:<16}{'   '.join(both)}")
         best = max(("rf", "gb"), key=lambda kind: float(np.mean(found[f"art.{kind}"])))
         theirs = float(np.mean(found[f"art.{best}"]))
-        for label in ("rmia4", "rmia64", "lira64"):
-            ours, wanted = float(np.mean(found[label])), REACH.get(label)
+        for label, wanted in REACH.items():
+            ours = float(np.mean(found[label]))
             rows.append(
                 _row(
                     f"{name}.{label}",
                     ours,
                     theirs,
                     "TPR at 1 %",
-                    "none" if wanted is None else f">= {wanted}",
-                    wanted is None or ours >= wanted,
+                    f">= {wanted}",
+                    ours >= wanted,
                     best,
                 )
             )

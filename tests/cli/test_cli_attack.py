@@ -279,6 +279,9 @@ def test_members_are_told_and_a_policy_asks_how_many(
     shadows = ("--train", "trainer:fit", "--shadows", "2", "--kept", "shadows.npz")
     status, found = attack(place, *rows, *shadows)
     assert (found["attack"], found["shadows"]) == ("rmia", 2)
+    four = (*shadows[:3], "4", *shadows[4:])
+    status, found = attack(place, *rows, *four)
+    assert (found["attack"], found["shadows"]) == ("conditional-lira", 4)
     assert (place.root / "shadows.npz").exists()
     for wrong in (("--train", "trainer:nothing", "--shadows", "2"), ("--shadows", "2")):
         done = place.run("attack", *rows, *wrong)

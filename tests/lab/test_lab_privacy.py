@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.lab.attacks.privacy.attribute_inference import AttributeLeak, audit_attribute
-from keepstone.lab.attacks.privacy.lira import Lira, _law
+from keepstone.lab.attacks.privacy.conditional_lira import ConditionalLira, _drawn_together
+from keepstone.lab.attacks.privacy.lira import Lira, law
 from keepstone.lab.attacks.privacy.loss_threshold import LossThreshold
 from keepstone.lab.attacks.privacy.membership import (
     Membership,
@@ -39,6 +40,7 @@ from keepstone.lab.attacks.privacy.shadows import (
     make_shadows,
     read_shadows,
 )
+from keepstone.lab.attacks.privacy.surroundings import Surroundings
 from keepstone.lab.domain import Domain
 from keepstone.lab.metrics.roc import TprAt
 from keepstone.lab.problem import Verdict
@@ -47,7 +49,10 @@ from keepstone.lab.targets.python import PythonTarget
 
 ROWS, WIDTH, CLASSES = 1000, 8, 4
 DOMAIN = Domain.of((WIDTH,), -50.0, 50.0, "float64")
-ALL: tuple[MembershipAttack, ...] = (LossThreshold(), Lira(), Lira(online=False), Rmia())
+ALL: tuple[MembershipAttack, ...] = (
+    *(LossThreshold(), Lira(), Lira(online=False), Rmia()),
+    ConditionalLira(),
+)
 IDS = [repr(one) for one in ALL]
 
 
@@ -121,7 +126,7 @@ def trained(**given: Any) -> Served:
 # Membership
 
 
-@pytest.mark.parametrize("attack", [Lira(), Lira(online=False), Rmia()], ids=repr)
+@pytest.mark.parametrize("attack", ALL[1:], ids=IDS[1:])
 def test_a_model_that_remembers_is_found_out(attack: MembershipAttack) -> None:
     target = trained()
     found = audit(attack, target, limits={0.01: 0.1})
@@ -142,11 +147,66 @@ def test_a_spread_over_few_shadow_models_leans_on_that_of_all_rows() -> None:
     models = np.array([[0.0, 0.0], [2.0, 20.0], [4.0, 40.0]])
     every = np.ones((3, 2), bool)
     for prior, wanted in ((0, (4, 400)), (2, (103, 301)), (np.inf, (202, 202))):
-        mean, spread = _law(models, every, prior)
+        mean, spread = law(models, every, prior)
         np.testing.assert_allclose(mean, (2, 20))
         np.testing.assert_allclose(spread**2, wanted)
     with pytest.raises(InputError, match="prior"):
         Lira(prior=-1)
+
+
+def test_what_is_said_of_the_rows_around_tells_more_than_shadow_models_alone() -> None:
+    alone, given = (audit(one, trained()).tpr_at[0].value for one in (Rmia(), ConditionalLira()))
+    assert given > alone + 0.25
+    with pytest.raises(InputError, match="prior"):
+        ConditionalLira(prior=-1)
+
+
+def test_means_are_drawn_to_those_of_all_rows_as_far_as_they_err() -> None:
+    draw = np.random.default_rng(0)
+    # What is true lies on a line, which what is seen does not.
+    true = np.array([[1.0], [2.0]]) * draw.normal(size=400) + 5
+    error = 0.5 * draw.normal(size=(2, 400))
+    found = _drawn_together(true + error, np.diag([0.25, 0.25]))
+    assert (found - true).var() < 0.6 * error.var()
+    np.testing.assert_allclose(_drawn_together(true, np.zeros((2, 2))), true)
+    # Where errors explain all, nothing is known of a row but what all rows' is.
+    middle = true.mean(axis=1, keepdims=True)
+    drawn = _drawn_together(true, np.diag([99.0, 99.0]))
+    np.testing.assert_allclose(drawn, np.broadcast_to(middle, true.shape))
+
+
+def test_rings_are_sums_of_what_is_said_of_rows_by_distance_and_class() -> None:
+    # Told apart by the first feature, until features are of the same spread.
+    x = np.array([[0, 0], [1, 90], [3, 0], [7, 0], [15, 0]]) * np.array([1e3, 1e-9])
+    y = np.array([0, 1, 0, 0, 1])
+    around = Surroundings.of(x, y)
+    said = np.array([1.0, 10, 100, 1000, 10000])
+    plain, scaled = np.split(around.rings(said), 2, axis=1)
+    # The nearest row, the next, the next two: of the same class, and of others.
+    assert plain[0].tolist() == [0, 100, 1000, 10, 0, 10000]
+    assert plain[4].tolist() == [0, 0, 10, 1000, 100, 1]
+    assert scaled[0].tolist() == [100, 1000, 0, 0, 0, 10010]
+    units = Surroundings.of(x * np.array([1e-3, 1e9]), y)
+    assert (units.nearest[1] == around.nearest[1]).all()
+    for odd in (np.zeros((5, 2)), np.full((5, 1), 1e308), x * 1e300):
+        near = Surroundings.of(odd, y).nearest
+        assert all((one != np.arange(5)[:, None]).all() for one in near)
+
+
+def test_what_a_ring_weighs_is_found_by_few_models() -> None:
+    draw = np.random.default_rng(1)
+    x, y = draw.normal(size=(300, 3)), draw.integers(0, 2, 300)
+    around = Surroundings.of(x, y)
+    inside = halves(300, 4, 0)
+    # Models lean each its own way, towards one class and away from the other.
+    lean = (x @ draw.normal(size=(3, 4))).T * np.where(y, 1, -1)
+    # Each row has its own level, and a gap of its own between those with it and those without.
+    models = lean + draw.normal(size=300) * 9 + inside * draw.random(300) * 9
+    weights = around.weights(models, inside)
+    left = np.stack([one - around.rings(one) @ weights for one in models])
+    spreads = [law(of, inside, np.inf)[1].max() for of in (models, left)]
+    assert spreads[1] < 0.5 * spreads[0]
+    assert (around.weights(np.zeros((4, 300)), inside) == 0).all()
 
 
 @pytest.mark.parametrize("attack", ALL, ids=IDS)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from keepstone.identity.signing import Signatory
     from keepstone.lab.attacks.privacy.membership import Membership
 
-_ATTACKS = ("loss-threshold", "lira", "rmia")
+_ATTACKS = ("loss-threshold", "lira", "rmia", "conditional-lira")
 
 
 class LimitType(click.ParamType[tuple[float, float]]):
@@ -69,7 +69,8 @@ class LimitType(click.ParamType[tuple[float, float]]):
 @click.option(
     "--attack",
     type=click.Choice(_ATTACKS),
-    help="How they are told.  [default: rmia with shadow models, else loss-threshold]",
+    help="How they are told.  [default: conditional-lira with 4 shadow models or more, rmia with 2,"
+    " else loss-threshold]",
 )
 @click.option(
     "--train",
@@ -96,7 +97,7 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
     from keepstone.workspace.lab.auditing import Audit, audit, state
 
     check_options(str(target), given)
-    attack = given["attack"] or ("rmia" if given["train"] else "loss-threshold")
+    attack = given["attack"] or _fitting(given)
     asked = Audit(
         target,
         read_samples(members, given["label"]),
@@ -130,6 +131,12 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
     else:
         _show(found)
     return status_of(found.verdict)
+
+
+def _fitting(given: dict[str, Any]) -> str:
+    if not given["train"]:
+        return "loss-threshold"
+    return "conditional-lira" if given["shadows"] >= 4 else "rmia"
 
 
 def _missed(attack: str, shadows: int) -> list[str]:

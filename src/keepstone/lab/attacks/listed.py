@@ -31,6 +31,7 @@ from keepstone.lab.attacks.poisoning.feedback import Feedback
 from keepstone.lab.attacks.poisoning.label_flip import LabelFlip
 from keepstone.lab.attacks.port import Source
 from keepstone.lab.attacks.privacy.attribute_inference import AttributeInference
+from keepstone.lab.attacks.privacy.conditional_lira import ConditionalLira
 from keepstone.lab.attacks.privacy.lira import Lira
 from keepstone.lab.attacks.privacy.loss_threshold import LossThreshold
 from keepstone.lab.attacks.privacy.model_inversion import ModelInversion
@@ -51,7 +52,7 @@ ATTACKS: Mapping[str, tuple[type[Named], ...]] = {
         *(HopSkipJump, Boundary),
     ),
     "extraction": (EquationSolving, Knockoff, Copycat, JacobianAugmentation, NoisePool),
-    "privacy": (LossThreshold, Lira, Rmia, AttributeInference, ModelInversion),
+    "privacy": (LossThreshold, Lira, Rmia, ConditionalLira, AttributeInference, ModelInversion),
     "poisoning": (BadNets, LabelFlip, CleanLabel, Feedback),
     "availability": (Sponge, Latency),
 }

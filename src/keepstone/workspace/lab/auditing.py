@@ -19,6 +19,7 @@ from keepstone.evidence.measured import Measured
 from keepstone.evidence.privacy import AtRate, Privacy
 from keepstone.evidence.statement import make_statement
 from keepstone.identity.signing import Signatory
+from keepstone.lab.attacks.privacy.conditional_lira import ConditionalLira
 from keepstone.lab.attacks.privacy.lira import Lira
 from keepstone.lab.attacks.privacy.loss_threshold import LossThreshold
 from keepstone.lab.attacks.privacy.membership import (
@@ -34,7 +35,7 @@ from keepstone.workspace.lab.attacking import Opened, Wanted, open_model, report
 from keepstone.workspace.lab.training import Trainer, find_function
 
 ATTACKS: Mapping[str, MembershipAttack] = {
-    attack.name: attack for attack in (LossThreshold(), Lira(), Rmia())
+    attack.name: attack for attack in (LossThreshold(), Lira(), Rmia(), ConditionalLira())
 }
 
 

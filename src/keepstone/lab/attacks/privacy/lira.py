@@ -33,8 +33,8 @@ class Lira:
     the normal laws.
 
     Cost: the shadow models; one query a row. Blind spots: with few models the laws are rough and
-    the number is too low, RMIA is the better choice then; shadow models that are trained in
-    another way than the target weaken it; only the rows as they are, no augmentations.
+    the number is too low, conditional-lira is the better choice; shadow models that are trained
+    in another way than the target weaken it; only the rows as they are, no augmentations.
     """
 
     online: bool = True
@@ -52,19 +52,21 @@ class Lira:
         if not self.prior >= 0:
             raise InputError("attack.bad_parameter", "LiRA takes a prior from 0 on.")
 
-    def scores(self, seen: Array, labels_only: bool, shadows: Shadows | None) -> Array:
+    def scores(
+        self, seen: Array, labels_only: bool, shadows: Shadows | None, x: Array, y: Array
+    ) -> Array:
         if shadows is None:
             raise InputError("attack.bad_shadows", "LiRA needs shadow models.")
         if labels_only:
             return self._of_labels(seen, shadows)
         most = certainty(shadows.log_odds)
         at, models = seen.clip(-most, most), shadows.log_odds.clip(-most, most)
-        mean_out, spread_out = _law(models, ~shadows.inside, self.prior)
+        mean_out, spread_out = law(models, ~shadows.inside, self.prior)
         if not self.online:
             # Increasing in the chance that a model without the row would be less sure.
             return np.asarray((at - mean_out) / spread_out)
-        mean_in, spread_in = _law(models, shadows.inside, self.prior)
-        return _log_density(at, mean_in, spread_in) - _log_density(at, mean_out, spread_out)
+        mean_in, spread_in = law(models, shadows.inside, self.prior)
+        return log_density(at, mean_in, spread_in) - log_density(at, mean_out, spread_out)
 
     def _of_labels(self, seen: Array, shadows: Shadows) -> Array:
         right = seen > 0
@@ -75,7 +77,7 @@ class Lira:
         return np.where(right, np.log(with_row / without), np.log((1 - with_row) / (1 - without)))
 
 
-def _law(models: Array, chosen: Array, prior: float) -> tuple[Array, Array]:
+def law(models: Array, chosen: Array, prior: float) -> tuple[Array, Array]:
     """The mean and the spread (n,) of the chosen ones of `models` (m, n)."""
     count = chosen.sum(axis=0)
     mean = np.where(chosen, models, 0).sum(axis=0) / count
@@ -90,7 +92,7 @@ def _law(models: Array, chosen: Array, prior: float) -> tuple[Array, Array]:
     return mean, np.maximum(np.sqrt(variance), _LEAST_SPREAD)
 
 
-def _log_density(at: Array, mean: Array, spread: Array) -> Array:
+def log_density(at: Array, mean: Array, spread: Array) -> Array:
     return np.asarray(-0.5 * ((at - mean) / spread) ** 2 - np.log(spread))
 
 

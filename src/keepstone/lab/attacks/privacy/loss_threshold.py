@@ -27,5 +27,7 @@ class LossThreshold:
     )
     needs: ClassVar[int] = 0
 
-    def scores(self, seen: Array, labels_only: bool, shadows: Shadows | None) -> Array:
+    def scores(
+        self, seen: Array, labels_only: bool, shadows: Shadows | None, x: Array, y: Array
+    ) -> Array:
         return seen

@@ -43,10 +43,13 @@ class MembershipAttack(Protocol):
     # How many shadow models it needs at least; 0 where it needs none.
     needs: ClassVar[int]
 
-    def scores(self, seen: Array, labels_only: bool, shadows: Shadows | None) -> Array:
+    def scores(
+        self, seen: Array, labels_only: bool, shadows: Shadows | None, x: Array, y: Array
+    ) -> Array:
         """A score (n,) for each row, greater where it is likelier a member.
 
-        `seen` (n,) are the log-odds that the target gave; `shadows` saw the same rows.
+        `seen` (n,) are the log-odds that the target gave of the rows `x` (n, d), of classes `y`
+        (n,); `shadows` saw the same rows.
         """
         ...
 
@@ -143,7 +146,7 @@ def audit_membership(
     problems = _silent_or_unsteady(seen, again, probes)
     roc = None
     if not problems:
-        scores = attack.scores(seen.log_odds, seen.labels_only, shadows)
+        scores = attack.scores(seen.log_odds, seen.labels_only, shadows, x, y)
         problems += _worthless(scores)
         if not np.isnan(scores).any():
             roc = roc_of(scores[known], scores[~known])

@@ -26,9 +26,9 @@ class Rmia:
 
     Cost: the shadow models, of which 4 do for CI and 64 for a review; one query a row.
     Blind spots: p(x) hides that some rows vary more between models than others, which LiRA sees
-    with many models: beyond some 16 more hardly help here. With gamma up to 1 rows are ordered by
-    p(x | target) / p(x) alone, whatever z is; above 1 there are ties at the very top. Only the
-    rows as they are.
+    with many models: beyond some 16 more hardly help here. It sees each row alone; with 4 models
+    or more conditional-lira tells more. With gamma up to 1 rows are ordered by p(x | target) / p(x)
+    alone, whatever z is; above 1 there are ties at the very top. Only the rows as they are.
     """
 
     online: bool = True
@@ -46,7 +46,9 @@ class Rmia:
         if not self.gamma > 0 or not 0 <= self.offline <= 1:
             raise InputError("attack.bad_parameter", "RMIA takes gamma > 0 and 0 <= offline <= 1.")
 
-    def scores(self, seen: Array, labels_only: bool, shadows: Shadows | None) -> Array:
+    def scores(
+        self, seen: Array, labels_only: bool, shadows: Shadows | None, x: Array, y: Array
+    ) -> Array:
         if shadows is None:
             raise InputError("attack.bad_shadows", "RMIA needs shadow models.")
         most = certainty(shadows.log_odds)
