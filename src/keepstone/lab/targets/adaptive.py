@@ -50,9 +50,10 @@ class Bpda:
     were the identity.
 
     The answers of `linearize` are those of `inner` to the transformed rows, which is what is
-    served where the defence is that transform. Without one the labels are the defence's and the
-    scores those of `inner`, for one who has its gradient has them too, and goes by them where the
-    gradient leads nowhere. Raises InputError `attack.unable` for an `inner` without gradients.
+    served where the defence is that transform. Without one the labels are the defence's, so that an
+    attack goes on until those change, and the scores those of `inner`, for one who has its gradient
+    has them too, and goes by them where the gradient leads nowhere. Raises InputError
+    `attack.unable` for an `inner` without gradients.
     """
 
     def __init__(
@@ -84,8 +85,10 @@ class Bpda:
         return Answers(found.labels, self.inner.predict(rows).scores)
 
     def linearize(self, rows: Array) -> Linearization:
-        given = rows if self._transform is None else self._transform(rows)
-        return self.inner.linearize(given)
+        if self._transform is not None:
+            return self.inner.linearize(self._transform(rows))
+        found = self.inner.linearize(rows)
+        return Linearization(self._defended.predict(rows).labels, found.scores, found.vjp)
 
 
 class Eot:
