@@ -353,7 +353,7 @@ def test_a_view_that_could_not_be_examined_excuses_nothing(monkeypatch: Any) -> 
         return replace(found, signs=signs)
 
     monkeypatch.setattr(judging, "look_for_masking", blind)
-    found = compared(SoftVote([sure(on(at), 1e5) for at in range(3)]), 0.2).evaluation
+    found = compared(SoftVote([sure(on(at), 1e5) for at in range(3)]), 0.2, BOTH).evaluation
     assert found.codes == ("defence.masks",)
 
 
