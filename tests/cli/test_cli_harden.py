@@ -191,12 +191,12 @@ def test_it_is_a_command_of_its_own(place: Any, made: Path) -> None:
 def test_what_gained_nothing_is_not_written_unless_it_is_kept(here: Here, nets: Path) -> None:
     # Trained within next to nothing, and attacked within much.
     asked = ("train", *MODEL, *TRAINED, "--epochs", "1", "--samples", "120")
-    within = ("--within", "0.001", "--eps", "0.1")
-    status, found = harden(here, *asked, *within)
+    near = ("--train-eps", "0.001", "--eps", "0.1")
+    status, found = harden(here, *asked, *near)
     assert (status, found["verdict"], found["weights"]) == (1, "fail", [])
     assert [one["code"] for one in found["problems"]] == ["defence.no_gain"]
     assert not (nets / "out.safetensors").exists()
-    done = here.run("harden", *asked, *within, "--keep")
+    done = here.run("harden", *asked, *near, "--keep")
     assert done.returncode == 1
     assert "fail: pgd-training" in done.stdout
     assert (nets / "out.safetensors").exists()
