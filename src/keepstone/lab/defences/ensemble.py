@@ -204,7 +204,7 @@ class Compared:
             "best_member": self.best,
             "members": [
                 {
-                    "clean_accuracy": round(one.clean.value, 6),
+                    "clean_accuracy": one.clean.value,
                     "robust_accuracy": [at.to_dict(one.question.norm.name) for at in one.robust],
                 }
                 for one in self.members
