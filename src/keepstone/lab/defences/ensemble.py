@@ -33,7 +33,7 @@ from keepstone.lab.suites.plan import Suite
 from keepstone.lab.suites.question import Question
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
-from keepstone.lab.targets.adaptive import Bpda, gradients_of, majority
+from keepstone.lab.targets.adaptive import Bpda, majority
 from keepstone.lab.targets.port import (
     UNANSWERED,
     Answers,
@@ -41,6 +41,7 @@ from keepstone.lab.targets.port import (
     Linearization,
     Target,
     best_class,
+    gradients_of,
 )
 
 _LEAST = np.log(np.finfo(np.float64).tiny)

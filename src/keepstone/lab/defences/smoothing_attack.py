@@ -35,8 +35,7 @@ from keepstone.lab.draws import draws
 from keepstone.lab.metrics.clopper_pearson import at_least
 from keepstone.lab.metrics.wilson import Share, share
 from keepstone.lab.problem import Problem, Verdict, insufficient, invalid, worst_of
-from keepstone.lab.targets.adaptive import gradients_of
-from keepstone.lab.targets.port import Capability, Target
+from keepstone.lab.targets.port import Capability, Target, gradients_of
 
 # So often certificates that hold are called broken.
 _CHANCE = 0.01
