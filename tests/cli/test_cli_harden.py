@@ -46,6 +46,16 @@ class Wide(Net):
         self.a, self.b = nn.Linear(12, 32), nn.Linear(32, 2)
 
 
+class Placed(Net):
+    def __init__(self):
+        super().__init__()
+        self.place = nn.Module()
+        self.place.register_buffer("table", torch.arange(12.0).sin() / 100)
+
+    def forward(self, x):
+        return super().forward(x + self.place.table)
+
+
 class Mixed(nn.Sequential):
     def __init__(self):
         super().__init__(nn.Linear(12, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 2))
@@ -85,7 +95,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     held, right = draw(500, 1)
     np.savez(folder / "held.npz", x=held, y=right)
     rows, labels = torch.from_numpy(x), torch.from_numpy(y)
-    for name, kind in (("net", "Net"), ("other", "Net"), ("wide", "Wide"), ("mixed", "Mixed")):
+    for name, kind in (
+        *(("net", "Net"), ("other", "Net"), ("wide", "Wide")),
+        *(("mixed", "Mixed"), ("placed", "Placed")),
+    ):
         torch.manual_seed(len(name))
         module = found[kind]()
         learner = torch.optim.Adam(module.parameters(), 0.01)
@@ -178,12 +191,12 @@ def test_it_is_a_command_of_its_own(place: Any, made: Path) -> None:
 def test_what_gained_nothing_is_not_written_unless_it_is_kept(here: Here, nets: Path) -> None:
     # Trained within next to nothing, and attacked within much.
     asked = ("train", *MODEL, *TRAINED, "--epochs", "1", "--samples", "120")
-    within = ("--within", "0.001", "--eps", "0.1")
-    status, found = harden(here, *asked, *within)
+    near = ("--train-eps", "0.001", "--eps", "0.1")
+    status, found = harden(here, *asked, *near)
     assert (status, found["verdict"], found["weights"]) == (1, "fail", [])
     assert [one["code"] for one in found["problems"]] == ["defence.no_gain"]
     assert not (nets / "out.safetensors").exists()
-    done = here.run("harden", *asked, *within, "--keep")
+    done = here.run("harden", *asked, *near, "--keep")
     assert done.returncode == 1
     assert "fail: pgd-training" in done.stdout
     assert (nets / "out.safetensors").exists()
@@ -352,6 +365,28 @@ def test_weights_that_may_know_the_rows_are_no_beginning(here: Here, nets: Path)
 
     apart = np.abs(weights("net.safetensors") - weights("out.safetensors"))
     assert np.median(apart) > 0.05
+
+
+@pytest.mark.usefixtures("accountants")
+def test_a_table_is_stated_to_be_made_without_the_rows(
+    here: Here, nets: Path, error_code: Any
+) -> None:
+    placed = ("placed.safetensors", "--architecture", "nets:Placed", *TRAINED, *PRIVATE)
+    done = here.run("harden", "private", *placed)
+    assert (done.returncode, error_code(done)) == (2, "defence.unfit")
+    assert "'place.table' is the same" in done.stderr
+    assert not (nets / "out.safetensors").exists()
+    stated = (*placed, "--fixed", "place")
+    status, found = harden(here, "private", *stated, "--shadows", "2")
+    assert (status, found["verdict"]) == (0, "pass")
+    (fixed,) = found["fixed"]
+    assert fixed["name"] == "place"
+    assert fixed["digest"].startswith("sha256:")
+    done = here.run("harden", "private", *stated, "--force")
+    assert "place: you state that it was made without the rows" in done.stderr
+    done = here.run("harden", "private", *stated, "--force", "--fixed", "a")
+    assert (done.returncode, error_code(done)) == (2, "defence.bad_parameters")
+    assert harden(here, "private", *MODEL, *TRAINED, *PRIVATE, "--force")[1]["fixed"] == []
 
 
 @pytest.mark.usefixtures("accountants")

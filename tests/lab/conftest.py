@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -33,3 +34,15 @@ def models(libraries: None) -> Models:
     if not os.environ.get("CI"):
         pytest.importorskip("torch")
     return Models()
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Any:
+    """Models of digits, and what they were trained on."""
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    from bench.zoo import Zoo
+
+    found = Zoo(0)
+    found.learnt = found._x.numpy().reshape(-1, 64), found._y.numpy()
+    return found

@@ -87,3 +87,24 @@ class Towards:
 def meter(target: Target, *, budget: int = 10, eps: float | None = 0.3) -> Meter:
     """Of those two rows."""
     return Meter(target, X, Y, Goal(LINF, eps, budget))
+
+
+LINE = Domain.of((1,), 0.0, 9.0, "float64")
+
+
+@dataclass
+class Nearest:
+    """The label of the nearest row that it was trained on, the first of several."""
+
+    x: Array
+    y: Array
+    classes: int = 3
+    domain: Domain = LINE
+    capabilities: frozenset[Capability] = frozenset({Capability.LABEL})
+
+    def predict(self, rows: Array) -> Answers:
+        return Answers(self.y[np.abs(rows[:, None, 0] - self.x[None, :, 0]).argmin(axis=1)])
+
+
+def train(x: Array, y: Array, seed: int) -> Nearest:
+    return Nearest(x, y)

@@ -195,6 +195,32 @@ def test_it_learns_and_leaves_the_callers_module_alone(trained: Callable[..., An
     assert all((old == new).all() for old, new in zip(before, module.parameters(), strict=True))
 
 
+def test_only_weights_that_got_noise_are_of_the_training(trained: Callable[..., Any]) -> None:
+    import torch
+    from torch import nn
+
+    class Keeps(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.body = nn.Linear(6, 3)
+            self.still = nn.Parameter(torch.ones(6), requires_grad=False)
+            # What takes no gradient at all.
+            self.places = nn.Parameter(torch.arange(6), requires_grad=False)
+            self.asked: list[int] = []
+
+        def forward(self, x: Any) -> Any:
+            self.asked.append(len(x))
+            return self.body((x * self.still)[:, self.places])
+
+    module = Keeps()
+    made = trained(DpSgd(noise=0.5, steps=60), module)[0].target.module
+    assert len(made.asked) < 10
+    assert torch.equal(made.still, torch.ones(6))
+    assert not torch.equal(made.body.weight, module.body.weight)
+    with pytest.raises(InputError, match=r"defence\.unfit"):
+        trained(DpSgd(), net().requires_grad_(False))
+
+
 def test_noise_hides_what_was_learnt(trained: Callable[..., Any]) -> None:
     found, x, y = trained(DpSgd(noise=500.0, steps=20))
     assert (found.target.predict(x).labels == y).mean() < 0.9
@@ -226,9 +252,11 @@ def test_what_cannot_be_private_is_refused(trained: Callable[..., Any]) -> None:
 
     with pytest.raises(InputError, match=r"defence\.bad_delta"):
         trained(DpSgd(), delta=0.01)
-    mixed = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
-    with pytest.raises(InputError, match=r"defence\.unfit"):
-        trained(DpSgd(), mixed)
+    mean = nn.Sequential(nn.Unflatten(1, (2, 3)), nn.InstanceNorm1d(2, track_running_stats=True))
+    alone = nn.BatchNorm1d(6, track_running_stats=False)
+    for mixes in (nn.BatchNorm1d(6), alone, mean.append(nn.Flatten())):
+        with pytest.raises(InputError, match=r"defence\.unfit"):
+            trained(DpSgd(), nn.Sequential(mixes, nn.Linear(6, 3)))
     with pytest.raises(InputError, match=r"defence\.bad_parameters"):
         trained(DpSgd(clip=0.0))
 

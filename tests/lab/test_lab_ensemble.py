@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,24 @@ from keepstone.errors import InputError
 from keepstone.lab.attacks.evasion.random_search import RandomSearch
 from keepstone.lab.attacks.evasion.square import Square
 from keepstone.lab.attacks.evasion.white_box import WhiteBox
+from keepstone.lab.defences import evaluate as judging
 from keepstone.lab.defences.ensemble import Compared, Majority, SoftVote, against_best
 from keepstone.lab.defences.evaluate import evaluate
 from keepstone.lab.domain import Domain
+from keepstone.lab.masking.port import Weight
 from keepstone.lab.norms import LINF
 from keepstone.lab.problem import Verdict
+from keepstone.lab.suites import masking as suites_masking
 from keepstone.lab.suites.plan import Step, Suite
 from keepstone.lab.suites.question import Question
 from keepstone.lab.targets.adaptive import Defended
-from keepstone.lab.targets.port import UNANSWERED, Answers, Capability, Linearization
+from keepstone.lab.targets.port import (
+    UNANSWERED,
+    Answers,
+    Capability,
+    GradientTarget,
+    Linearization,
+)
 from tests.lab.fakes import Linear
 
 DOMAIN = Domain.of((8,), 0.0, 1.0, "float64")
@@ -46,6 +55,32 @@ def on(*features: int, middle: float = 0.5) -> Linear:
     weights[list(features), 1] = 20.0
     weights[list(features), 0] = -20.0
     return Linear(weights, -weights.sum(axis=0) * middle, domain=DOMAIN)
+
+
+def sure(one: Linear, times: float, kind: type[Linear] = Linear) -> Linear:
+    """The same with its scores `times` as far apart: its labels stay."""
+    return kind(one.weights * times, one.bias * times, domain=DOMAIN)
+
+
+class Rounds(Linear):
+    """It sees fifths alone, and has no slope."""
+
+    def predict(self, rows: Array) -> Answers:
+        return super().predict(np.round(rows * 5) / 5)
+
+    def linearize(self, rows: Array) -> Linearization:
+        found = super().linearize(np.round(rows * 5) / 5)
+        return Linearization(found.labels, found.scores, lambda given: np.zeros_like(rows))
+
+
+class Misleads(Linear):
+    """Its slope is that of a model that looks at other features."""
+
+    def linearize(self, rows: Array) -> Linearization:
+        found = super().linearize(rows)
+        return Linearization(
+            found.labels, found.scores, lambda given: np.roll(found.vjp(given), 4, axis=1)
+        )
 
 
 def samples(seed: int = 0, count: int = 120) -> tuple[Array, Array]:
@@ -240,6 +275,18 @@ def test_a_majority_is_attacked_by_the_gradient_of_the_mean() -> None:
     assert found.evaluation.verdict is Verdict.INVALID
 
 
+def test_an_attack_on_a_majority_goes_on_until_the_majority_changes() -> None:
+    # One that is sure outweighs two that are not, and does not outvote them.
+    rows = np.full((4, 8), 0.6)
+    against = sure(on(0), -1)
+    ensemble = Majority([against, *(sure(on(at), 0.1) for at in (0, 1))])
+    assert (SoftVote(ensemble.members).predict(rows).labels == 0).all()
+    view = ensemble.adaptive()
+    assert isinstance(view, GradientTarget)
+    assert (view.linearize(rows).labels == ensemble.predict(rows).labels).all()
+    assert (view.predict(rows).labels == 1).all()
+
+
 def test_a_majority_of_members_that_mask_is_searched_by_the_mean_of_their_scores() -> None:
     class Masks(Linear):
         def linearize(self, rows: Array) -> Linearization:
@@ -262,6 +309,84 @@ def test_members_without_gradients_are_attacked_from_outside() -> None:
     assert ensemble.adaptive() is ensemble
     found = compared(ensemble, 0.3, OUTSIDE)
     assert found.evaluation.robust[0].defended.value < 0.9
+
+
+@pytest.mark.parametrize("times", [1e3, 1e5])
+def test_members_that_are_too_sure_do_not_make_an_honest_vote_invalid(times: float) -> None:
+    vote = SoftVote([sure(on(at), times) for at in range(3)])
+    found = compared(vote, 0.2, BOTH).evaluation
+    assert found.codes == ("defence.no_gain",)
+    assert found.verdict is Verdict.FAIL
+    assert found.robust[0].defended.value < 0.05
+    # Two votes to one have no slope, and one who knows the members has.
+    assert any(one.seen for one in found.plain.masking if one.weight is Weight.PROVES)
+    proofs = [one for one in found.adaptive.masking if one.weight is Weight.PROVES]
+    assert proofs
+    assert not any(one.seen or one.seen is None for one in proofs)
+
+
+@pytest.mark.parametrize("times", [1.0, 1e3])
+@pytest.mark.parametrize("kind", [Rounds, Misleads])
+def test_a_vote_of_members_that_mask_is_invalid_however_sure_they_are(
+    kind: type[Linear], times: float
+) -> None:
+    vote = SoftVote([sure(on(0), times, kind) for _ in range(3)])
+    found = compared(vote, 0.05).evaluation
+    assert found.codes == ("defence.masks",)
+    assert found.verdict is Verdict.INVALID
+
+
+def test_one_that_masks_among_the_others_is_not_overlooked() -> None:
+    # It outvotes the others, which have a slope that leads elsewhere.
+    weak = [sure(on(at), 1e-2) for at in (1, 2)]
+    found = compared(SoftVote([*weak, sure(on(0), 1e5, Rounds)]), 0.2).evaluation
+    assert found.robust[0].defended.value > 0.9
+    assert found.codes == ("defence.masks",)
+
+
+def test_a_view_that_could_not_be_examined_excuses_nothing(monkeypatch: Any) -> None:
+    look = suites_masking.look_for_masking
+
+    def blind(target: Any, *given: Any) -> suites_masking.Masking:
+        found = look(target, *given)
+        signs = tuple(replace(one, seen=None) for one in found.signs)
+        return replace(found, signs=signs)
+
+    monkeypatch.setattr(judging, "look_for_masking", blind)
+    found = compared(SoftVote([sure(on(at), 1e5) for at in range(3)]), 0.2, BOTH).evaluation
+    assert found.codes == ("defence.masks",)
+
+
+def test_a_vote_of_those_that_have_a_slope_is_its_own_adaptive_view() -> None:
+    plain = SoftVote([on(at) for at in range(3)])
+    assert plain.adaptive() is plain
+    none = SoftVote([sure(on(0), 1e5), sure(on(1), 1e5)])
+    assert none.adaptive() is not none
+    for one in none.members:
+        assert isinstance(one, Linear)
+        one.capabilities = NO_GRADIENT
+    assert none.adaptive() is none
+    tempered = SoftVote([on(0), sure(on(1), 1e3)]).tempered()
+    assert tempered.temperatures[0] == 1
+    assert tempered.temperatures[1] > 100
+    # One that never serves a class, or answers nothing, says nothing of how sure it is.
+    for told in (-np.inf, np.nan):
+        odd = on(1)
+        odd.bias = np.array([0.0, told])
+        assert SoftVote([on(0), odd]).tempered().temperatures == (1, 1)
+
+
+def test_a_tempered_votes_gradient_is_that_of_finite_differences() -> None:
+    members = [sure(member(seed), 1e4) for seed in range(3)]
+    vote, rows = SoftVote(members).tempered(), DOMAIN.draw(6)
+    weights = np.random.default_rng(1).normal(size=(6, 3))
+    slope = vote.linearize(rows).vjp(weights)
+    for at in range(8):
+        moved = np.zeros(8)
+        moved[at] = 1e-6
+        ends = [vote.predict(rows + side * moved).scores for side in (1, -1)]
+        wanted = ((ends[0] - ends[1]) * weights).sum(axis=1) / 2e-6
+        assert slope[:, at] == pytest.approx(wanted, rel=1e-3, abs=1e-3)
 
 
 def test_a_vote_is_its_own_adaptive_view() -> None:

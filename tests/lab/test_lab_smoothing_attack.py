@@ -11,7 +11,7 @@ from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.defences.certificate import ABSTAINED, Certificates
 from keepstone.lab.defences.smoothing import Smoothing
-from keepstone.lab.defences.smoothing_attack import SmoothAttack, reattack
+from keepstone.lab.defences.smoothing_attack import Adversary, SmoothAttack, reattack
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.metrics.wilson import share
 from keepstone.lab.problem import Verdict
@@ -112,9 +112,9 @@ def test_what_is_found_lies_in_the_domain_and_within_the_radius(
         target = plane(able, domain)
         x = domain.fit(cloud(40), cloud(40)).astype(np.float64)
         radii = np.random.default_rng(0).uniform(0, 1, 40)
-        rows = SmoothAttack(steps=5, told=16).seek(
-            SMOOTHING, target, x, target.predict(x).labels, radii, np.random.default_rng(1)
-        )
+        attack = SmoothAttack(steps=5, told=16)
+        adversary = Adversary(attack, SMOOTHING, target, np.random.default_rng(1))
+        rows = adversary.seek(x, target.predict(x).labels, radii)
         assert domain.holds(rows).all()
         assert (np.linalg.norm(rows - x, axis=1) <= radii).all()
         if held is not None:
@@ -127,7 +127,8 @@ def test_a_surer_model_is_still_climbed() -> None:
     target.weights *= 1e4
     y = target.predict(x).labels
     radii = 2 * exact(x)
-    rows = SmoothAttack().seek(SMOOTHING, target, x, y, radii, np.random.default_rng(0))
+    adversary = Adversary(SmoothAttack(), SMOOTHING, target, np.random.default_rng(0))
+    rows = adversary.seek(x, y, radii)
     assert (target.predict(rows).labels != y).mean() > 0.95
 
 

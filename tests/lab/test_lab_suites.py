@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError
+from keepstone.lab.defences.certificate import told as defences_told
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.masking.listed import SIGNS
 from keepstone.lab.masking.port import Sign, Weight
@@ -390,6 +391,15 @@ def test_questions_that_cannot_be(changed: dict[str, object], code: str) -> None
 def test_a_curve_tells_when_samples_fell() -> None:
     ran = Ran("a", "a()", "none", "", 0.1, False, 10, 4, 20, 9, 0, 0, 10, 0.1, (1, 1, 3, 9))
     assert ran.curve() == [[1, 0.1], [1, 0.2], [3, 0.3], [9, 0.4]]
+
+
+@pytest.mark.parametrize(("hits", "count"), [(0, 5), (0, 10), (13, 13), (1, 3), (30, 30)])
+def test_a_share_lies_within_its_interval_and_is_told_whole(hits: int, count: int) -> None:
+    found = share(hits, count)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    told = AtEps(0.1, found).to_dict("linf")
+    assert (told["value"], told["low"], told["high"]) == (hits / count, found.low, found.high)
+    assert defences_told(found)["value"] == hits / count
 
 
 def test_wilson() -> None:

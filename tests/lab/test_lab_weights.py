@@ -14,7 +14,7 @@ from keepstone.contract.schema import DType, ModelContract, TensorSpec, parse_co
 from keepstone.errors import InputError, OperationalError
 from keepstone.lab.defences.adversarial_training import FastTraining, Schedule, Trades, harden
 from keepstone.lab.defences.dp_sgd import DpSgd
-from keepstone.lab.defences.weights import begun_anew, weights_of
+from keepstone.lab.defences.weights import weights_of
 from keepstone.lab.domain import Domain
 from keepstone.vault.load.safetensors import read_header
 
@@ -59,36 +59,6 @@ def test_weights_that_the_format_has_no_name_for_are_refused(need_module: Need) 
     module.register_buffer("odd", torch.zeros(2, dtype=torch.complex64))
     with pytest.raises(InputError, match=r"defence\.unwritable"):
         weights_of(module, CONTRACT)
-
-
-def test_a_constructor_that_loads_what_was_trained_is_no_new_beginning(need_module: Need) -> None:
-    torch = need_module("torch")
-    kept = torch.nn.Linear(4, 4).state_dict()
-    table = torch.arange(6.0)
-
-    class Anew(torch.nn.Module):  # type: ignore[misc,name-defined]
-        def __init__(self) -> None:
-            super().__init__()
-            self.body = torch.nn.Linear(4, 4)
-            self.norm = torch.nn.BatchNorm1d(4)
-
-    class Loads(Anew):
-        def __init__(self) -> None:
-            super().__init__()
-            self.body.load_state_dict(kept)
-
-    class Remembers(Anew):
-        def __init__(self) -> None:
-            super().__init__()
-            self.register_buffer("rows", table, persistent=False)
-
-    first, again, other = (begun_anew(Anew(), seed).body.weight for seed in (0, 0, 1))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, other)
-    for made, name in ((Loads, "body.weight"), (Remembers, "rows")):
-        with pytest.raises(InputError, match=r"defence\.unfit") as refused:
-            begun_anew(made(), 0)
-        assert name in str(refused.value)
 
 
 # What a module may say: logits, probabilities, one score of two classes.

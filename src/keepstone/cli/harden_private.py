@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ from keepstone.cli.hardening import (
     written,
 )
 from keepstone.cli.options import format_option
-from keepstone.cli.output import table
+from keepstone.cli.output import say, table
 
 if TYPE_CHECKING:
     from keepstone.lab.attacks.privacy.shadows import Shadows
@@ -84,6 +85,13 @@ if TYPE_CHECKING:
     show_default=True,
     help="The most rows that are asked for, of either kind.",
 )
+@click.option(
+    "--fixed",
+    metavar="NAME",
+    multiple=True,
+    help="A tensor of the model, or a part of it with all in it, that begins the same whatever the"
+    " seed, as a table of positions. You state that it was made without the rows.",
+)
 @model_options
 @weights_options
 @format_option("json")
@@ -93,6 +101,9 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
     The weights in MODEL are no beginning, for they may know the rows: they are what the private
     ones are compared with. The epsilon is one on which two accountants agree; then both models are
     asked which rows they were trained on, and an epsilon that the attacks contradict is invalid.
+    What the code does not draw, and is not 0 or 1 throughout, may come of the rows: it is refused
+    but where --fixed names it, which the result tells, with its digest.
+
     The weights are written where the verdict is pass, and else only with --keep. --seed draws the
     first weights, the samples and the shadow models, never the noise.
 
@@ -100,35 +111,44 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
     --at-most; 2 something given cannot be used; 3 insufficient (too few rows, accountants that
     disagree) or invalid.
     """
+    from keepstone.lab.defences.beginning import begun_anew, digest_of
     from keepstone.lab.defences.dp_sgd import DpSgd
     from keepstone.lab.samples import read_samples
     from keepstone.workspace.lab.attacking import open_model
+    from keepstone.workspace.lab.hardening import module_of
 
     require_places(given)
     rows, others = read_samples(data, given["label"]), read_samples(held_out, given["label"])
     training = DpSgd(*(given[name] for name in ("noise", "clip", "rate", "steps", "speed")))
     with open_model(model, rows, wanted_model(given)) as opened:
-        found = _run(training, opened, rows, others, given)
+        begun = begun_anew(module_of(opened), given["seed"], given["fixed"])
+        fixed = [{"name": one, "digest": str(digest_of(begun, one))} for one in given["fixed"]]
+        found = _run(training, begun, opened, rows, others, given)
         weights = written([found.private.target.module], opened, found.verdict, given)
     document = found.to_dict() | {
         "data": str(rows.digest),
         "held_out": str(others.digest),
+        "fixed": fixed,
         "weights": weights,
     }
-    told(document, opened, given["style"], lambda: _show(found))
+    told(document, opened, given["style"], lambda: _show(found, given["fixed"]))
     return status_of(found.verdict)
 
 
 def _run(
-    training: DpSgd, opened: Opened, rows: Samples, others: Samples, given: dict[str, Any]
+    training: DpSgd,
+    begun: Any,
+    opened: Opened,
+    rows: Samples,
+    others: Samples,
+    given: dict[str, Any],
 ) -> PrivacyEvaluation:
     import numpy as np
 
     from keepstone.lab.defences.privacy_evaluation import attacked
-    from keepstone.lab.defences.weights import begun_anew
     from keepstone.workspace.lab.attacking import chosen, require_fit
     from keepstone.workspace.lab.auditing import joined
-    from keepstone.workspace.lab.hardening import module_of, require_apart, seen_once
+    from keepstone.workspace.lab.hardening import require_apart, seen_once
 
     domain, seed = opened.target.domain, given["seed"]
     require_fit(others, domain)
@@ -139,10 +159,9 @@ def _run(
     asked = joined(inside, outside)
     x, y = domain.fit(asked.x, asked.x), opened.classes.encode(asked.y)
     labels = opened.classes.encode(rows.y)
-    module = begun_anew(module_of(opened), seed)
     known = np.arange(len(x)) < len(inside)
     with step("training"):
-        private = training.fit(module, rows.x, labels, domain, given["delta"])
+        private = training.fit(begun, rows.x, labels, domain, given["delta"])
     with step("attacks"):
         shadows = _shadows(training, opened, x, y, given) if given["shadows"] else None
         return attacked(private, opened.target, x, y, known, shadows, at_most=given["at_most"])
@@ -150,18 +169,18 @@ def _run(
 
 def _shadows(training: DpSgd, opened: Opened, x: Any, y: Any, given: dict[str, Any]) -> Shadows:
     from keepstone.lab.attacks.privacy.shadows import make_shadows
-    from keepstone.lab.defences.weights import begun_anew
+    from keepstone.lab.defences.beginning import begun_anew
     from keepstone.workspace.lab.hardening import module_of
 
-    module = module_of(opened)
+    module, fixed = module_of(opened), given["fixed"]
 
     def train(x: Any, y: Any, seed: int) -> Any:
-        return training.train(begun_anew(module, seed), x, y, opened.target.domain, seed)
+        return training.train(begun_anew(module, seed, fixed), x, y, opened.target.domain, seed)
 
     return make_shadows(train, x, y, given["shadows"], given["seed"], training=repr(training))
 
 
-def _show(found: PrivacyEvaluation) -> None:
+def _show(found: PrivacyEvaluation, fixed: Sequence[str]) -> None:
     show_verdict(found.verdict, "dp-sgd", found.problems)
     rows = []
     for one in found.attacks:
@@ -178,4 +197,6 @@ def _show(found: PrivacyEvaluation) -> None:
     proven = found.private.epsilon
     by = ", ".join(f"{name} {value:.3f}" for name, value in proven.by)
     click.echo(f"\nepsilon {proven.epsilon:.3f} at delta {proven.delta:g} (accountants: {by})")
+    for name in fixed:
+        say(f"{name}: you state that it was made without the rows", mark="warn")
     show_problems(found.problems)

@@ -47,7 +47,7 @@ _LESSONS = {"pgd": ("steps",), "trades": ("steps", "beta"), "fast": ()}
     " et al.).",
 )
 @click.option(
-    "--within",
+    "--train-eps",
     type=float,
     help="How far in each feature (linf) the training perturbs.  [default: the largest --eps]",
 )
@@ -111,19 +111,21 @@ def _check(given: dict[str, Any]) -> None:
     check_own(given, _LESSONS)
     if given["norm"] is None and given["epsilons"]:
         given["norm"] = "linf"
-    if given["norm"] not in (None, "linf") and given["within"] is None:
-        raise click.UsageError("The training perturbs in linf: with another --norm, give --within.")
+    if given["norm"] not in (None, "linf") and given["train_eps"] is None:
+        raise click.UsageError(
+            "The training perturbs in linf: with another --norm, give --train-eps."
+        )
 
 
 def _lesson(opened: Opened, given: dict[str, Any]) -> Lesson:
     from keepstone.lab.defences.adversarial_training import FastTraining, PgdTraining, Trades
     from keepstone.lab.suites.question import asked
 
-    within = given["within"]
-    if within is None:
-        within = asked(given["norm"], given["epsilons"], opened.target.domain)[1][-1]
+    eps = given["train_eps"]
+    if eps is None:
+        eps = asked(given["norm"], given["epsilons"], opened.target.domain)[1][-1]
     made: dict[str, Any] = {"pgd": PgdTraining, "trades": Trades, "fast": FastTraining}
-    lesson: Lesson = made[given["by"]](within, **own_of(given, _LESSONS))
+    lesson: Lesson = made[given["by"]](eps, **own_of(given, _LESSONS))
     return lesson
 
 

@@ -67,7 +67,7 @@ _SPARSE = _message("SparseTensorProto", (1, 2, 3), {_VS: (3,), _B: (1, 2)})
 _FUNCTION = _message(
     "FunctionProto", (1, 7, 10, 11, 13), {_B: (1, 8, 10, 13), _BS: (4, 5, 6, 7, 9, 11, 12, 14)}
 )
-_VALUE = _message("ValueInfoProto", (1, 2), {_B: (1, 2, 3), _BS: (4,)})
+VALUE = _message("ValueInfoProto", (1, 2), {_B: (1, 2, 3), _BS: (4,)})
 _TYPE = _message("TypeProto", (1, 4, 5, 7, 8, 9), {_B: (1, 4, 5, 6, 7, 8, 9)})
 _TENSOR_TYPE = _message("TypeProto.Tensor", (1, 2), {_V: (1,), _B: (2,)})
 _SHAPE = _message("TensorShapeProto", (1,), {_BS: (1,)})
@@ -337,7 +337,7 @@ class Walk:
 
     def value(self, item: Field) -> ValueInfo:
         found = ValueInfo("", "untyped", 0, None)
-        for part in self.reader.fields(_VALUE, item.start, item.end):
+        for part in self.reader.fields(VALUE, item.start, item.end):
             if part.number == 1:
                 found = replace(found, name=self.name(part))
             else:

@@ -24,6 +24,7 @@ from keepstone.lab.targets.port import (
     GradientTarget,
     Linearization,
     Target,
+    gradients_of,
 )
 from keepstone.lab.targets.trees import Trees, TreesTarget
 
@@ -89,7 +90,7 @@ class Meter:
     def __init__(self, target: Target, x: Array, y: Array, goal: Goal) -> None:
         self._target = target
         # Looked up once: asking a protocol for its members at each call is slow.
-        self._gradients_of = target if isinstance(target, GradientTarget) else None
+        self._differentiated: GradientTarget | None = None
         self.goal = goal
         self.x = target.domain.fit(x, x)
         self.y = np.asarray(y, np.int64)
@@ -161,15 +162,14 @@ class Meter:
         return found
 
     def linearize(self, places: Array, rows: Array) -> Linearization:
-        """The same, with the way to a gradient. The gradient is counted when it is taken."""
-        if self._gradients_of is None:
-            raise InputError(
-                "attack.unable",
-                "The attack needs gradients, and the target gives none.",
-                "Choose attacks by what the target declares.",
-            )
+        """The same, with the way to a gradient. The gradient is counted when it is taken.
+
+        Raises InputError `attack.unable` for a target that declares none.
+        """
+        if self._differentiated is None:
+            self._differentiated = gradients_of(self._target)
         fitted = self._spend(places, rows)
-        found = self._gradients_of.linearize(fitted)
+        found = self._differentiated.linearize(fitted)
         self._judge(places, fitted, found.labels)
         return Linearization(found.labels, found.scores, self._counted(places, found.vjp))
 

@@ -45,10 +45,10 @@ class Epsilon:
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "epsilon": round(self.epsilon, 6),
+            "epsilon": self.epsilon,
             "delta": self.delta,
             "accountant": self.accountant,
-            "by": {name: round(value, 6) for name, value in self.by},
+            "by": dict(self.by),
             "noise": self.noise,
             "rate": self.rate,
             "steps": self.steps,

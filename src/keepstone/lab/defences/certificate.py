@@ -106,9 +106,9 @@ def _wrong_at_most(n: int, failure: float) -> int:
 
 def told(found: Share) -> dict[str, Any]:
     return {
-        "value": round(found.value, 6),
-        "low": round(found.low, 6),
-        "high": round(found.high, 6),
+        "value": found.value,
+        "low": found.low,
+        "high": found.high,
         "n": found.n,
     }
 

@@ -1,8 +1,10 @@
 """DP-SGD: training whose every step hides each row in noise, with the epsilon that this proves.
 
 Promise: a copy of a torch module is trained; each step takes each row with the chance `rate`, clips
-its gradient to the length `clip` and adds noise of `noise` times that to the sum. The epsilon is
-that of `accounting`, on which two accountants agree, and is computed before anything is trained.
+its gradient to the length `clip` and adds noise of `noise` times that to the sum. Nothing of the
+training is kept but the weights that got that noise: those that the module has frozen, its buffers
+and whatever else it holds are as they began. The epsilon is that of `accounting`, on which two
+accountants agree, and is computed before anything is trained.
 
 Noise that can be repeated hides nothing: a `seed` is for tests, and makes the result invalid.
 
@@ -78,7 +80,8 @@ class DpSgd:
         delta: float,
         seed: int | None = None,
     ) -> Private:
-        """Train on rows `x` (n, d) of classes `y` (n,), by their places.
+        """Train on rows `x` (n, d) of classes `y` (n,), by their places, what of the module takes
+        gradients. What it begins with is published as it is (`beginning`).
 
         Raises what `account` raises; InputError `defence.bad_data`, `defence.bad_delta`,
         `defence.unfit`, `target.bad_object`; OperationalError `defence.diverged`.
@@ -101,10 +104,14 @@ class DpSgd:
         self, module: Any, x: Array, y: Array, domain: Domain, seed: int | None
     ) -> TorchTarget:
         """The training of `fit` alone, of which nothing is proved: for shadow models."""
-        made = copy.deepcopy(module)
+        taught, made = copy.deepcopy(module), copy.deepcopy(module)
         before = TorchTarget(copy.deepcopy(module), domain)
         with its_own():
-            self._train(made, before, domain.as_inputs(domain.fit(x, x)), y, seed)
+            self._train(taught, before, domain.as_inputs(domain.fit(x, x)), y, seed)
+        # What rows left elsewhere in the module that was taught, in an attribute say, stays there.
+        kept = _trained(taught)
+        for name, weight in _trained(made).items():
+            weight.data.copy_(kept[name].data)
         return TorchTarget(made, domain)
 
     def _train(
@@ -116,8 +123,8 @@ class DpSgd:
         # This one takes 128 bits from the system.
         rng = np.random.default_rng() if seed is None else draws(seed, 0, 1)
         rows, labels = torch.from_numpy(x), torch.from_numpy(y)
-        module.requires_grad_(True).train()
-        weights = dict(module.named_parameters())
+        module.train()
+        weights = _trained(module)
         learner = torch.optim.Adam(weights.values(), lr=self.speed)
         for _ in range(self.steps):
             at = torch.from_numpy(rng.random(len(rows)) < self.rate)
@@ -146,7 +153,7 @@ class DpSgd:
         from torch.func import functional_call, grad, vmap
         from torch.nn import functional
 
-        weights = {name: one.detach() for name, one in module.named_parameters()}
+        weights = {name: one.detach() for name, one in _trained(module).items()}
         if not len(rows):
             return {name: torch.zeros_like(one) for name, one in weights.items()}
 
@@ -168,13 +175,29 @@ class DpSgd:
         return sums
 
 
+def _trained(module: Any) -> dict[str, Any]:
+    """The weights that take gradients. Raises InputError `defence.unfit` where none does."""
+    found = {name: one for name, one in module.named_parameters() if one.requires_grad}
+    if not found:
+        raise InputError(
+            "defence.unfit",
+            "dp-sgd does not fit the model: all of its weights are frozen.",
+            "Let those take gradients that are to be trained.",
+        )
+    return found
+
+
 def _check_rows_apart(module: Any) -> None:
     from torch.nn.modules.batchnorm import _BatchNorm
 
-    if any(isinstance(one, _BatchNorm) for one in module.modules()):
+    if any(
+        isinstance(one, _BatchNorm) or getattr(one, "track_running_stats", False)
+        for one in module.modules()
+    ):
         raise InputError(
             "defence.unfit",
-            "dp-sgd does not fit the model: batch normalisation mixes the rows of a step.",
+            "dp-sgd does not fit the model: its normalisation mixes the rows of a step, or keeps"
+            " their mean.",
             "Use group or layer normalisation.",
         )
 

@@ -1,8 +1,10 @@
 """Several models that answer as one: the mean of their probabilities, or most of their labels.
 
-Promise: `SoftVote` hides nothing: where all its members have gradients, so has it, exactly, which
-is how one attacks it who knows it. `Majority` tells labels alone; one who knows it takes the mean's
-scores and their gradient. What attacks on a member leave of the ensemble (`replayed`) is what one
+Promise: `SoftVote` has the gradient of its scores, exactly, where all its members have gradients,
+which is how one attacks it who knows it. Members that are all too sure leave none: two votes to one
+are as far apart wherever nobody changes his mind. One who knows such members asks them at a higher
+temperature. `Majority` tells labels alone; one who knows it takes the mean's scores and their
+gradient. What attacks on a member leave of the ensemble (`replayed`) is what one
 is tempted to tell of it; what counts is what attacks on the ensemble itself leave.
 
 Source: Tramer et al. 2018, arXiv 1705.07204, for attacks that transfer between members; He et al.
@@ -31,7 +33,7 @@ from keepstone.lab.suites.plan import Suite
 from keepstone.lab.suites.question import Question
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
-from keepstone.lab.targets.adaptive import Bpda, gradients_of, majority
+from keepstone.lab.targets.adaptive import Bpda, majority
 from keepstone.lab.targets.port import (
     UNANSWERED,
     Answers,
@@ -39,22 +41,32 @@ from keepstone.lab.targets.port import (
     Linearization,
     Target,
     best_class,
+    gradients_of,
 )
 
 _LEAST = np.log(np.finfo(np.float64).tiny)
+# How far a member's best score may lie above its least before its softmax saturates, how far it
+# lies once it is tempered, and how many rows from all over the domain say so.
+_SURE = 50.0
+_TEMPERED = 20.0
+_PROBES = 64
 
 
 class SoftVote:
-    """The mean of the members' probabilities, told as its logarithm.
+    """The mean of the members' probabilities, told as its logarithm. Implements `Defended`: it is
+    compared with its first member, where nobody names another.
 
-    A row that a member does not answer is not answered. Raises InputError
-    `defence.other_members`, `defence.unfit` for a member that tells no scores.
+    The scores of each member are divided by its temperature before. A row that a member does not
+    answer is not answered. Raises InputError `defence.other_members`, `defence.unfit` for a member
+    that tells no scores.
     """
 
     name: ClassVar[str] = "soft-vote"
+    randomised = False
 
-    def __init__(self, members: Sequence[Target]) -> None:
+    def __init__(self, members: Sequence[Target], temperatures: Sequence[float] = ()) -> None:
         self.members = _alike(members)
+        self.temperatures = tuple(temperatures) or (1.0,) * len(self.members)
         if any(Capability.SCORES not in one.capabilities for one in self.members):
             raise InputError(
                 "defence.unfit",
@@ -77,26 +89,53 @@ class SoftVote:
         return shared - {Capability.TREES}
 
     def predict(self, rows: Array) -> Answers:
-        found = [one.predict(rows) for one in self.members]
-        mean = _mean([_chances(one.scores) for one in found])
+        found = [one.predict(rows).scores for one in self.members]
+        mean = _mean(self._chances(found))
         return Answers(best_class(mean), mean)
 
     def linearize(self, rows: Array) -> Linearization:
         """Raises InputError `attack.unable` where a member has no gradient."""
         found = [gradients_of(one).linearize(rows) for one in self.members]
-        chances = [_chances(one.scores) for one in found]
+        chances = self._chances([one.scores for one in found])
         mean = _mean(chances)
 
         def vjp(weights: Array) -> Array:
             pulled = []
-            for one, logs in zip(found, chances, strict=True):
+            for one, logs, heat in zip(found, chances, self.temperatures, strict=True):
                 # The share that this member has in each class's mean, then through its softmax.
                 parts = weights * np.exp(logs - mean) / len(found)
                 back = parts - np.exp(logs) * parts.sum(axis=1, keepdims=True)
-                pulled.append(one.vjp(back))
+                pulled.append(one.vjp(back / heat))
             return np.asarray(np.sum(pulled, axis=0))
 
         return Linearization(best_class(mean), mean, vjp)
+
+    @property
+    def undefended(self) -> Target:
+        return self.members[0]
+
+    def adaptive(self) -> Target:
+        """Where no member is too sure to have a slope, the vote itself."""
+        if Capability.GRADIENT not in self.capabilities:
+            return self
+        tempered = self.tempered()
+        return self if tempered is self else Bpda(self, tempered)
+
+    def begun(self, seed: int) -> SoftVote:
+        return self
+
+    def tempered(self) -> SoftVote:
+        """The vote of the same members, none of them so sure that its softmax saturates."""
+        probes = self.domain.draw(_PROBES)
+        heats = [_temperature(one.predict(probes).scores) for one in self.members]
+        return self if max(heats) == 1 else SoftVote(self.members, heats)
+
+    def _chances(self, scores: Sequence[Array | None]) -> list[Array]:
+        """The logarithms of the members' probabilities."""
+        return [
+            _chances(np.asarray(one, np.float64) / heat)
+            for one, heat in zip(scores, self.temperatures, strict=True)
+        ]
 
 
 class Majority:
@@ -135,7 +174,7 @@ class Majority:
 
     def adaptive(self) -> Target:
         if all(Capability.GRADIENT in one.capabilities for one in self.members):
-            return Bpda(self, SoftVote(self.members))
+            return Bpda(self, SoftVote(self.members).tempered())
         return self
 
     def begun(self, seed: int) -> Majority:
@@ -166,7 +205,7 @@ class Compared:
             "best_member": self.best,
             "members": [
                 {
-                    "clean_accuracy": round(one.clean.value, 6),
+                    "clean_accuracy": one.clean.value,
                     "robust_accuracy": [at.to_dict(one.question.norm.name) for at in one.robust],
                 }
                 for one in self.members
@@ -248,9 +287,16 @@ def _alike(members: Sequence[Target]) -> tuple[Target, ...]:
     return found
 
 
-def _chances(scores: Array | None) -> Array:
-    """The logarithms of the probabilities that scores mean; NaN where a row was not answered."""
+def _temperature(scores: Array | None) -> float:
+    """What these scores of rows `(n, k)` are divided by; 1 where they are near enough."""
     given = np.asarray(scores, np.float64)
+    apart = np.ptp(given[np.isfinite(given).all(axis=1)], axis=1)
+    found = float(np.median(apart)) if apart.size else 0.0
+    return found / _TEMPERED if found > _SURE else 1.0
+
+
+def _chances(given: Array) -> Array:
+    """The logarithms of the probabilities that scores mean; NaN where a row was not answered."""
     with np.errstate(invalid="ignore", divide="ignore"):
         shifted = given - given.max(axis=1, keepdims=True)
         return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True)))

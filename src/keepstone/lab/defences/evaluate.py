@@ -328,7 +328,9 @@ def _told(plain: _Run, known: _Run, robust: Sequence[Compared], randomised: bool
     )
     worst = min(robust, key=lambda one: one.gained - one.lost)
     alone = int((known.stands(last.eps) & ~plain.stands(last.eps)).sum())
-    signs = _proofs(plain.outcome.masking, randomised)
+    # One who goes by another gradient, in which no sign is seen, is not stopped by one that masks.
+    open_to = known is not plain and _shows_none(known.outcome.masking)
+    signs = [] if open_to else _proofs(plain.outcome.masking, randomised)
     # Those of a model beneath are not the defence's doing, and may be why it stands.
     anywhere = _proofs(_signs(plain.outcome, known.outcome), randomised)
     # What the plain attack would have had us believe.
@@ -385,6 +387,12 @@ def _proofs(signs: Sequence[Sign], randomised: bool) -> list[str]:
         and sign.weight is Weight.PROVES
         and not (randomised and sign.name == "randomised")
     ]
+
+
+def _shows_none(signs: Sequence[Sign]) -> bool:
+    """Whether all that would prove masking were looked for, and none is there."""
+    proofs = [sign for sign in signs if sign.weight is Weight.PROVES]
+    return bool(proofs) and all(sign.seen is False for sign in proofs)
 
 
 def _masks(seemed: Sequence[Compared], signs: Sequence[str]) -> str:

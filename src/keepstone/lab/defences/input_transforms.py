@@ -19,8 +19,9 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.domain import Domain
-from keepstone.lab.targets.adaptive import Bpda, Eot, gradients_of
-from keepstone.lab.targets.port import Answers, Capability, Linearization, Target
+from keepstone.lab.targets.adaptive import Bpda, Eot
+from keepstone.lab.targets.around import Around
+from keepstone.lab.targets.port import Answers, Capability, Linearization, Target, gradients_of
 
 
 class Transform(Protocol):
@@ -137,7 +138,7 @@ class GaussianNoise:
         return gradient
 
 
-class Transformed:
+class Transformed(Around):
     """`target` behind `transform`, fitted into its domain. Implements `Defended`.
 
     Deterministic by `seed` and by what was asked before. Raises InputError `defence.unfit`.
@@ -147,18 +148,14 @@ class Transformed:
         why = transform.fits(target.domain)
         if why is not None:
             raise InputError("defence.unfit", f"{transform.name} does not fit the model: {why}.")
-        self.undefended = target
+        super().__init__(target)
         self.transform = transform
         self.name = transform.name
         self._rng = np.random.default_rng(seed)
 
     @property
-    def domain(self) -> Domain:
-        return self.undefended.domain
-
-    @property
-    def classes(self) -> int:
-        return self.undefended.classes
+    def undefended(self) -> Target:
+        return self._served
 
     @property
     def randomised(self) -> bool:
@@ -170,10 +167,10 @@ class Transformed:
         gone = {Capability.TREES}
         if not self.transform.differentiable:
             gone.add(Capability.GRADIENT)
-        return self.undefended.capabilities - gone
+        return super().capabilities - gone
 
     def predict(self, rows: Array) -> Answers:
-        return self.undefended.predict(self._applied(rows))
+        return super().predict(self._applied(rows))
 
     def linearize(self, rows: Array) -> Linearization:
         """Raises InputError `attack.unable` where no gradient is declared."""

@@ -20,8 +20,8 @@ import numpy as np
 
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
-from keepstone.lab.domain import Domain
 from keepstone.lab.targets.adaptive import Bpda
+from keepstone.lab.targets.around import Around
 from keepstone.lab.targets.port import Answers, Capability, Target, as_scores
 
 
@@ -78,7 +78,7 @@ class LabelsOnly:
         return None
 
 
-class Hardened:
+class Hardened(Around):
     """`target`, of whose scores only so much is told. Implements `Defended`.
 
     Raises InputError `defence.unfit` for a target that tells none.
@@ -93,27 +93,23 @@ class Hardened:
                 f"{hardening.name} does not fit the model: it tells no scores, so nothing of them"
                 " can be kept back.",
             )
-        self.undefended = target
+        super().__init__(target)
         self.hardening = hardening
         self.name = hardening.name
 
     @property
-    def domain(self) -> Domain:
-        return self.undefended.domain
-
-    @property
-    def classes(self) -> int:
-        return self.undefended.classes
+    def undefended(self) -> Target:
+        return self._served
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         gone = {Capability.GRADIENT, Capability.TREES}
         if isinstance(self.hardening, LabelsOnly):
             gone.add(Capability.SCORES)
-        return self.undefended.capabilities - gone
+        return super().capabilities - gone
 
     def predict(self, rows: Array) -> Answers:
-        found = self.undefended.predict(rows)
+        found = super().predict(rows)
         if found.scores is None:
             return Answers(found.labels)
         told = self.hardening.apply(_probabilities(found.scores))

@@ -60,7 +60,7 @@ class Beside:
             "shadows": self.private.shadows,
             "undefended": told_at(self.undefended).to_dict(),
             "private": told_at(self.private).to_dict(),
-            "epsilon_at_least": round(self.lower, 6),
+            "epsilon_at_least": self.lower,
         }
 
 
@@ -91,7 +91,7 @@ class PrivacyEvaluation:
                 "undefended": told(self.accuracy_undefended),
             },
             "membership": [one.to_dict() for one in self.attacks],
-            "epsilon_at_least": round(self.lower, 6),
+            "epsilon_at_least": self.lower,
             "confidence": CONFIDENCE,
         }
 

@@ -35,8 +35,7 @@ from keepstone.lab.draws import draws
 from keepstone.lab.metrics.clopper_pearson import at_least
 from keepstone.lab.metrics.wilson import Share, share
 from keepstone.lab.problem import Problem, Verdict, insufficient, invalid, worst_of
-from keepstone.lab.targets.adaptive import gradients_of
-from keepstone.lab.targets.port import Capability, Target
+from keepstone.lab.targets.port import Capability, Target, gradients_of
 
 # So often certificates that hold are called broken.
 _CHANCE = 0.01
@@ -60,71 +59,71 @@ class SmoothAttack:
         if min(self.steps, self.draws, self.told) < 1:
             raise InputError("defence.bad_parameters", "An attack takes a step and a draw.")
 
-    def seek(
-        self,
-        smoothing: Smoothing,
-        target: Target,
-        x: Array,
-        labels: Array,
-        radii: Array,
-        rng: np.random.Generator,
-    ) -> Array:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Adversary:
+    """An attack on one smoothed classifier: `target` under the noise of `smoothing`."""
+
+    attack: SmoothAttack
+    smoothing: Smoothing
+    target: Target
+    rng: np.random.Generator
+
+    @property
+    def able(self) -> bool:
+        """Whether a gradient is declared."""
+        return Capability.GRADIENT in self.target.capabilities
+
+    def seek(self, x: Array, labels: Array, radii: Array) -> Array:
         """Rows of the domain no further (L2) than `radii` (n,) from `x` (n, d), where `labels`
         (n,) are served less often under the noise."""
-        able = Capability.GRADIENT in target.capabilities
-        copies = (max(self.draws, self.told) if able else self.told) * x.shape[1]
+        told, drawn = self.attack.told, self.attack.draws
+        copies = (max(drawn, told) if self.able else told) * x.shape[1]
         some = max(1, min(_SAMPLES, _BLOCK // copies))
         parts = [slice(at, at + some) for at in range(0, len(x), some)]
-        found = [self._seek(smoothing, target, x[p], labels[p], radii[p], rng) for p in parts]
+        found = [self._seek(x[part], labels[part], radii[part]) for part in parts]
         return np.concatenate([x[:0], *found])
 
-    def _seek(
-        self,
-        smoothing: Smoothing,
-        target: Target,
-        x: Array,
-        labels: Array,
-        radii: Array,
-        rng: np.random.Generator,
-    ) -> Array:
+    def blind(self, x: Array, labels: Array) -> bool:
+        """Whether a gradient is declared, and zero at every one of the samples."""
+        if not self.able or not len(x):
+            return False
+        some = max(1, min(_SAMPLES, _BLOCK // (self.attack.draws * x.shape[1])))
+        return not any(
+            self._by_gradient(x[at : at + some], labels[at : at + some]).any()
+            for at in range(0, len(x), some)
+        )
+
+    def votes(self, x: Array) -> Array:
+        """How often each class is guessed for each row, by fresh draws."""
+        return self.smoothing.votes(self.target, x, self.smoothing.guesses, self.rng)
+
+    def _seek(self, x: Array, labels: Array, radii: Array) -> Array:
         found, way = x.copy(), np.zeros_like(x)
-        size = 2.5 * radii[:, None] / self.steps
-        for _ in range(self.steps):
-            slope = self._slope(smoothing, target, found, labels, rng)
+        size = 2.5 * radii[:, None] / self.attack.steps
+        for _ in range(self.attack.steps):
+            slope = self._slope(found, labels)
             # Draws are few: what they said before counts as well.
-            way = 0.75 * way + _unit(slope, rng)
-            found = _within(found + size * _unit(way, rng), x, radii, target.domain)
+            way = 0.75 * way + _unit(slope, self.rng)
+            found = _within(found + size * _unit(way, self.rng), x, radii, self.target.domain)
         return found
 
-    def _slope(
-        self,
-        smoothing: Smoothing,
-        target: Target,
-        x: Array,
-        labels: Array,
-        rng: np.random.Generator,
-    ) -> Array:
-        if Capability.GRADIENT not in target.capabilities:
-            return self._by_label(smoothing, target, x, labels, rng)
-        slope = self.by_gradient(smoothing, target, x, labels, rng)
+    def _slope(self, x: Array, labels: Array) -> Array:
+        if not self.able:
+            return self._by_label(x, labels)
+        slope = self._by_gradient(x, labels)
         flat = ~slope.any(axis=1)
         if flat.any():
-            slope[flat] = self._by_label(smoothing, target, x[flat], labels[flat], rng)
+            slope[flat] = self._by_label(x[flat], labels[flat])
         return slope
 
-    def by_gradient(
-        self,
-        smoothing: Smoothing,
-        target: Target,
-        x: Array,
-        labels: Array,
-        rng: np.random.Generator,
-    ) -> Array:
+    def _by_gradient(self, x: Array, labels: Array) -> Array:
         """The way down for the mean probability of `labels`, of any length; 0: none was told."""
-        rows, _ = _noisy(smoothing, x, self.draws, rng)
-        found = gradients_of(target).linearize(target.domain.fit(rows, rows))
+        count = self.attack.draws
+        rows, _ = self._noisy(x, count)
+        found = gradients_of(self.target).linearize(self.target.domain.fit(rows, rows))
         scores = np.asarray(found.scores, np.float64)
-        at, own = np.arange(len(rows)), np.repeat(labels, self.draws)
+        at, own = np.arange(len(rows)), np.repeat(labels, count)
         others = scores.copy()
         others[at, own] = -np.inf
         most = others.max(axis=1, keepdims=True)
@@ -133,28 +132,27 @@ class SmoothAttack:
         # The slope of a probability is p (1 - p) that of its log-odds. Told by logarithms, and
         # for each sample by its largest, for where all are sure it would be zero.
         weights = -np.logaddexp(0, odds) - np.logaddexp(0, -odds)
-        weights = weights.reshape(-1, self.draws)
+        weights = weights.reshape(-1, count)
         weights = np.exp(weights - weights.max(axis=1, keepdims=True)).ravel()
         toward = rest / rest.sum(axis=1, keepdims=True)
         toward[at, own] = -1.0
         pulled = found.vjp(toward * weights[:, None])
-        slope = np.asarray(pulled, np.float64).reshape(len(x), self.draws, -1).sum(axis=1)
+        slope = np.asarray(pulled, np.float64).reshape(len(x), count, -1).sum(axis=1)
         return np.asarray(np.nan_to_num(slope))
 
-    def _by_label(
-        self,
-        smoothing: Smoothing,
-        target: Target,
-        x: Array,
-        labels: Array,
-        rng: np.random.Generator,
-    ) -> Array:
+    def _by_label(self, x: Array, labels: Array) -> Array:
         """The same, estimated: where other labels are served, that way the noise led."""
-        rows, drawn = _noisy(smoothing, x, self.told, rng)
-        served = target.predict(target.domain.fit(rows, rows)).labels
-        other = (served != np.repeat(labels, self.told)).reshape(len(x), -1).astype(np.float64)
+        count = self.attack.told
+        rows, drawn = self._noisy(x, count)
+        served = self.target.predict(self.target.domain.fit(rows, rows)).labels
+        other = (served != np.repeat(labels, count)).reshape(len(x), -1).astype(np.float64)
         other -= other.mean(axis=1, keepdims=True)
-        return np.asarray(np.einsum("nk,nkd->nd", other, drawn.reshape(len(x), self.told, -1)))
+        return np.asarray(np.einsum("nk,nkd->nd", other, drawn.reshape(len(x), count, -1)))
+
+    def _noisy(self, x: Array, count: int) -> tuple[Array, Array]:
+        """`count` rows around each, and the noise of each."""
+        drawn = self.rng.standard_normal((len(x) * count, x.shape[1]))
+        return np.repeat(x, count, axis=0) + self.smoothing.sigma * drawn, drawn
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -217,40 +215,32 @@ def reattack(
     x = target.domain.fit(x, x).astype(np.float64)
     attack = attack or SmoothAttack()
     rng = draws(seed, 1)
+    adversary = Adversary(attack, smoothing, target, rng)
     wanted = tuple(sorted(set(sizes)))
     for size in wanted:
         certificates.accuracy_at(size)
-    before, *left = _left(attack, smoothing, target, x, y, (0.0, *wanted), rng)
+    before, *left = _left(adversary, x, y, (0.0, *wanted))
     own = np.flatnonzero(certificates.labels != ABSTAINED)
     labels, radii = certificates.labels[own], certificates.radii[own]
-    found = attack.seek(smoothing, target, x[own], labels, radii, rng)
+    found = adversary.seek(x[own], labels, radii)
     broken = _broken(smoothing, smoothing.votes(target, found, smoothing.draws, rng), labels)
     problems = _judged(smoothing, len(own), broken)
     turned = broken > 0 or any(one.hits < before.hits for one in left)
-    if not turned and _blind(attack, smoothing, target, x[own], labels, rng):
+    if not turned and adversary.blind(x[own], labels):
         problems = (*problems, _not_attacked())
     return Reattacked(certificates, attack, wanted, tuple(left), len(own), broken, problems)
 
 
-def _left(
-    attack: SmoothAttack,
-    smoothing: Smoothing,
-    target: Target,
-    x: Array,
-    y: Array,
-    sizes: Sequence[float],
-    rng: np.random.Generator,
-) -> tuple[Share, ...]:
+def _left(adversary: Adversary, x: Array, y: Array, sizes: Sequence[float]) -> tuple[Share, ...]:
     """The share predicted rightly at each of the sizes, which ascend; what fell stays fallen."""
-    stands = _most(smoothing.votes(target, x, smoothing.guesses, rng)) == y
+    stands = _most(adversary.votes(x)) == y
     shares = []
     for size in sizes:
         at = np.flatnonzero(stands)
         if size > 0 and at.size:
             radii = np.full(len(at), size)
-            found = attack.seek(smoothing, target, x[at], y[at], radii, rng)
-            votes = smoothing.votes(target, found, smoothing.guesses, rng)
-            stands[at[_most(votes) != y[at]]] = False
+            found = adversary.seek(x[at], y[at], radii)
+            stands[at[_most(adversary.votes(found)) != y[at]]] = False
         shares.append(share(int(stands.sum()), len(x)))
     return tuple(shares)
 
@@ -266,24 +256,6 @@ def _broken(smoothing: Smoothing, votes: Array, labels: Array) -> int:
         at_least(smoothing.draws - int(one), smoothing.draws, smoothing.alpha) for one in hits
     ]
     return sum(one > 0.5 for one in others)
-
-
-def _blind(
-    attack: SmoothAttack,
-    smoothing: Smoothing,
-    target: Target,
-    x: Array,
-    labels: Array,
-    rng: np.random.Generator,
-) -> bool:
-    """Whether a gradient is declared, and zero at every one of the samples."""
-    if Capability.GRADIENT not in target.capabilities or not len(x):
-        return False
-    some = max(1, min(_SAMPLES, _BLOCK // (attack.draws * x.shape[1])))
-    return not any(
-        attack.by_gradient(smoothing, target, x[at : at + some], labels[at : at + some], rng).any()
-        for at in range(0, len(x), some)
-    )
 
 
 def _not_attacked() -> Problem:
@@ -305,14 +277,6 @@ def _judged(smoothing: Smoothing, attacked: int, broken: int) -> tuple[Problem, 
             " the classifier is not the one that was certified.",
         ),
     )
-
-
-def _noisy(
-    smoothing: Smoothing, x: Array, count: int, rng: np.random.Generator
-) -> tuple[Array, Array]:
-    """`count` rows around each, and the noise of each."""
-    drawn = rng.standard_normal((len(x) * count, x.shape[1]))
-    return np.repeat(x, count, axis=0) + smoothing.sigma * drawn, drawn
 
 
 def _unit(way: Array, rng: np.random.Generator) -> Array:

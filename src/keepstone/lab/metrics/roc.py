@@ -56,7 +56,8 @@ class Roc:
     @property
     def auc(self) -> float:
         """The chance that a member scores above a non-member; ties count half. A side note."""
-        return float(np.trapezoid(self.tpr, self.fpr))
+        # Of rates that floats add up to more than all it is all.
+        return min(1.0, float(np.trapezoid(self.tpr, self.fpr)))
 
     def corners(self) -> list[list[float]]:
         """At most some 200 of its rules, (false, true) rates: the best at each number of false
@@ -67,7 +68,7 @@ class Roc:
             steps = np.geomspace(1, len(kept), _CORNERS).astype(int) - 1
             places = places[np.unique(steps)]
         fpr, tpr = self.fpr, self.tpr
-        return [[round(float(fpr[at]), 9), round(float(tpr[at]), 9)] for at in places]
+        return [[float(fpr[at]), float(tpr[at])] for at in places]
 
     def histogram(self) -> dict[str, list[float] | list[int]]:
         """How many members and non-members scored in each bin between `edges`; what scored beyond
@@ -104,9 +105,9 @@ class TprAt:
     def to_dict(self) -> dict[str, Any]:
         return {
             "fpr": self.fpr,
-            "value": round(self.value, 6),
-            "low": round(self.low, 6),
-            "high": round(self.high, 6),
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
             "members": self.n_members,
             "nonmembers": self.n_nonmembers,
             "sufficient": self.sufficient,

@@ -36,4 +36,6 @@ def share(hits: int, n: int, confidence: float = 0.95) -> Share:
     rate = hits / n
     centre = (rate + z * z / (2 * n)) / (1 + z * z / n)
     half = z * sqrt(rate * (1 - rate) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return Share(hits, n, max(0.0, centre - half), min(1.0, centre + half))
+    # The rate lies between the ends, and floats may put it beyond: of none the lower one is 0.
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return Share(hits, n, min(low, rate), max(high, rate))

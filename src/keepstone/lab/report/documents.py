@@ -273,7 +273,7 @@ def _maybe_interval(fields: Fields, name: str) -> Interval | None:
 
 def _interval(fields: Fields) -> Interval:
     value, low, high = (_number(fields, name, 0, 1) for name in ("value", "low", "high"))
-    # Both were rounded.
+    # Who wrote it may have rounded both.
     if not low - 1e-6 <= value <= high + 1e-6:
         raise fields.fault("value", "lies outside its own interval")
     return Interval(value, low, high)

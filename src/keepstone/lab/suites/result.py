@@ -50,11 +50,11 @@ class Ran:
         rate = self.broken / self.attacked if self.attacked else 0.0
         return {
             "name": self.name,
-            "success_rate": round(rate, 6),
-            "queries_mean": round(self.queries_mean, 3),
+            "success_rate": rate,
+            "queries_mean": self.queries_mean,
             "queries_max": self.queries_max,
             "budget": self.budget,
-            "cpu_s": round(self.cpu_s, 4),
+            "cpu_s": self.cpu_s,
             "eps": self.eps,
             "attacked": self.attacked,
             "broken": self.broken,
@@ -72,9 +72,7 @@ class Ran:
             return []
         step = max(1, len(self.first) // _CURVE_POINTS)
         places = [*range(step - 1, len(self.first), step), len(self.first) - 1]
-        return [
-            [self.first[at], round((at + 1) / self.attacked, 6)] for at in dict.fromkeys(places)
-        ]
+        return [[self.first[at], (at + 1) / self.attacked] for at in dict.fromkeys(places)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,9 +84,9 @@ class AtEps:
         return {
             "norm": norm,
             "eps": self.eps,
-            "value": round(self.robust.value, 6),
-            "low": round(self.robust.low, 6),
-            "high": round(self.robust.high, 6),
+            "value": self.robust.value,
+            "low": self.robust.low,
+            "high": self.robust.high,
             "n": self.robust.n,
         }
 
@@ -144,7 +142,7 @@ class SuiteResult:
         return {
             "schema": SCHEMA,
             "verdict": self.verdict.value,
-            "clean_accuracy": round(self.clean.value, 6),
+            "clean_accuracy": self.clean.value,
             "robust_accuracy": [one.to_dict(norm) for one in self.robust],
             "attacks": [one.to_dict() for one in self.attacks],
             "masking": [one.to_dict() for one in self.masking],
@@ -152,8 +150,8 @@ class SuiteResult:
             "reasons": list(self.reasons),
             "problems": [one.to_dict() for one in self.problems],
             "clean": {
-                "low": round(self.clean.low, 6),
-                "high": round(self.clean.high, 6),
+                "low": self.clean.low,
+                "high": self.clean.high,
                 "n": self.clean.n,
             },
             "distortion": self.distortion(),
@@ -181,4 +179,4 @@ class SuiteResult:
         right = int((self.worst.clean & self.worst.attacked).sum())
         step = max(1, len(found) // _CURVE_POINTS)
         places = dict.fromkeys([*range(0, len(found), step), len(found) - 1]) if found else []
-        return [[round(found[at], 9), round((right - at - 1) / n, 6)] for at in places]
+        return [[found[at], (right - at - 1) / n] for at in places]

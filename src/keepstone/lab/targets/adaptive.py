@@ -13,7 +13,7 @@ import numpy as np
 
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
-from keepstone.lab.domain import Domain
+from keepstone.lab.targets.around import Around
 from keepstone.lab.targets.port import (
     Answers,
     Capability,
@@ -21,6 +21,7 @@ from keepstone.lab.targets.port import (
     Linearization,
     Target,
     best_class,
+    gradients_of,
 )
 
 
@@ -45,50 +46,45 @@ class Defended(Target, Protocol):
         ...
 
 
-class Bpda:
+class Bpda(Around):
     """`defended` with the gradient of `inner`: forward through `transform`, backward as if that
     were the identity.
 
     The answers of `linearize` are those of `inner` to the transformed rows, which is what is
-    served where the defence is that transform. Without one the labels are the defence's and the
-    scores those of `inner`, for one who has its gradient has them too, and goes by them where the
-    gradient leads nowhere. Raises InputError `attack.unable` for an `inner` without gradients.
+    served where the defence is that transform. Without one the labels are the defence's, so that an
+    attack goes on until those change, and the scores those of `inner`, for one who has its gradient
+    has them too, and goes by them where the gradient leads nowhere. Raises InputError
+    `attack.unable` for an `inner` without gradients.
     """
 
     def __init__(
         self, defended: Target, inner: Target, transform: Callable[[Array], Array] | None = None
     ) -> None:
+        super().__init__(defended)
         self.inner = gradients_of(inner)
-        self._defended = defended
         self._transform = transform
-
-    @property
-    def domain(self) -> Domain:
-        return self._defended.domain
-
-    @property
-    def classes(self) -> int:
-        return self._defended.classes
 
     @property
     def capabilities(self) -> frozenset[Capability]:
         given = {Capability.GRADIENT}
         if self._transform is None:
             given |= self.inner.capabilities & {Capability.SCORES}
-        return self._defended.capabilities | given
+        return super().capabilities | given
 
     def predict(self, rows: Array) -> Answers:
-        found = self._defended.predict(rows)
+        found = super().predict(rows)
         if self._transform is not None or Capability.SCORES not in self.inner.capabilities:
             return found
         return Answers(found.labels, self.inner.predict(rows).scores)
 
     def linearize(self, rows: Array) -> Linearization:
-        given = rows if self._transform is None else self._transform(rows)
-        return self.inner.linearize(given)
+        if self._transform is not None:
+            return self.inner.linearize(self._transform(rows))
+        found = self.inner.linearize(rows)
+        return Linearization(self._served.predict(rows).labels, found.scores, found.vjp)
 
 
-class Eot:
+class Eot(Around):
     """`target`, which draws anew at each question, by the mean of `draws` answers.
 
     The label is that of the highest mean score (of most answers, where no scores are told). The
@@ -99,20 +95,12 @@ class Eot:
     def __init__(self, target: Target, draws: int = 16) -> None:
         if draws < 1:
             raise InputError("defence.bad_parameters", "An expectation takes a draw at least.")
-        self.target = target
+        super().__init__(target)
         self.draws = draws
 
     @property
-    def domain(self) -> Domain:
-        return self.target.domain
-
-    @property
-    def classes(self) -> int:
-        return self.target.classes
-
-    @property
-    def capabilities(self) -> frozenset[Capability]:
-        return self.target.capabilities
+    def target(self) -> Target:
+        return self._served
 
     def predict(self, rows: Array) -> Answers:
         found = [self.target.predict(rows) for _ in range(self.draws)]
@@ -138,17 +126,6 @@ def lent_by(view: Target) -> GradientTarget | None:
     while isinstance(view, Eot):
         view = view.target
     return view.inner if isinstance(view, Bpda) else None
-
-
-def gradients_of(target: Target) -> GradientTarget:
-    """Raises InputError `attack.unable` for a target that declares no gradient."""
-    if Capability.GRADIENT not in target.capabilities or not isinstance(target, GradientTarget):
-        raise InputError(
-            "attack.unable",
-            "The attack needs gradients, and the target gives none.",
-            "Choose attacks by what the target declares.",
-        )
-    return target
 
 
 def majority(labels: Array, classes: int) -> Array:

@@ -11,6 +11,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from keepstone.contract.validate import Array
+from keepstone.errors import InputError
 from keepstone.lab.domain import Domain
 
 # The label of a row that the target did not answer.
@@ -85,6 +86,17 @@ class Explains(Protocol):
 
     @property
     def hides_gradient(self) -> bool: ...
+
+
+def gradients_of(target: Target) -> GradientTarget:
+    """Raises InputError `attack.unable` for a target that declares no gradient."""
+    if Capability.GRADIENT not in target.capabilities or not isinstance(target, GradientTarget):
+        raise InputError(
+            "attack.unable",
+            "The attack needs gradients, and the target gives none.",
+            "Choose attacks by what the target declares.",
+        )
+    return target
 
 
 def are_probabilities(outputs: Array) -> bool:

@@ -5,49 +5,17 @@ Source: onnx.proto, as in `keepstone.contract.onnx_walk`, which walks every grap
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from keepstone.contract.onnx_walk import MODEL
-from keepstone.contract.wire import Field, Kind, Message, Reader
+from keepstone.contract.onnx_walk import ATTRIBUTE, GRAPH, MODEL, NODE, TENSOR, VALUE
+from keepstone.contract.wire import Field, Message, Reader
 
-_B, _BS, _V, _VS = Kind.BYTES, Kind.BYTES_LIST, Kind.VARINT, Kind.VARINTS
-_GRAPH = Message(
-    "GraphProto",
-    {**dict.fromkeys((1, 5, 11, 12, 13, 14, 15, 16), _BS), 2: _B, 10: _B},
-    frozenset({1, 5, 11, 12}),
-)
-_NODE = Message(
-    "NodeProto",
-    {**dict.fromkeys((1, 2, 5, 9, 10), _BS), **dict.fromkeys((3, 4, 6, 7, 8), _B)},
-    frozenset({1, 2, 4, 5}),
-)
-_ATTRIBUTE = Message(
-    "AttributeProto",
-    {
-        2: Kind.FIXED32,
-        7: Kind.FIXED32S,
-        3: _V,
-        20: _V,
-        8: _VS,
-        **dict.fromkeys((1, 4, 5, 6, 13, 14, 21, 22), _B),
-        **dict.fromkeys((9, 10, 11, 15, 23), _BS),
-    },
-    frozenset({1, 3, 6, 11}),
-)
-_TENSOR = Message(
-    "TensorProto",
-    {
-        4: Kind.FIXED32S,
-        10: Kind.FIXED64S,
-        2: _V,
-        14: _V,
-        **dict.fromkeys((1, 5, 7, 11), _VS),
-        **dict.fromkeys((3, 8, 9, 12), _B),
-        **dict.fromkeys((6, 13, 16), _BS),
-    },
-    frozenset({1, 2, 7, 8, 9}),
-)
-_VALUE = Message("ValueInfoProto", {1: _B, 2: _B, 3: _B, 4: _BS}, frozenset({1}))
+# The contract's own tables of fields; which of them are wanted here is another matter.
+_GRAPH = replace(GRAPH, wanted=frozenset({1, 5, 11, 12}))
+_NODE = replace(NODE, wanted=frozenset({1, 2, 4, 5}))
+_ATTRIBUTE = replace(ATTRIBUTE, wanted=frozenset({1, 3, 6, 11}))
+_TENSOR = replace(TENSOR, wanted=frozenset({1, 2, 7, 8, 9}))
+_VALUE = replace(VALUE, wanted=frozenset({1}))
 MAX_NODES = 100_000
 MAX_WORK = 20_000_000
 

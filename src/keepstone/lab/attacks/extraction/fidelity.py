@@ -126,7 +126,7 @@ class Fidelity:
     def to_dict(self) -> dict[str, Any]:
         return {
             "queries": self.queries,
-            "units": round(self.units, 3),
+            "units": self.units,
             "unanswered": self.unanswered,
             "measured": self.measured,
             "agreement": _shown(self.agreement),

@@ -93,7 +93,7 @@ class Membership:
             "attack": self.attack,
             "tpr_at": [one.to_dict() for one in self.tpr_at],
             "limits": [{"fpr": fpr, "at_most": limit} for fpr, limit in self.limits],
-            "auc": None if self.auc is None else round(self.auc, 6),
+            "auc": self.auc,
             "roc": [] if self.measured is None else self.measured.corners(),
             "histogram": None if self.measured is None else self.measured.histogram(),
             "signal": self.signal,
