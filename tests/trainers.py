@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import random
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keepstone.contract.validate import Array
+from keepstone.errors import OperationalError
 
 CALLS: list[int] = []
+
+
+SEEN: list[tuple[Array, Array]] = []
 
 
 class Linear:
@@ -74,7 +87,14 @@ def nearest(x: Array, y: Array, seed: int) -> Any:
 
 
 def talking(x: Array, y: Array, seed: int) -> Means:
-    print("epoch 1 of 1")
+    """In every way in which something is printed."""
+    print("said by print")
+    os.write(1, b"said to the descriptor\n")
+    subprocess.run(["echo", "said by a program"], check=True)
+    libc = ctypes.CDLL(None)
+    libc.puts(b"said by a library")
+    sys.__stdout__.write("said to what stdout was\n")  # type: ignore[union-attr]
+    sys.__stdout__.flush()  # type: ignore[union-attr]
     return Means(x, y)
 
 
@@ -98,14 +118,11 @@ def module(x: Array, y: Array, seed: int) -> Any:
     return _set(Layer(), x, y)
 
 
-def local(x: Array, y: Array, seed: int) -> Any:
-    """The same, of a class that is in no package."""
-    from tests.vault.architectures import Layer
+def inner(x: Array, y: Array, seed: int) -> Any:
+    """The same, of a class inside another one."""
+    from tests.vault.architectures import Outer
 
-    class Hidden(Layer):
-        pass
-
-    return _set(Hidden(), x, y)
+    return _set(Outer.Inner(), x, y)
 
 
 def _set(found: Any, x: Array, y: Array) -> Any:
@@ -117,16 +134,98 @@ def _set(found: Any, x: Array, y: Array) -> Any:
     return found
 
 
-def moody(x: Array, y: Array, seed: int) -> Means:
+class Moody(Means):
+    """Says something else to almost every row, whatever it learnt."""
+
+    def __init__(self, x: Array, y: Array) -> None:
+        super().__init__(x, y)
+        self._mood = secrets.randbelow(10**6) + 10**6
+
+    def predict(self, x: Array) -> Array:
+        places = (np.abs(x[:, 0]) * self._mood).astype(np.int64) % len(self.classes_)
+        return np.asarray(self.classes_[places])
+
+
+def moody(x: Array, y: Array, seed: int) -> Moody:
     """Each time another model, though the seed is the same."""
-    CALLS.append(seed)
-    return Means(x, (y + len(CALLS)) % (y.max() + 1))
+    return Moody(x, y)
 
 
 def drifting(x: Array, y: Array, seed: int) -> Means:
-    """The same model seven times, and then others."""
+    """Would be the same model seven times, and then others, in one process."""
     CALLS.append(seed)
     return Means(x, y if len(CALLS) <= 7 else (y + 1) % (y.max() + 1))
+
+
+def collecting(x: Array, y: Array, seed: int) -> Means:
+    """Would be of all rows that it was ever given, in one process."""
+    SEEN.append((x, y))
+    rows, labels = (np.concatenate(one) for one in zip(*SEEN, strict=True))
+    return Means(rows, labels)
+
+
+class Drawn(Means):
+    def __init__(self, x: Array, y: Array) -> None:
+        super().__init__(x, y)
+        self.drawn = random.random(), float(np.random.random())
+
+
+def drawing(x: Array, y: Array, seed: int) -> Drawn:
+    """Draws from generators that all trainings would share, in one process."""
+    return Drawn(x, y)
+
+
+def setting(x: Array, y: Array, seed: int) -> Means:
+    """Turns its labels once an environment variable says so, and sets that."""
+    turned = os.environ.get("KEEPSTONE_TEST_TURNED") is not None
+    os.environ["KEEPSTONE_TEST_TURNED"] = "1"
+    return Means(x, (y + turned) % (y.max() + 1))
+
+
+def ending(x: Array, y: Array, seed: int) -> Means:
+    os._exit(0)
+
+
+def killed(x: Array, y: Array, seed: int) -> Means:
+    """As the system does to whoever takes all memory."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return Means(x, y)
+
+
+def hanging(x: Array, y: Array, seed: int) -> Means:
+    """Waits for a program that never ends, and writes down who waits."""
+    with subprocess.Popen(["sleep", "1000"]) as program:
+        Path(os.environ["KEEPSTONE_TEST_PIDS"]).write_text(f"{os.getpid()} {program.pid}")
+    return Means(x, y)
+
+
+def leaving_one_behind(x: Array, y: Array, seed: int) -> Means:
+    program = subprocess.Popen(["sleep", "1000"])
+    Path(os.environ["KEEPSTONE_TEST_PIDS"]).write_text(f"{os.getpid()} {program.pid}")
+    return Means(x, y)
+
+
+class Holding(Means):
+    def __init__(self, x: Array, y: Array) -> None:
+        super().__init__(x, y)
+        self.lock = threading.Lock()
+
+
+def holding(x: Array, y: Array, seed: int) -> Holding:
+    return Holding(x, y)
+
+
+class Unreadable(Means):
+    def __setstate__(self, state: object) -> None:
+        raise ValueError("not today")
+
+
+def unreadable(x: Array, y: Array, seed: int) -> Unreadable:
+    return Unreadable(x, y)
+
+
+def refusing(x: Array, y: Array, seed: int) -> Means:
+    raise OperationalError("training.failed", "The clock stands.", "Wind it up.")
 
 
 def raising(x: Array, y: Array, seed: int) -> Any:

@@ -50,3 +50,8 @@ class Layer(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> Any:
         return self.layer(x)
+
+
+class Outer:
+    class Inner(Layer):
+        """Inside another class, where `package.module:Class` names nothing."""

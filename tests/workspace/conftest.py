@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import hmac
 import secrets
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from keepstone.ledger import Kind, LedgerReader, make_entry, parse_entry
 from keepstone.policy.parse import add_signer
 from keepstone.workspace.admit import Admitted, Submission, submit
 from keepstone.workspace.create import create_workspace
+from keepstone.workspace.lab import training
 from keepstone.workspace.layout import Layout
 from keepstone.workspace.opened import Workspace, open_workspace
 from keepstone.workspace.site import Site
@@ -268,3 +270,11 @@ def prediction() -> Callable[..., str]:
 def never() -> Digest:
     """The digest of something nobody has seen."""
     return Digest("ab" * 32)
+
+
+@pytest.fixture(scope="module")
+def one_server() -> Iterator[None]:
+    """Trainings of one function are forked from one server, whichever test asks for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "Fresh", functools.cache(training.Fresh))
+        yield

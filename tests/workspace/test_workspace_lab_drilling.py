@@ -28,9 +28,10 @@ from keepstone.workspace.lab.drilling import (
     run_drills,
     write_sets,
 )
-from keepstone.workspace.lab.training import Given, Training, find_function, open_training
+from keepstone.workspace.lab.training import Given, Training, fresh_function, open_training
 from tests import trainers
 
+pytestmark = pytest.mark.usefixtures("one_server")
 DIGEST = Digest.of(b"")
 
 
@@ -160,7 +161,8 @@ def test_a_training_that_does_not_repeat_itself_is_insufficient() -> None:
         ("stumbling", "runtime.failed"),
         ("nothing", "target.bad_object"),
         ("leaving", "attack.train_failed"),
-        ("the_same", "attack.train_failed"),
+        ("ending", "attack.train_failed"),
+        ("holding", "attack.unpicklable"),
     ],
 )
 def test_a_training_function_that_fails_has_a_code(train: str, expected: str) -> None:
@@ -169,7 +171,7 @@ def test_a_training_function_that_fails_has_a_code(train: str, expected: str) ->
 
 @pytest.mark.parametrize("name", ["tests.trainers:no", "no", "tests.trainers:CALLS", "no.such:one"])
 def test_what_is_no_function_has_a_code(name: str) -> None:
-    assert code(lambda: find_function(name)) == "attack.bad_train"
+    assert code(lambda: fresh_function(name)) == "attack.bad_train"
 
 
 def test_a_module_that_raises_while_it_is_imported_has_a_code(
@@ -178,15 +180,8 @@ def test_a_module_that_raises_while_it_is_imported_has_a_code(
     (tmp_path / "unlucky_trainer.py").write_text("raise ValueError\n")
     (tmp_path / "leaving_trainer.py").write_text("raise SystemExit(0)\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert code(lambda: find_function("unlucky_trainer:fit")) == "attack.bad_train"
-    assert code(lambda: find_function("leaving_trainer:fit")) == "attack.bad_train"
-
-
-def test_what_a_training_prints_is_no_result(capsys: pytest.CaptureFixture[str]) -> None:
-    made = training("talking")
-    made.train(made.x, made.y, 0)
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "epoch 1 of 1\n")
+    assert code(lambda: fresh_function("unlucky_trainer:fit")) == "attack.bad_train"
+    assert code(lambda: fresh_function("leaving_trainer:fit")) == "attack.bad_train"
 
 
 def test_a_module_is_asked_in_the_shape_that_is_given(

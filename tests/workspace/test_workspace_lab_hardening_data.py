@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +23,7 @@ from keepstone.vault.load import prepare
 from keepstone.vault.staging import stage
 from keepstone.vault.verified import verify_files
 from keepstone.workspace.lab import hardening_files
+from keepstone.workspace.lab import training as training_of_a_caller
 from keepstone.workspace.lab.attacking import Wanted
 from keepstone.workspace.lab.hardening_data import Bar, Partitioned, partition, trim
 from keepstone.workspace.lab.hardening_files import (
@@ -34,6 +36,7 @@ from keepstone.workspace.lab.hardening_files import (
 from keepstone.workspace.lab.training import Given, Training, open_training
 from tests import trainers
 
+pytestmark = pytest.mark.usefixtures("one_server")
 DIGEST = Digest.of(b"")
 NAMES = np.array(["ant", "bee", "cat"])
 
@@ -48,10 +51,27 @@ def training(
     (x, y), (rows, labels) = trainers.blobs(300, 0), trainers.blobs(held_out, 1)
     if names is not None:
         y, labels = names[y], names[labels]
-    if train in ("module", "local"):
+    if train in ("module", "inner"):
         x, rows = x.astype(np.float32), rows.astype(np.float32)
     given = Samples(x, y, DIGEST), Samples(rows, labels, DIGEST)
     return open_training(Given(f"tests.trainers:{train}", *given, wanted or Wanted()), 0)
+
+
+class Here:
+    """Calls the function in this process, which is quick: what is written of a model says nothing
+    of where it was trained."""
+
+    def __init__(self, name: str, patience_s: float) -> None:
+        package, _, attribute = name.partition(":")
+        self._function = getattr(importlib.import_module(package), attribute)
+
+    def __call__(self, x: Array, y: Array, seed: int) -> Any:
+        return self._function(x, y, seed)
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training_of_a_caller, "Fresh", Here)
 
 
 def divided(made: Training, bars: tuple[Bar, ...] = (), **given: Any) -> Partitioned:
@@ -105,16 +125,21 @@ def test_less_than_is_enough_fails() -> None:
 
 def test_few_rows_are_insufficient_and_moods_invalid() -> None:
     assert divided(training("means", held_out=60)).verdict is Verdict.INSUFFICIENT
-    trainers.CALLS.clear()
-    found = divided(training("drifting"))
-    # Nothing was seen of it but by the attack.
-    assert found.attack.problems == found.certificates.problems
-    assert found.verdict is Verdict.INVALID
     found = divided(training("moody"))
     assert found.verdict is Verdict.INVALID
     assert "defence.not_deterministic" in [one.code for one in found.certificates.problems]
 
 
+@pytest.mark.parametrize("train", ["drifting", "collecting", "setting", "the_same"])
+def test_no_training_knows_of_another(train: str) -> None:
+    """What it keeps in memory would void its certificates: it is not there the next time."""
+    expected, found = divided(training("means")), divided(training(train))
+    assert found.to_dict() == expected.to_dict()
+    asked = training("means").tested[0]
+    assert (found.aggregate.ballots(asked) == expected.aggregate.ballots(asked)).all()
+
+
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("names", [None, NAMES, np.array([5, 6, 9])])
 def test_a_vote_is_one_file_that_the_vault_opens(
     need_module: Need, tmp_path: Path, names: Array | None
@@ -135,6 +160,7 @@ def test_a_vote_is_one_file_that_the_vault_opens(
     assert not path.exists()
 
 
+@pytest.mark.usefixtures("here")
 def test_a_vote_that_answers_otherwise_is_not_written(
     need_module: Need, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,7 +175,8 @@ def test_a_vote_that_answers_otherwise_is_not_written(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("train", ["means", "indexed", "local"])
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("train", ["means", "indexed", "inner"])
 def test_what_cannot_be_one_file_is_refused_before_it_is_attacked(
     need_module: Need, train: str
 ) -> None:
@@ -167,6 +194,7 @@ def test_what_cannot_be_one_file_is_refused_before_it_is_attacked(
 # Trimmed loss
 
 
+@pytest.mark.usefixtures("here")
 def test_trimming_that_gains_is_written_with_what_it_kept(
     need_module: Need, tmp_path: Path
 ) -> None:
@@ -191,6 +219,7 @@ def test_trimming_that_gains_is_written_with_what_it_kept(
     assert code(lambda: write_kept(tmp_path / "kept.npz", found.trimmed.kept)) == "file.exists"
 
 
+@pytest.mark.usefixtures("here")
 def test_an_estimator_serves_the_labels_of_the_file(need_module: Need, tmp_path: Path) -> None:
     need_module("skops")
     made = training("tree", names=NAMES)
@@ -201,6 +230,7 @@ def test_an_estimator_serves_the_labels_of_the_file(need_module: Need, tmp_path:
     assert answers["predict"].tolist() == expected.tolist()
 
 
+@pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("train", ["tree", "module"])
 def test_a_range_that_was_given_is_declared(need_module: Need, tmp_path: Path, train: str) -> None:
     need_module("torch")
@@ -215,6 +245,7 @@ def test_a_range_that_was_given_is_declared(need_module: Need, tmp_path: Path, t
         assert (spec.low, spec.high) == (wanted.low, wanted.high)
 
 
+@pytest.mark.usefixtures("here")
 def test_a_module_is_written_as_weights_that_its_code_opens(
     need_module: Need, tmp_path: Path
 ) -> None:
@@ -232,9 +263,10 @@ def test_a_module_is_written_as_weights_that_its_code_opens(
     assert (answers["scores"].argmax(axis=1) == target.predict(made.tested[0]).labels).all()
 
 
+@pytest.mark.usefixtures("here")
 def test_a_module_that_nobody_can_import_is_refused(need_module: Need, tmp_path: Path) -> None:
     need_module("torch")
-    made = training("local")
+    made = training("inner")
     target = made.train(made.x, made.y, 0)
     path = tmp_path / "net.safetensors"
     assert code(lambda: write_target(path, target, made)) == "defence.unwritable"

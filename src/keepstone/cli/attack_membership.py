@@ -24,6 +24,7 @@ from keepstone.cli.attacking_report import (
 )
 from keepstone.cli.options import format_option, workspace_option
 from keepstone.cli.output import emit_json, say, table
+from keepstone.cli.training import patience_option
 
 if TYPE_CHECKING:
     from keepstone.core.subject import Subject
@@ -79,6 +80,7 @@ class LimitType(click.ParamType[tuple[float, float]]):
 )
 @click.option("--shadows", type=int, default=0, help="How many shadow models: 4 for a CI, 64 else.")
 @click.option("--kept", type=FILE, help="A file that keeps what shadow models said.")
+@patience_option
 @model_options
 @report_options
 @statement_options
@@ -109,6 +111,7 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
         given["shadows"],
         given["seed"],
         given["kept"],
+        given["patience"] / 1000,
     )
     others = others_given(given)
     subject, found = audit(asked, lambda opened: of_same_model(others, opened.digest))

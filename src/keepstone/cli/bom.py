@@ -15,7 +15,7 @@ from keepstone.cli.options import (
     site_at,
     workspace_option,
 )
-from keepstone.cli.output import emit_json, say
+from keepstone.cli.output import emit, emit_json, say
 
 if TYPE_CHECKING:
     from keepstone.governance.facts import Seen
@@ -87,7 +87,7 @@ def command(
     document = bom_of(site, model, endpoint, found)
     data = to_bytes(document)
     if output is None:
-        click.echo(data.decode(), nl=False)
+        emit(data.decode(), nl=False)
         return None
     if key is not None:
         # Signed and recorded first: a document that was to be signed is never left without.

@@ -10,7 +10,7 @@ import click
 
 from keepstone import __version__
 from keepstone.cli.lazy import Lazy
-from keepstone.cli.output import report_error
+from keepstone.cli.output import own_stdout, report_error
 from keepstone.errors import Exit, KeepstoneError, OperationalError
 
 # In the order in which a newcomer meets them; the value is the file of this package.
@@ -66,7 +66,11 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
-    sys.exit(run(arguments))
+    own_stdout()
+    status = run(arguments)
+    # What a library prints as the process ends is no result.
+    sys.stdout = sys.stderr
+    sys.exit(status)
 
 
 def run(arguments: list[str] | None = None) -> int:

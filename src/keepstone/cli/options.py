@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import click
+
+from keepstone.cli.output import result_alone
 
 if TYPE_CHECKING:
     from keepstone.identity.keystores.reference import KeyReference, TokenAccess
@@ -65,8 +69,8 @@ def conditions(versions: tuple[int, ...], where: tuple[str, ...]) -> dict[str, A
 
 
 def format_option(*formats: str) -> Callable[[F], F]:
-    """`--format`, text first."""
-    return click.option(
+    """`--format`, text first. In any other, the result is alone on stdout: see `emit`."""
+    option = click.option(
         "--format",
         "style",
         type=click.Choice(["text", *formats]),
@@ -74,6 +78,16 @@ def format_option(*formats: str) -> Callable[[F], F]:
         show_default=True,
         help="How the result is printed.",
     )
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def alone(*arguments: Any, style: str, **given: Any) -> Any:
+            with nullcontext() if style == "text" else result_alone():
+                return function(*arguments, style=style, **given)
+
+        return cast("F", option(alone))
+
+    return decorate
 
 
 def plain_http_option(function: F) -> F:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from contextvars import ContextVar
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -15,6 +17,9 @@ from keepstone.errors import Exit, KeepstoneError
 
 if TYPE_CHECKING:
     from keepstone.core.finding import Outcome
+
+# Where results go while everything else goes to stderr.
+_RESULTS: ContextVar[TextIO | None] = ContextVar("results", default=None)
 
 
 def colours(stream: Any) -> bool:
@@ -57,6 +62,34 @@ def status_of(outcome: Outcome) -> int:
     return int(statuses[outcome])
 
 
+def own_stdout() -> None:
+    """For the rest of this process: what is not written to `sys.stdout` goes to stderr.
+
+    A library that prints in C, or a program that somebody starts, writes to file descriptor 1,
+    whatever `sys.stdout` is; some of it not before the process ends.
+    """
+    stream = sys.__stdout__
+    if stream is None or sys.stdout is not stream:
+        return
+    kept = os.dup(1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY) if sys.__stderr__ is None else 2, 1)
+    # Open as long as the process is.
+    sys.stdout = open(  # noqa: SIM115
+        kept, "w", encoding=stream.encoding, errors=stream.errors, closefd=False
+    )
+
+
+@contextmanager
+def result_alone() -> Iterator[None]:
+    """Meanwhile whatever is printed goes to stderr, but for what `emit` prints."""
+    kept = _RESULTS.set(sys.stdout)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _RESULTS.reset(kept)
+
+
 def write_ready(path: Path, members: dict[str, Any]) -> None:
     """Write what a script needs to know of something that serves now; mode 0600, in one step."""
     from keepstone.files import write_atomic
@@ -68,7 +101,12 @@ def emit_json(document: dict[str, Any]) -> None:
     """Print one JSON document; every one of them carries its `schema`."""
     if "schema" not in document:
         raise ValueError("a JSON result must carry its schema")
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    emit(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def emit(text: str, *, nl: bool = True) -> None:
+    """Print a result that stands alone on stdout."""
+    click.echo(text, file=_RESULTS.get(), nl=nl)
 
 
 def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:

@@ -12,7 +12,7 @@ import click
 
 from keepstone.cli.lazy import CommandOrGroup
 from keepstone.cli.options import format_option, site_at, workspace_option
-from keepstone.cli.output import status_of
+from keepstone.cli.output import emit, status_of
 
 if TYPE_CHECKING:
     from keepstone.scan.pickle.allowlist import Added
@@ -81,7 +81,7 @@ def command(
         click.echo(to_text(report))
     else:
         document = to_json(report) if style == "json" else to_sarif(report)
-        click.echo(json.dumps(document, indent=2))
+        emit(json.dumps(document, indent=2))
     return status_of(report.outcome)
 
 

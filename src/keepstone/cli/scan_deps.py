@@ -9,7 +9,7 @@ import click
 
 from keepstone.cli.duration import DURATION
 from keepstone.cli.options import format_option
-from keepstone.cli.output import status_of
+from keepstone.cli.output import emit, status_of
 from keepstone.cli.waivers import read_waiver_options, waiver_options
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def command(
         document = deps_json(report) if style == "json" else deps_sarif(report)
         place = document if style == "json" else document["runs"][0]["properties"]
         place["waivers"] = waivers_json(report, waivers)
-        click.echo(json.dumps(document, indent=2))
+        emit(json.dumps(document, indent=2))
     return status_of(report.outcome)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from keepstone.cli.options import format_option
-from keepstone.cli.output import say, status_of
+from keepstone.cli.output import emit, say, status_of
 from keepstone.cli.scan_deps import fail_on_option, max_age_option, severity_limit
 from keepstone.cli.waivers import read_waiver_options, waiver_options
 
@@ -83,7 +83,7 @@ def command(
     if style == "text":
         click.echo(to_text(report))
     else:
-        click.echo(json.dumps(to_json(report) if style == "json" else to_sarif(report), indent=2))
+        emit(json.dumps(to_json(report) if style == "json" else to_sarif(report), indent=2))
     return status_of(report.outcome)
 
 

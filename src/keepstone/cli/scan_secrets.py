@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from keepstone.cli.options import format_option, read_option_file
-from keepstone.cli.output import say, status_of
+from keepstone.cli.output import emit, say, status_of
 
 
 @click.command("secrets")
@@ -60,7 +60,7 @@ def command(
     if style == "text":
         click.echo(to_text(report))
     else:
-        click.echo(json.dumps(to_json(report) if style == "json" else to_sarif(report), indent=2))
+        emit(json.dumps(to_json(report) if style == "json" else to_sarif(report), indent=2))
     if written is not None:
         write_atomic(written, write_baseline(report.found))
         say(f"{written} names what was found; read it before you keep it.", mark="ok")

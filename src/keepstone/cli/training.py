@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from keepstone.cli.attacking import FILE
+from keepstone.cli.duration import DURATION
 from keepstone.cli.output import say
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ class ShapeType(click.ParamType[tuple[int, ...]]):
 def training_options(function: F) -> F:
     """The function, and its two files."""
     for option in (
+        patience_option,
         click.option(
             "--held-out",
             required=True,
@@ -58,6 +60,16 @@ def training_options(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def patience_option(function: F) -> F:
+    return click.option(
+        "--patience",
+        type=DURATION,
+        default="1h",
+        show_default=True,
+        help="How long one training may take.",
+    )(function)
 
 
 def range_options(function: F) -> F:
@@ -110,6 +122,7 @@ def training_of(data: Path, held_out: Path, given: dict[str, Any]) -> Training:
         read_samples(held_out, given["label"]),
         Wanted(None, given["low"], given["high"], classes),
         given["shape"] or (),
+        given["patience"] / 1000,
     )
     return open_training(asked, given["seed"])
 

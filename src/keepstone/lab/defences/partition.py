@@ -8,8 +8,9 @@ features are changed counts as two, one removed and one inserted.
 
 What is certified is counted, not estimated, and holds if `train` gives the same model for the same
 rows in the same order: partitions are sorted, so an insertion elsewhere moves nothing. That the
-training repeats itself is tried on the first partition, in the same process, and refused where it
-does not. A training that keeps something from its first call for the later ones is not seen so.
+training repeats itself is tried on the first partition, and refused where it does not. One that
+keeps something from its first call for the later ones is not seen so: `keepstone.lab.fresh` keeps
+trainings apart.
 
 Source: Levine and Feizi 2021, arXiv 2006.14768, theorem 1. Cost: `k` trainings of a k-th of the
 data, one more for the check, and `k` queries a prediction. Blind spots: one poison that is

@@ -12,13 +12,13 @@ from multiprocessing.context import SpawnProcess
 from typing import cast
 
 from keepstone.errors import InputError, KeepstoneError
+from keepstone.lab.refused import Refused
 from keepstone.lab.suites.spread import (
     PATIENCE_S,
     Answer,
     Done,
     Lost,
     Ready,
-    Refused,
     Shard,
     Work,
     attack_shard,
@@ -28,7 +28,7 @@ from keepstone.lab.suites.spread import (
 
 MAX_WORKERS = 256
 # One thread each: they share the processors, and sums do not hang on how many there are.
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class Processes:
@@ -104,8 +104,8 @@ def _serve(connection: Connection, work: Work) -> None:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in _THREADS}
-    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    before = {name: os.environ.get(name) for name in ONE_THREAD}
+    os.environ.update(ONE_THREAD)
     try:
         yield
     finally:

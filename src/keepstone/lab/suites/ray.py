@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from keepstone.errors import InputError, KeepstoneError, OperationalError
+from keepstone.lab.refused import Refused
 from keepstone.lab.suites.spread import (
     PATIENCE_S,
     Answer,
     Done,
     Lost,
     Ready,
-    Refused,
     Shard,
     Work,
     attack_shard,

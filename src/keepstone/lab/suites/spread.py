@@ -17,13 +17,8 @@ import numpy as np
 from keepstone import __version__
 from keepstone.contract.validate import Array
 from keepstone.core.digest import Digest
-from keepstone.errors import (
-    DeniedError,
-    InputError,
-    KeepstoneError,
-    OperationalError,
-    VerificationError,
-)
+from keepstone.errors import InputError
+from keepstone.lab.refused import Refused
 from keepstone.lab.suites.clean import MAX_UNSTABLE
 from keepstone.lab.suites.observer import Nobody
 from keepstone.lab.suites.question import Question
@@ -34,9 +29,6 @@ from keepstone.lab.targets.port import Capability, Target
 Opens = Callable[[], AbstractContextManager[Target]]
 # How long one part may take.
 PATIENCE_S = 6 * 3600.0
-_FAMILIES = {
-    kind.family: kind for kind in (InputError, VerificationError, DeniedError, OperationalError)
-}
 W = TypeVar("W", bound=Hashable)
 _PROBES = 64
 # How far scores may differ that two machines compute, and on what share of the rows still more.
@@ -125,24 +117,6 @@ class Lost:
 @dataclass(frozen=True, slots=True)
 class Ready:
     """The model was opened."""
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """An error of ours, on its way to whoever began the run."""
-
-    family: str
-    code: str
-    cause: str
-    next_step: str
-
-    @classmethod
-    def of(cls, error: KeepstoneError) -> Refused:
-        return cls(error.family, error.code, error.cause, error.next_step)
-
-    def error(self) -> KeepstoneError:
-        kind = _FAMILIES.get(self.family, OperationalError)
-        return kind(self.code, self.cause, self.next_step)
 
 
 Answer = Ready | Done | Lost | Refused

@@ -29,10 +29,11 @@ from keepstone.lab.attacks.privacy.membership import (
 )
 from keepstone.lab.attacks.privacy.rmia import Rmia
 from keepstone.lab.attacks.privacy.shadows import kept_shadows, make_shadows
+from keepstone.lab.fresh import PATIENCE_S
 from keepstone.lab.samples import Samples
 from keepstone.lab.targets.port import Capability
 from keepstone.workspace.lab.attacking import Opened, Wanted, open_model, report_digest
-from keepstone.workspace.lab.training import Trainer, find_function
+from keepstone.workspace.lab.training import Trainer, fresh_function
 
 ATTACKS: Mapping[str, MembershipAttack] = {
     attack.name: attack for attack in (LossThreshold(), Lira(), Rmia(), ConditionalLira())
@@ -45,6 +46,7 @@ class Audit:
 
     `train` (`package.module:function`) is the caller's own code that makes shadow models, called
     with rows, classes as numbers from 0 on, and a seed; it returns an estimator or a torch module.
+    No training may take longer than `patience_s`.
     """
 
     model: Path
@@ -57,6 +59,7 @@ class Audit:
     shadows: int = 0
     seed: int = 0
     kept: Path | None = None
+    patience_s: float = PATIENCE_S
 
 
 def audit(
@@ -116,7 +119,8 @@ def joined(members: Samples, nonmembers: Samples) -> Samples:
 
 def _shadows(asked: Audit, opened: Opened, x: Array, y: Array) -> Any:
     assert asked.train is not None
-    train = Trainer(find_function(asked.train), opened.target.domain, opened.target.classes)
+    function = fresh_function(asked.train, asked.patience_s)
+    train = Trainer(function, opened.target.domain, opened.target.classes)
     given = (train, x, y, asked.shadows, asked.seed)
     alone = Capability.SCORES not in opened.target.capabilities
     if asked.kept is not None:

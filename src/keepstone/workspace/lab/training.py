@@ -1,17 +1,16 @@
 """The caller's own training function, and the rows that it is tried with.
 
 `package.module:function` is imported, which runs their code, and is called with flat rows, classes
-as numbers from 0 on, and a seed; it returns an estimator or a torch module. It gets copies, and
-what it raises is its failure, with a code.
+as numbers from 0 on, and a seed; it returns an estimator or a torch module. Each call has a process
+of its own (`keepstone.lab.fresh`), and what it raises is its failure, with a code.
 """
 
 from __future__ import annotations
 
 import importlib
 import sys
-import weakref
 from collections.abc import Callable
-from contextlib import AbstractContextManager, redirect_stdout
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,6 +21,7 @@ from keepstone.contract.validate import Array
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.lab.domain import Domain
+from keepstone.lab.fresh import PATIENCE_S, Fresh
 from keepstone.lab.samples import Samples
 from keepstone.lab.targets.classes import Classes
 from keepstone.lab.targets.port import Target
@@ -29,6 +29,7 @@ from keepstone.lab.targets.trained import as_target
 from keepstone.workspace.lab.attacking import Wanted, chosen, require_fit
 from keepstone.workspace.lab.hardening import require_apart
 
+Function = Callable[[Array, Array, int], Any]
 _PROBES = 64
 
 
@@ -36,7 +37,8 @@ _PROBES = 64
 class Given:
     """What is trained on, what is held out of it, and by whose function.
 
-    `shape` is that of a picture whose rows are flat: a torch module is asked with it.
+    `shape` is that of a picture whose rows are flat: a torch module is asked with it. No training
+    may take longer than `patience_s`.
     """
 
     train: str
@@ -44,6 +46,7 @@ class Given:
     held_out: Samples
     wanted: Wanted
     shape: tuple[int, ...] = ()
+    patience_s: float = PATIENCE_S
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -71,60 +74,24 @@ class Training:
         """Whether the same rows and `seed` train the model `first` again, as far as it is seen: of
         held-out rows and of some from all over the domain. Raises what `train` raises."""
         asked = np.concatenate([self.tested[0], self.domain.draw(_PROBES)])
-        # Asked before the other is trained, which may change what they share.
-        told = first.predict(asked).labels
         again = self.train(self.x, self.y, seed)
-        return bool((told == again.predict(asked).labels).all())
+        return bool((first.predict(asked).labels == again.predict(asked).labels).all())
 
 
 class Trainer:
     """`function` as the lab calls it; counts how often it was."""
 
     def __init__(
-        self, function: Any, domain: Domain, classes: int, shape: tuple[int, ...] = ()
+        self, function: Function, domain: Domain, classes: int, shape: tuple[int, ...] = ()
     ) -> None:
         self._function, self._domain, self._classes = function, domain, classes
         self._shown = replace(domain, shape=shape) if shape else domain
         self.trained = 0
-        self._made: dict[int, Callable[[], Any]] = {}
 
     def __call__(self, x: Array, y: Array, seed: int) -> Target:
-        """Raises InputError `attack.train_failed`, `target.bad_object`."""
-        return self.as_target(self.model(x, y, seed))
-
-    def model(self, x: Array, y: Array, seed: int) -> Any:
-        """What the function itself returns. Raises InputError `attack.train_failed`."""
+        """Raises InputError `target.bad_object`, and what `function` raises."""
         self.trained += 1
-        try:
-            with _aside():
-                found = self._function(x.copy(), y.copy(), seed)
-        except KeepstoneError:
-            raise
-        # The caller's own code may raise anything; none of it is a fault of ours.
-        except (Exception, SystemExit) as error:
-            raise InputError(
-                "attack.train_failed",
-                f"The training function raised {type(error).__name__}: {str(error)[:200]}",
-                "It is called with rows (n, d), classes as numbers from 0 on, of which some may be"
-                " missing, and a seed.",
-            ) from error
-        self._require_another(found)
-        return found
-
-    def _require_another(self, model: Any) -> None:
-        """One object that is fitted again and again is compared with itself, and changes under
-        whoever kept it."""
-        known = self._made.get(id(model))
-        if known is not None and known() is model:
-            raise InputError(
-                "attack.train_failed",
-                "The training function returns the same object again.",
-                "Make a new model at each call.",
-            )
-        try:
-            self._made[id(model)] = weakref.ref(model)
-        except TypeError:
-            self._made[id(model)] = lambda: model
+        return self.as_target(self._function(x, y, seed))
 
     def as_target(self, model: Any) -> Target:
         """Raises InputError `target.bad_object`."""
@@ -144,22 +111,28 @@ class Trainer:
             ) from error
 
 
-def find_function(name: str) -> Any:
+def fresh_function(name: str, patience_s: float = PATIENCE_S) -> Fresh:
     """The caller's own function, `package.module:function`: importing it runs their code.
 
     Raises InputError `attack.bad_train`.
     """
     try:
         package, _, attribute = check_architecture(name).partition(":")
-        with _aside():
+    except KeepstoneError as error:
+        raise _bad_train(name, "") from error
+    # Imported there while it is here, where their models are asked.
+    fresh = Fresh(name, patience_s)
+    try:
+        with redirect_stdout(sys.stderr):
             found = getattr(importlib.import_module(package), attribute)
     # A module of the caller's may raise anything while it is imported.
     except (Exception, SystemExit) as error:
-        why = "" if isinstance(error, KeepstoneError) else f": {type(error).__name__}"
-        raise _bad_train(name, why) from error
+        fresh.close()
+        raise _bad_train(name, f": {type(error).__name__}") from error
     if not callable(found):
+        fresh.close()
         raise _bad_train(name, ": it cannot be called")
-    return found
+    return fresh
 
 
 def open_training(given: Given, seed: int) -> Training:
@@ -169,7 +142,7 @@ def open_training(given: Given, seed: int) -> Training:
     or of a picture that of all its pixels. Raises InputError `attack.bad_train`,
     `attack.other_inputs`, `attack.bad_domain`, `target.bad_labels`, `defence.trained_on`.
     """
-    function = find_function(given.train)
+    function = fresh_function(given.train, given.patience_s)
     data, held_out = given.data, given.held_out
     if data.x.shape[1] != held_out.x.shape[1]:
         raise InputError(
@@ -219,11 +192,6 @@ def _domain(given: Given) -> Domain:
 def _labels(classes: Classes, y: Array) -> Array:
     """By their places, of the type that the file has."""
     return np.array(classes.names).astype(np.int64 if y.dtype.kind in "iu" else str)
-
-
-def _aside() -> AbstractContextManager[object]:
-    """What the caller's own code prints is for people: results alone go to standard output."""
-    return redirect_stdout(sys.stderr)
 
 
 def _bad_train(name: str, why: str) -> InputError:
