@@ -122,7 +122,10 @@ def test_who_repeats_the_training_speaks_of_the_same_file(
     need_module("skops")
     made, again = training("tree"), training("tree")
     # Both are kept: nothing of the second lies in memory where the first was.
-    votes = [partition(each, Partition(5, 3), attacked=1).aggregate for each in (made, again)]
+    votes = [
+        Partition(5, 3).fit(each.train, each.x, each.y, each.domain, len(each.classes))
+        for each in (made, again)
+    ]
     one = write_vote(tmp_path / "one.skops", votes[0], made)
     other = write_vote(tmp_path / "other.skops", votes[1], again)
     assert one.path.read_bytes() == other.path.read_bytes()
