@@ -116,6 +116,7 @@ def test_what_could_not_be_stated_is_refused_before_anything_is_trained() -> Non
         assert caught.value.code == code
 
 
+@pytest.mark.slow
 def test_who_repeats_the_training_speaks_of_the_same_file(
     need_module: Callable[[str], ModuleType], tmp_path: Path
 ) -> None:
