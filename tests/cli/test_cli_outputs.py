@@ -294,7 +294,6 @@ def test_what_carries_no_contract_is_attacked_with_one_beside_it(
         ("attack", "extract", forest, *data, "--attack", "copycat", "--budget", "10"),
         ("attack", "availability", forest, *data, "--budget", "1600", "--attack", "sponge"),
         ("harden", "inputs", forest, *data, "--by", "noise", *few),
-        ("harden", "outputs", forest, *data, "--by", "labels-only", "--queries", "20", *few),
         ("harden", "smooth", forest, *data, "--sigma", "0.1", "--draws", "20", "--samples", "5"),
         ("harden", "ensemble", forest, forest, *data, *few),
     ):
