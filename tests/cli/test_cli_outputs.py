@@ -355,7 +355,7 @@ def test_an_exported_program_is_refused_by_name(here: Here, need_module: Need, n
     assert "as a Python object" in err
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "ftp://u:geheim@h/x", "HTTPS://h"])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:1", "ftp://u:geheim@h/x"])
 def test_an_address_is_https_or_none(here: Here, net: Path, address: str) -> None:
     for command in (
         (address, "--data", "data.npz"),
@@ -367,3 +367,6 @@ def test_an_address_is_https_or_none(here: Here, net: Path, address: str) -> Non
         assert refused((status, out, err)) == (2, "target.bad_url"), command
         assert "https://HOST" in err
         assert "geheim" not in err
+    audit = ("membership", "https://h", "--members", "in.npz", "--nonmembers", "out.npz")
+    status, out, err = here.run("attack", *audit)
+    assert (status, out, "an address is not asked" in err) == (2, "", True)

@@ -98,6 +98,9 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
     from keepstone.lab.samples import read_samples
     from keepstone.workspace.lab.auditing import Audit, audit, state
 
+    # As a path it has lost a slash.
+    if str(target).lower().startswith("https:/"):
+        raise click.UsageError("Members are told of a model file; an address is not asked.")
     check_options(str(target), given, states="privacy")
     attack = given["attack"] or _fitting(given)
     asked = Audit(
