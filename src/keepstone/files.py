@@ -88,8 +88,57 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
             temporary.unlink()
 
 
-def exists(path: Path) -> InputError:
-    return InputError("file.exists", f"{path} already exists.", "Choose another path.")
+def exists(path: Path, hint: str = "Choose another path.") -> InputError:
+    return InputError("file.exists", f"{path} already exists.", hint)
+
+
+def require_place(path: Path, *, replace: bool | None = None) -> None:
+    """Before the work is done whose result goes to `path`: that it can go there.
+
+    Only a plain file is ever written over, and only with `replace`; None: whoever asks has no
+    --force. A device, a pipe, a folder or a link never is. Raises InputError `file.exists`,
+    `file.not_plain`, `file.missing` of the folder; OperationalError `file.unwritable`.
+    """
+    folder = path.absolute().parent
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        mode = None
+    except OSError as error:
+        raise storage_error(error, path) from error
+    if mode is not None and not stat.S_ISREG(mode):
+        raise InputError(
+            "file.not_plain",
+            f"{path} is {_kind_of(mode)}: nothing is written in its place.",
+            "Choose another path: a new one, or that of a plain file.",
+        )
+    if mode is not None and not replace:
+        force = "" if replace is None else ", or write over it with --force"
+        raise exists(path, f"Choose another path{force}.")
+    if not folder.is_dir():
+        raise storage_error(FileNotFoundError(errno.ENOENT, ""), folder)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise storage_error(PermissionError(errno.EACCES, os.strerror(errno.EACCES)), path)
+
+
+def _kind_of(mode: int) -> str:
+    kinds = {
+        stat.S_IFLNK: "a symbolic link",
+        stat.S_IFDIR: "a folder",
+        stat.S_IFIFO: "a pipe",
+        stat.S_IFSOCK: "a socket",
+    }
+    return kinds.get(stat.S_IFMT(mode), "a device")
+
+
+def write_place(path: Path, data: bytes, mode: int = 0o644, *, replace: bool | None = None) -> None:
+    """Write `data` where `require_place` lets it, durable when this returns.
+
+    Raises as that does; OperationalError `disk.full`.
+    """
+    # Once more: the work may have taken a night.
+    require_place(path, replace=replace)
+    (write_atomic if replace else write_new)(path, data, mode)
 
 
 @contextlib.contextmanager

@@ -129,6 +129,10 @@ def test_an_endpoint_is_attacked_within_its_limits(place: Any, net: Path, error_
         *("keys", "create", "user:rita", "--role", "red-team", "--model", "net"),
         *("--out", place.root / "rita.key"),
     )
+    place.must(
+        *("keys", "create", "user:carl", "--role", "caller", "--model", "net"),
+        *("--out", place.root / "caller.key"),
+    )
     asked = ("--model", "net", "--ca", served["ca"], "--data", "data.npz")
     given = ("--low", "0", "--high", "1", "--norm", "linf", "--eps", "0.2", "--budget", "10")
     key = ("--key-file", "rita.key")
@@ -139,6 +143,9 @@ def test_an_endpoint_is_attacked_within_its_limits(place: Any, net: Path, error_
     # A key that may only predict is not told what the model takes.
     done = place.run("attack", served["url"], *asked, *given)
     assert (done.returncode, error_code(done)) == (3, "target.refused")
+    done = place.run("attack", served["url"], *asked, *given, "--key-file", "caller.key")
+    assert (done.returncode, error_code(done)) == (3, "target.refused")
+    assert "whose role grants model.read and model.predict" in done.stderr
     # Nobody can say which file an address serves.
     signed = place.run("attack", served["url"], *asked, *given, *key, "--as", "x.pem")
     assert signed.returncode == 2
@@ -335,11 +342,14 @@ def test_one_report_carries_the_curves_of_one_model(place: Any, net: Path, error
     other = save(place.root / "other.onnx", 2)
     given: Any
     for given, expected in (
-        ((other, *quick[1:], *several), (2, "report.other_model")),
+        ((other, *quick[1:], *several, "--force"), (2, "report.other_model")),
         ((*quick, "--report", "x.html", "--with", "odd.json"), (2, "report.bad_document")),
         ((*quick, "--report", "x.html", "--with", "nothing.json"), (2, "file.unreadable")),
-        ((*audit[:1], other, *audit[2:], *both), (2, "report.other_model")),
-        (("extract", other, *asked[2:], "--with", "copies.json"), (2, "report.other_model")),
+        ((*audit[:1], other, *audit[2:], *both, "--force"), (2, "report.other_model")),
+        (
+            ("extract", other, *asked[2:], "--with", "copies.json", "--force"),
+            (2, "report.other_model"),
+        ),
     ):
         done = place.run("attack", *given)
         assert (done.returncode, error_code(done)) == expected, (given, done.stderr)

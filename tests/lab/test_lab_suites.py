@@ -18,6 +18,7 @@ from keepstone.lab.masking.port import Sign, Weight
 from keepstone.lab.metrics.wilson import share
 from keepstone.lab.norms import L0, L1, LINF
 from keepstone.lab.problem import Verdict, insufficient, invalid
+from keepstone.lab.suites.catalogue import suite_called
 from keepstone.lab.suites.masking import Masking
 from keepstone.lab.suites.memory import Memory
 from keepstone.lab.suites.plan import Step, Suite
@@ -33,6 +34,7 @@ X = rng.uniform(0, 1, (200, 2))
 Y = (X[:, 0] > X[:, 1]).astype(int)
 # Half the difference of the two numbers: what a change of both can overcome.
 GAP = np.abs(X[:, 0] - X[:, 1]) / 2
+NO_TREES = frozenset(Capability) - {Capability.TREES}
 
 
 def question(*epsilons: float, **changed: object) -> Question:
@@ -249,6 +251,28 @@ def test_without_gradients_there_is_nothing_to_mask_and_that_is_told() -> None:
     assert found.verdict is Verdict.PASS
     assert found.masking == ()
     assert [one for one in found.not_evaluated if "no gradient" in one]
+
+
+@pytest.mark.parametrize("budget", [1, 2, 5, 20])
+def test_what_too_small_a_budget_left_proves_nothing_of_an_honest_target(budget: int) -> None:
+    """Any search breaks what one question left: the signs go by an attack of their own."""
+    small = question(0.2, at_least=0.01, budget=budget)
+    found = run(halves(capabilities=NO_TREES), suite=suite_called("quick"), question=small)
+    assert found.verdict is Verdict.INSUFFICIENT
+    assert {one.code for one in found.problems} == {"attack.weak"}
+    assert len(found.masking) == len(SIGNS)
+    assert not [one.name for one in found.masking if one.seen and one.weight is Weight.PROVES]
+
+
+def test_what_masks_is_found_out_however_small_the_budget() -> None:
+    class Stepped(Linear):
+        def linearize(self, rows: np.ndarray) -> object:
+            found = super().linearize(rows)
+            return type(found)(found.labels, found.scores, lambda given: np.zeros_like(rows))
+
+    target = Stepped(halves().weights, np.zeros(2), capabilities=NO_TREES)
+    small = question(0.2, at_least=0.01, budget=1)
+    assert run(target, suite=suite_called("quick"), question=small).verdict is Verdict.INVALID
 
 
 def test_gradients_that_vanish_make_it_invalid() -> None:

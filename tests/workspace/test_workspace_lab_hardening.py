@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -12,7 +10,7 @@ from keepstone.core.digest import Digest
 from keepstone.errors import InputError
 from keepstone.lab.domain import Domain
 from keepstone.lab.samples import Samples
-from keepstone.workspace.lab.hardening import require_apart, require_writable, seen_once
+from keepstone.workspace.lab.hardening import require_apart, seen_once
 
 DOMAIN = Domain.of((2,), -1.0, 1.0)
 
@@ -37,14 +35,3 @@ def test_rows_that_are_there_again_tell_nothing_of_one() -> None:
     found = seen_once(samples((0.3, 0.0), (0.1, 0.0), (0.3, 0.0), (0.2, 0.0)))
     assert found.x[:, 0].tolist() == [0.1, 0.2]
     assert found.y.tolist() == [1, 3]
-
-
-def test_where_nothing_can_be_written_is_told_before_anything_is_trained(tmp_path: Path) -> None:
-    there = tmp_path / "there"
-    there.touch()
-    require_writable(tmp_path / "new", replace=False)
-    require_writable(there, replace=True)
-    with pytest.raises(InputError, match=r"file\.exists"):
-        require_writable(there, replace=False)
-    with pytest.raises(InputError, match=r"file\.missing"):
-        require_writable(tmp_path / "no" / "new", replace=True)

@@ -30,7 +30,7 @@ from keepstone.cli.attacking_spread import check_spread, shards_of
 from keepstone.cli.duration import DURATION
 from keepstone.cli.lazy import CommandOrGroup
 from keepstone.cli.options import format_option, workspace_option
-from keepstone.cli.output import emit_json, say, table
+from keepstone.cli.output import at_last, say, table
 from keepstone.cli.progress import Steps
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def command(target: str, data: Path, **given: Any) -> int:
     from keepstone.lab.samples import read_samples
     from keepstone.lab.suites.catalogue import suite_called
 
-    check_options(target, given)
+    check_options(target, given, states="robustness")
     check_spread(target, given)
     suite = suite_called(given["suite"])
     count = suite.samples if given["samples"] is None else given["samples"]
@@ -227,24 +227,24 @@ def _write(
     others: list[Document],
     given: dict[str, Any],
 ) -> None:
-    if given["report"] is not None:
-        page = _report(outcome, attacked, samples, others)
-        write_report(given["report"], page)
     document = outcome.to_dict()
     if attacked.subject is not None:
         document |= {"model": attacked.subject.name, "digest": str(attacked.subject.digest)}
     document |= {"target": attacked.shown, "data": str(samples.digest)}
-    if given["key"] is not None:
-        document["statement"] = _state(outcome, attacked, samples, document, given)
-    if given["style"] == "json":
-        emit_json(document)
-    else:
-        _show(outcome)
+    with at_last(document, given["style"], lambda: _show(outcome)) as ends:
+        if given["report"] is not None:
+            ends.callback(_report, outcome, attacked, samples, others, given)
+        if given["key"] is not None:
+            document["statement"] = _state(outcome, attacked, samples, document, given)
 
 
 def _report(
-    outcome: SuiteResult, attacked: Attacked, samples: Samples, others: list[Document]
-) -> bytes:
+    outcome: SuiteResult,
+    attacked: Attacked,
+    samples: Samples,
+    others: list[Document],
+    given: dict[str, Any],
+) -> None:
     from keepstone import __version__
     from keepstone.lab.report.html import write_html
 
@@ -254,7 +254,8 @@ def _report(
         "samples": str(samples.digest),
         "by": f"keepstone {__version__}",
     }
-    return write_html(outcome, attacked.target.domain, about, samples.features, others)
+    page = write_html(outcome, attacked.target.domain, about, samples.features, others)
+    write_report(page, given)
 
 
 def _state(

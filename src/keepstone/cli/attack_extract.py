@@ -23,7 +23,7 @@ from keepstone.cli.attacking_report import (
     write_curves_report,
 )
 from keepstone.cli.options import format_option
-from keepstone.cli.output import emit_json, say, table
+from keepstone.cli.output import at_last, say, table
 
 if TYPE_CHECKING:
     from keepstone.lab.attacks.extraction.fidelity import Fidelity
@@ -86,12 +86,9 @@ def command(target: str, data: Path, pool: Path | None, **given: Any) -> int:
         found = _extract(attacked, everything, thief, given)
     verdict = judge(found, given["at_most"])
     document = _document(found, verdict, attacked, everything, given)
-    if given["report"] is not None:
-        write_curves_report(document, others, given["report"])
-    if given["style"] == "json":
-        emit_json(document)
-    else:
-        _show(found)
+    with at_last(document, given["style"], lambda: _show(found)):
+        if given["report"] is not None:
+            write_curves_report(document, others, given)
     return status_of(verdict)
 
 

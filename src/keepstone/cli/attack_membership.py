@@ -23,7 +23,7 @@ from keepstone.cli.attacking_report import (
     write_curves_report,
 )
 from keepstone.cli.options import format_option, workspace_option
-from keepstone.cli.output import emit_json, say, table
+from keepstone.cli.output import at_last, say, table
 from keepstone.cli.training import patience_option
 
 if TYPE_CHECKING:
@@ -98,7 +98,10 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
     from keepstone.lab.samples import read_samples
     from keepstone.workspace.lab.auditing import Audit, audit, state
 
-    check_options(str(target), given)
+    # As a path it has lost a slash.
+    if str(target).lower().startswith("https:/"):
+        raise click.UsageError("Members are told of a model file; an address is not asked.")
+    check_options(str(target), given, states="privacy")
     attack = given["attack"] or _fitting(given)
     asked = Audit(
         target,
@@ -120,19 +123,16 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
         "digest": str(subject.digest),
         "not_evaluated": _missed(attack, given["shadows"]),
     }
-    if given["report"] is not None:
-        write_curves_report(document, others, given["report"])
-    if given["key"] is not None:
 
-        def make(subject: Subject, key: Signatory, now: int) -> Envelope:
-            told = {"report": document, "now": now, "lifetime_ms": given["lifetime"]}
-            return state(subject, found, key, **told)
+    def make(subject: Subject, key: Signatory, now: int) -> Envelope:
+        told = {"report": document, "now": now, "lifetime_ms": given["lifetime"]}
+        return state(subject, found, key, **told)
 
-        document["statement"] = record(subject, make, given)
-    if given["style"] == "json":
-        emit_json(document)
-    else:
-        _show(found)
+    with at_last(document, given["style"], lambda: _show(found)) as ends:
+        if given["report"] is not None:
+            ends.callback(write_curves_report, document, others, given)
+        if given["key"] is not None:
+            document["statement"] = record(subject, make, given)
     return status_of(found.verdict)
 
 

@@ -9,7 +9,7 @@ import click
 
 from keepstone.cli.attacking import status_of
 from keepstone.cli.options import format_option
-from keepstone.cli.output import emit_json, say, table
+from keepstone.cli.output import at_last, say, table
 from keepstone.cli.progress import Steps
 from keepstone.cli.training import range_options, training_of, training_options
 
@@ -131,13 +131,10 @@ def command(data: Path, held_out: Path, **given: Any) -> int:
         "data": str(training.data),
         "held_out": str(training.held_out),
     }
-    if given["folder"] is not None:
-        document["written"] = write_sets(training, asked, given["folder"])
-        say(f"written {given['folder']}", mark="ok")
-    if given["style"] == "json":
-        emit_json(document)
-    else:
-        _show(found)
+    with at_last(document, given["style"], lambda: _show(found)):
+        if given["folder"] is not None:
+            document["written"] = write_sets(training, asked, given["folder"])
+            say(f"written {given['folder']}", mark="ok")
     return status_of(found.verdict)
 
 

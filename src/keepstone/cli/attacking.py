@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -11,7 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from keepstone.cli.duration import DURATION
-from keepstone.cli.options import KEY, address_of, read_option_file, signing_key, site_at
+from keepstone.cli.options import (
+    KEY,
+    address_of,
+    contract_option,
+    read_option_file,
+    signing_key,
+    site_at,
+)
 from keepstone.cli.output import say
 
 if TYPE_CHECKING:
@@ -30,6 +38,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 FILE = click.Path(path_type=Path, dir_okay=False)
 _SUITES = ("quick", "standard", "full")
+# A path has no scheme; nothing is asked but by TLS.
+_OTHER_ADDRESS = re.compile(r"[a-z][a-z0-9+.-]+:/", re.IGNORECASE)
 _LABEL = "The column, or the array, of labels.  [default: y, label, target or class]"
 
 
@@ -87,7 +97,7 @@ def model_options(function: F) -> F:
     option = click.option(
         "--architecture", help="For weights alone: the code to import, package.module:Class."
     )
-    return option(input_options(function))
+    return option(contract_option(input_options(function)))
 
 
 def input_options(function: F) -> F:
@@ -162,26 +172,63 @@ def statement_options(function: F) -> F:
     return function
 
 
-def check_options(target: str, given: dict[str, Any]) -> None:
-    """Raises a usage error for options that do not go together."""
+def check_options(target: str, given: dict[str, Any], states: str | None = None) -> None:
+    """Before anything is read or spent: that all of it can be used, and what comes of it has where
+    to go. `states` is the kind of what would be stated.
+
+    Raises a usage error for options that do not go together; InputError `target.bad_url`; and as
+    `check_statement` and `check_places`.
+    """
     remote = target.startswith("https://")
+    if not remote and _OTHER_ADDRESS.match(target):
+        from keepstone.lab.targets.remote import bad_url
+
+        raise bad_url(target)
     if remote != (given.get("model") is not None):
         raise click.UsageError("An address and --model go together.")
     if remote and given.get("key") is not None:
         raise click.UsageError(
             "What is served at an address says nothing of which file it is: --as needs a file."
         )
-    check_statement(given)
+    if remote and given.get("contract") is not None:
+        raise click.UsageError("An address says itself what it takes: --contract goes with a file.")
+    check_statement(given, states)
+    check_places(given)
 
 
-def check_statement(given: dict[str, Any]) -> None:
-    """Open the key of `statement_options`. Raises a usage error for what does not go together."""
+def check_places(given: dict[str, Any]) -> None:
+    """Raises as `require_place`; InputError `file.exists` for one path that is named twice."""
+    from keepstone.files import exists, require_place
+
+    # Whatever is there of the others is added to.
+    over = {"report": given.get("force", False), "statement": True, "kept": True}
+    seen = set()
+    for name in over:
+        path: Path | None = given.get(name)
+        if path is None:
+            continue
+        require_place(path, replace=over[name])
+        if path.absolute() in seen:
+            raise exists(path)
+        seen.add(path.absolute())
+
+
+def check_statement(given: dict[str, Any], states: str | None) -> None:
+    """Open the key of `statement_options`, and see that the workspace takes its word.
+
+    Raises a usage error for what does not go together; what `signing_key` and
+    `require_recordable` raise.
+    """
     key = given.get("key")
     # Before anything is spent: a key that cannot be opened signs nothing in the end.
     if key is not None:
         given["signatory"] = signing_key(key)
     if key is None and (given.get("statement") is not None or given.get("name") is not None):
         raise click.UsageError("--statement and --name go with --as.")
+    if key is not None and given["statement"] is None:
+        from keepstone.workspace.statements import require_recordable
+
+        require_recordable(site_at(given["root"]), given["signatory"], str(states))
 
 
 @contextmanager
@@ -240,7 +287,16 @@ def wanted_model(given: dict[str, Any], *, gradient: bool = False) -> Wanted:
     from keepstone.workspace.lab.attacking import Wanted
 
     names = _classes(given)
-    return Wanted(given["architecture"], given["low"], given["high"], names, gradient=gradient)
+    contract: Path | None = given["contract"]
+    return Wanted(
+        given["architecture"],
+        given["low"],
+        given["high"],
+        names,
+        gradient=gradient,
+        # As another process finds it.
+        contract=None if contract is None else contract.absolute(),
+    )
 
 
 def _constraints(samples: Samples, given: dict[str, Any]) -> Constraints | None:
@@ -265,6 +321,7 @@ def record(
     """Sign what `make` states at a time, and record it in the workspace or append it to a file."""
     from keepstone.core.ports import SystemClock
     from keepstone.core.subject import Subject as Named
+    from keepstone.files import append_line
     from keepstone.workspace.operations import perform
 
     key: Signatory = given["signatory"]
@@ -273,8 +330,7 @@ def record(
     envelope = make(subject, key, SystemClock().now_ms())
     path: Path | None = given["statement"]
     if path is not None:
-        with path.open("ab") as file:
-            file.write(envelope.to_json() + b"\n")
+        append_line(path, envelope.to_json())
         say(f"stated  {path}", mark="ok")
         return {"file": str(path)}
     answer = perform(site_at(given["root"]), "statement.record", {"envelope": envelope.to_dict()})

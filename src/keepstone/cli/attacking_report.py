@@ -30,6 +30,11 @@ def report_options(function: F) -> F:
             help="With --report: the JSON of an extraction or membership audit of the same model,"
             " shown in the same report. May be given again.",
         ),
+        click.option(
+            "--force",
+            is_flag=True,
+            help="With --report: write over a file that is there already.",
+        ),
         click.option("--report", type=FILE, help="Write the report for people to this HTML file."),
     ):
         function = option(function)
@@ -59,18 +64,21 @@ def of_same_model(others: list[Document], model: Digest | None) -> list[Document
     return [same_model(one, model) for one in others]
 
 
-def write_curves_report(document: dict[str, Any], others: list[Document], path: Path) -> None:
+def write_curves_report(
+    document: dict[str, Any], others: list[Document], given: dict[str, Any]
+) -> None:
     """The report of one extraction or membership audit, and of the others below it."""
     from keepstone import __version__
     from keepstone.lab.report.curves import write_curves
     from keepstone.lab.report.documents import read_found
 
     about = {"by": f"keepstone {__version__}"}
-    write_report(path, write_curves([read_found(document), *others], about))
+    write_report(write_curves([read_found(document), *others], about), given)
 
 
-def write_report(path: Path, page: bytes) -> None:
-    from keepstone.files import write_atomic
+def write_report(page: bytes, given: dict[str, Any]) -> None:
+    from keepstone.files import write_place
 
-    write_atomic(path, page)
+    path: Path = given["report"]
+    write_place(path, page, 0o600, replace=given["force"])
     say(f"report  {path}", mark="ok")

@@ -46,6 +46,14 @@ _VOTES = ("mean", "majority")
     help="For weights alone: the code to import, package.module:Class; once for all of them, or"
     " once for each, in their order.",
 )
+@click.option(
+    "--contract",
+    "contracts",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="For models that do not say what they accept: a file (JSON) that does, a part of the"
+    " artifact; once for all of them, or once for each, in their order.",
+)
 @input_options
 @format_option("json")
 def command(models: tuple[Path, ...], data: Path, **given: Any) -> int:
@@ -81,28 +89,50 @@ def command(models: tuple[Path, ...], data: Path, **given: Any) -> int:
 def _opened(
     stack: ExitStack, models: tuple[Path, ...], samples: Samples, given: dict[str, Any]
 ) -> list[Opened]:
-    """All of them, each with its architecture if it is weights alone."""
+    """All of them, each with its contract if it carries none, and its architecture if it is
+    weights alone."""
     from keepstone.errors import InputError
     from keepstone.workspace.lab.attacking import open_model
 
-    named = given["architectures"]
-    left, members = list(named), []
-    plain = wanted_model(given | {"architecture": None}, gradient=True)
-    for model in models:
-        try:
-            opened = open_model(model, samples, plain)
-            members.append(stack.enter_context(opened))
-        except InputError as error:
-            if error.code != "model.architecture_needed" or not named:
-                raise
-            if not left:
-                raise click.UsageError(f"There is no --architecture left for {model}.") from error
-            architecture = named[0] if len(named) == 1 else left.pop(0)
-            own = replace(plain, architecture=architecture)
-            members.append(stack.enter_context(open_model(model, samples, own)))
-    if len(named) > 1 and left:
-        raise click.UsageError(f"No weights are left for --architecture {left[0]}.")
+    lacks = {
+        "contract.missing": _Lacking("contract", [one.absolute() for one in given["contracts"]]),
+        "model.architecture_needed": _Lacking("architecture", list(given["architectures"])),
+    }
+    plain = wanted_model(given | {"architecture": None, "contract": None}, gradient=True)
+
+    def member(model: Path) -> Opened:
+        own, lacking = plain, dict(lacks)
+        while True:
+            try:
+                return stack.enter_context(open_model(model, samples, own))
+            except InputError as error:
+                # What it was given once, it does not lack.
+                found = lacking.pop(error.code, None)
+                if found is None or not found.given:
+                    raise
+                own = replace(own, **{found.option: found.take(model)})
+
+    members = [member(model) for model in models]
+    for one in lacks.values():
+        if one.given[1:] and one.left:
+            raise click.UsageError(f"No model is left for --{one.option} {one.left[0]}.")
     return members
+
+
+class _Lacking:
+    """What some models do not say themselves: given once for all of them, or once for each."""
+
+    def __init__(self, option: str, given: list[Any]) -> None:
+        self.option = option
+        self.given = given
+        self.left = list(given)
+
+    def take(self, model: Path) -> Any:
+        if len(self.given) == 1:
+            return self.given[0]
+        if not self.left:
+            raise click.UsageError(f"There is no --{self.option} left for {model}.")
+        return self.left.pop(0)
 
 
 def _run(members: list[Opened], samples: Samples, given: dict[str, Any]) -> Compared:

@@ -9,6 +9,7 @@ import click
 
 from keepstone.cli.attacking import (
     FILE,
+    check_places,
     check_statement,
     record,
     statement_options,
@@ -16,7 +17,7 @@ from keepstone.cli.attacking import (
 )
 from keepstone.cli.hardening import show_certificates
 from keepstone.cli.options import format_option, workspace_option
-from keepstone.cli.output import emit_json, say, table
+from keepstone.cli.output import at_last, say, table
 from keepstone.cli.progress import Steps
 from keepstone.cli.training import range_options, training_of, training_options, write_if_pass
 
@@ -109,21 +110,19 @@ def command(data: Path, held_out: Path, **given: Any) -> int:
         "data": str(training.data),
         "held_out": str(training.held_out),
     }
-    written = write_if_pass(
-        given["out"],
-        found.verdict,
-        lambda path: write_vote(path, found.aggregate, training),
-        keep=given["keep"],
-    )
-    document["written"] = None if written is None else written.to_dict()
-    if written is None and given["key"] is not None:
-        say("nothing is stated: there is no file to speak of", mark="warn")
-    elif written is not None and given["key"] is not None:
-        document["statement"] = _state(written, found, training, bars, document, given)
-    if given["style"] == "json":
-        emit_json(document)
-    else:
-        _show(found)
+    document["written"] = None
+    with at_last(document, given["style"], lambda: _show(found)):
+        written = write_if_pass(
+            given["out"],
+            found.verdict,
+            lambda path: write_vote(path, found.aggregate, training),
+            keep=given["keep"],
+        )
+        document["written"] = None if written is None else written.to_dict()
+        if written is None and given["key"] is not None:
+            say("nothing is stated: there is no file to speak of", mark="warn")
+        elif written is not None and given["key"] is not None:
+            document["statement"] = _state(written, found, training, bars, document, given)
     return status_of(found.verdict)
 
 
@@ -133,13 +132,19 @@ def _check(bars: tuple[Bar, ...], given: dict[str, Any]) -> None:
     from keepstone.workspace.lab.hardening_files import contract_beside, require_new
 
     out: Path | None = given["out"]
-    check_statement(given)
+    check_statement(given, "poisoning")
     if given["key"] is not None:
         require_statable(out, bars)
     if out is None and given["keep"]:
         raise click.UsageError("--keep goes with -o.")
+    check_places(given)
     if out is not None:
         require_new(out, contract_beside(out))
+        if given["statement"] is not None and given["statement"].absolute() in (
+            out.absolute(),
+            contract_beside(out).absolute(),
+        ):
+            raise click.UsageError("--statement is appended to a file of its own.")
 
 
 def _run(training: Training, bars: tuple[Bar, ...], given: dict[str, Any]) -> Partitioned:

@@ -10,6 +10,7 @@ import click
 
 from keepstone.cli.attacking import FILE, model_options, status_of, wanted_model
 from keepstone.cli.hardening import (
+    about,
     cells,
     held_out_option,
     member_cells,
@@ -17,12 +18,11 @@ from keepstone.cli.hardening import (
     show_problems,
     show_verdict,
     step,
-    told,
     weights_options,
     written,
 )
 from keepstone.cli.options import format_option
-from keepstone.cli.output import say, table
+from keepstone.cli.output import at_last, say, table
 
 if TYPE_CHECKING:
     from keepstone.lab.attacks.privacy.shadows import Shadows
@@ -124,14 +124,16 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
         begun = begun_anew(module_of(opened), given["seed"], given["fixed"])
         fixed = [{"name": one, "digest": str(digest_of(begun, one))} for one in given["fixed"]]
         found = _run(training, begun, opened, rows, others, given)
-        weights = written([found.private.target.module], opened, found.verdict, given)
     document = found.to_dict() | {
         "data": str(rows.digest),
         "held_out": str(others.digest),
         "fixed": fixed,
-        "weights": weights,
+        "weights": [],
+        **about(opened),
     }
-    told(document, opened, given["style"], lambda: _show(found, given["fixed"]))
+    with at_last(document, given["style"], lambda: _show(found, given["fixed"])):
+        modules = [found.private.target.module]
+        document["weights"] = written(modules, opened, found.verdict, given)
     return status_of(found.verdict)
 
 

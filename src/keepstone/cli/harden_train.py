@@ -10,6 +10,7 @@ import click
 
 from keepstone.cli.attacking import FILE, model_options, status_of, suite_options, wanted_model
 from keepstone.cli.hardening import (
+    about,
     check_own,
     held_out_option,
     judged,
@@ -17,11 +18,11 @@ from keepstone.cli.hardening import (
     require_places,
     show_evaluation,
     step,
-    told,
     weights_options,
     written,
 )
 from keepstone.cli.options import format_option
+from keepstone.cli.output import at_last
 
 if TYPE_CHECKING:
     from keepstone.lab.defences.adversarial_training import Lesson, Schedule
@@ -91,18 +92,20 @@ def command(model: Path, data: Path, held_out: Path, **given: Any) -> int:
         lesson, plan = _lesson(opened, given), _plan(given)
         seeds = [given["seed"] + number for number in range(given["members"])]
         made = _trained(opened, rows, judges, lesson, plan, seeds)
-        about = {"name": lesson.name, "undefended": opened.target}
-        found = judged(_as_one(made), opened, judges, given, **about)
-        weights = written([one.module for one in made], opened, found.verdict, given)
+        named = {"name": lesson.name, "undefended": opened.target}
+        found = judged(_as_one(made), opened, judges, given, **named)
     parameters = asdict(lesson)  # type: ignore[call-overload]  # each of them is a dataclass
     document = found.to_dict() | {
         "source": lesson.source,
         "parameters": parameters | asdict(plan) | {"seeds": seeds},
         "data": str(rows.digest),
         "held_out": str(judges.digest),
-        "weights": weights,
+        "weights": [],
+        **about(opened),
     }
-    told(document, opened, given["style"], lambda: show_evaluation(found))
+    with at_last(document, given["style"], lambda: show_evaluation(found)):
+        modules = [one.module for one in made]
+        document["weights"] = written(modules, opened, found.verdict, given)
     return status_of(found.verdict)
 
 

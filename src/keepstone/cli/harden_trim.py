@@ -10,7 +10,7 @@ import click
 from keepstone.cli.attacking import FILE, status_of
 from keepstone.cli.hardening import cells, show_problems, show_verdict
 from keepstone.cli.options import format_option
-from keepstone.cli.output import emit_json, say, table
+from keepstone.cli.output import at_last, say, table
 from keepstone.cli.progress import Steps
 from keepstone.cli.training import range_options, training_of, training_options, write_if_pass
 
@@ -85,17 +85,15 @@ def command(data: Path, held_out: Path, **given: Any) -> int:
         "held_out": str(training.held_out),
         "classes": list(training.classes.names),
     }
-    if given["kept"] is not None:
-        write_kept(given["kept"], found.trimmed.kept)
-        say(f"kept {given['kept']}", mark="ok")
-    written = write_if_pass(
-        out, found.verdict, lambda path: write_target(path, found.trimmed.target, training)
-    )
-    document["written"] = None if written is None else written.to_dict()
-    if given["style"] == "json":
-        emit_json(document)
-    else:
-        _show(found)
+    document["written"] = None
+    with at_last(document, given["style"], lambda: _show(found)):
+        if given["kept"] is not None:
+            write_kept(given["kept"], found.trimmed.kept)
+            say(f"kept {given['kept']}", mark="ok")
+        written = write_if_pass(
+            out, found.verdict, lambda path: write_target(path, found.trimmed.target, training)
+        )
+        document["written"] = None if written is None else written.to_dict()
     return status_of(found.verdict)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from keepstone.cli.attacking import FILE, question_of
-from keepstone.cli.output import emit_json, say, table
+from keepstone.cli.output import at_last, say, table
 from keepstone.cli.progress import Steps
 
 if TYPE_CHECKING:
@@ -99,10 +99,10 @@ def drawn(samples: Samples, given: dict[str, Any]) -> Samples:
 
 def require_places(given: dict[str, Any], count: int = 1) -> None:
     """Before anything is trained: that its weights have where to go."""
-    from keepstone.workspace.lab.hardening import require_writable
+    from keepstone.files import require_place
 
     for path in _places(given["out"], count):
-        require_writable(path, replace=given["force"])
+        require_place(path, replace=given["force"])
 
 
 def written(
@@ -140,11 +140,13 @@ def step(what: str) -> Iterator[None]:
 
 def told(document: dict[str, Any], opened: Opened, style: str, show: Callable[[], None]) -> None:
     """Print the result: for people, or as one JSON document that says of which model it is."""
-    if style == "json":
-        about = {"model": opened.subject.name, "digest": str(opened.subject.digest)}
-        emit_json(document | about)
-    else:
-        show()
+    with at_last(document | about(opened), style, show):
+        pass
+
+
+def about(opened: Opened) -> dict[str, Any]:
+    """Of which model a document is."""
+    return {"model": opened.subject.name, "digest": str(opened.subject.digest)}
 
 
 def show_evaluation(found: Evaluation) -> None:

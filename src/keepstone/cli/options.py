@@ -39,6 +39,16 @@ def workspace_option(function: F) -> F:
     )(function)
 
 
+def contract_option(function: F) -> F:
+    """`--contract`: what a model accepts that has no room to say it itself."""
+    return click.option(
+        "--contract",
+        type=click.Path(path_type=Path, dir_okay=False, exists=True),
+        help="What the model accepts and returns (JSON), for formats that do not say it; it becomes"
+        " a part of the artifact, and of its digest.",
+    )(function)
+
+
 def conditions_options(function: F) -> F:
     """`--version` and `--where`: which versions of its models a grant reaches."""
     function = click.option(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, redirect_stdout
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -107,6 +107,18 @@ def emit_json(document: dict[str, Any]) -> None:
 def emit(text: str, *, nl: bool = True) -> None:
     """Print a result that stands alone on stdout."""
     click.echo(text, file=_RESULTS.get(), nl=nl)
+
+
+@contextmanager
+def at_last(document: dict[str, Any], style: str, show: Callable[[], None]) -> Iterator[ExitStack]:
+    """Print what was found after the block, as JSON or for people, whatever came of writing it.
+
+    What the block gives to the stack is done before, and even where the block itself failed. The
+    last failure goes on: it is the exit status.
+    """
+    with ExitStack() as ends:
+        ends.callback(lambda: emit_json(document) if style == "json" else show())
+        yield ends
 
 
 def table(rows: Sequence[tuple[str, ...]], head: tuple[str, ...]) -> str:

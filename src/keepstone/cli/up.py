@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from keepstone.cli.options import plain_http_option, site_at, workspace_option
+from keepstone.cli.options import (
+    contract_option,
+    plain_http_option,
+    site_at,
+    workspace_option,
+)
 from keepstone.cli.output import say, write_ready
 from keepstone.cli.progress import Steps
 
@@ -57,12 +62,7 @@ _UNPROVEN = {
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="Signed statements, one a line.  [default: MODEL.statements.jsonl if it exists]",
 )
-@click.option(
-    "--contract",
-    type=click.Path(path_type=Path, dir_okay=False, exists=True),
-    help="What the model accepts and returns (JSON), for formats that do not say it; it becomes"
-    " a part of the artifact, and of its digest.",
-)
+@contract_option
 @click.option(
     "--architecture",
     metavar="MODULE:CLASS",

@@ -167,7 +167,11 @@ def verify_envelope(envelope: Envelope, keys: Mapping[str, VerifyingKey]) -> tup
         return tuple(verified)
     if failed is not None:
         raise failed
-    raise VerificationError(
+    raise unknown_key()
+
+
+def unknown_key() -> VerificationError:
+    return VerificationError(
         "signature.unknown_key",
         "None of the keys that signed this is known.",
         "Add the signer's public key to the policy file if you trust it.",

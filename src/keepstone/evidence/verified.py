@@ -161,9 +161,13 @@ def require_right(found: VerifiedStatement, rights: Rights) -> VerifiedStatement
     """Return `found` if one of its signers may state it, else raise `statement.no_right`."""
     if with_right(found, rights):
         return found
-    raise DeniedError(
+    raise no_right(found.right)
+
+
+def no_right(right: str) -> DeniedError:
+    return DeniedError(
         "statement.no_right",
-        f"No signer of this statement has the right {found.right}.",
+        f"No signer of this statement has the right {right}.",
         "Sign with a key whose role grants it, or change the roles in the policy file.",
     )
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
 from keepstone.errors import InputError
+from keepstone.evidence.dsse import unknown_key
 from keepstone.evidence.made import TOOL
 from keepstone.evidence.predicates import (
     Approval,
@@ -19,12 +20,15 @@ from keepstone.evidence.predicates import (
     Reinstatement,
     Revocation,
     Target,
+    right_of,
 )
 from keepstone.evidence.statement import make_statement
+from keepstone.evidence.verified import no_right
 from keepstone.identity.signing import Signatory
 from keepstone.ledger import EntryId
+from keepstone.workspace.layout import read_identity
 from keepstone.workspace.operations import perform
-from keepstone.workspace.reading import WorkspaceView, as_digest, read_workspace
+from keepstone.workspace.reading import WorkspaceView, as_digest, load_trust, read_workspace
 from keepstone.workspace.site import Site
 
 
@@ -81,6 +85,20 @@ def reinstate(site: Site, model: str, key: Signatory, reason: str) -> Recorded:
         made = Made(TOOL, view.now)
         reinstatement = Reinstatement(made, denial.digest, reason)
     return _say(site, subject, reinstatement, key)
+
+
+def require_recordable(site: Site, key: Signatory, kind: str) -> None:
+    """Before work is done whose result `key` is to state: that the workspace would take its word.
+
+    Raises `workspace.*`, `policy.*`; VerificationError `signature.unknown_key`; DeniedError
+    `statement.no_right`.
+    """
+    read_identity(site.layout)
+    rights = load_trust(site.layout).rights
+    if key.key_id not in rights:
+        raise unknown_key()
+    if right_of(kind) not in rights[key.key_id]:
+        raise no_right(right_of(kind))
 
 
 def _say(site: Site, subject: Subject, predicate: Predicate, key: Signatory) -> Recorded:

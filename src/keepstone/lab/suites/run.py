@@ -77,7 +77,7 @@ def run_suite(
         went, attacked, more = list(merged.went), merged.attacked, merged.problems
     ran = [as_ran(job, one, last) for job, one in zip(plan.jobs, went, strict=True)]
     # (3)
-    left = _left_by_gradient(standing, ran, question)
+    left = _left_by_gradient(standing, ran, plan, question)
     if left is not None:
         # What no attack went for, none left standing.
         left &= attacked
@@ -111,9 +111,19 @@ def run_suite(
     )
 
 
-def _left_by_gradient(standing: Standing, ran: Sequence[Ran], question: Question) -> Array | None:
-    """Which samples attacks by gradient left unbroken at the largest epsilon; None: none ran."""
-    if not any(one.gradients for one in ran):
+def _left_by_gradient(
+    standing: Standing, ran: Sequence[Ran], plan: Plan, question: Question
+) -> Array | None:
+    """Which samples attacks by gradient left unbroken at the largest epsilon.
+
+    None: none ran, or one ran with too small a budget. What that left any search breaks, of a model
+    that masks nothing; the signs then go by an attack of their own.
+    """
+    starved = any(
+        job.step.attack.needs is Capability.GRADIENT and job.budget < job.step.least
+        for job in plan.jobs
+    )
+    if starved or not any(one.gradients for one in ran):
         return None
     return np.asarray(standing.by_gradient > reach(question.epsilons[-1]))
 

@@ -31,6 +31,11 @@ from keepstone.errors import InputError, OperationalError
 MAX_ANSWER = 16 << 20
 _WAIT_S = 30.0
 _MAX_TRIES = 4
+# Of an endpoint of ours: one who may only predict is not told what the model takes.
+_WITHOUT_RIGHT = (
+    "Ask with a key (--key-file) whose role grants model.read and model.predict of this model"
+    " (--model), as red-team does: see docs/explain/attacking.md."
+)
 # Said by a target that does not want to answer now.
 _THROTTLED = frozenset({408, 425, 429, 502, 503, 504})
 
@@ -60,10 +65,10 @@ class Address:
             host, port = parts.hostname, parts.port
         except ValueError:
             # The reason would quote the address, and with it what may be a secret.
-            raise _bad_url(url) from None
+            raise bad_url(url) from None
         plain = not (parts.query or parts.fragment or parts.username or parts.password)
         if parts.scheme != "https" or not host or not plain or not url.isprintable():
-            raise _bad_url(url)
+            raise bad_url(url)
         if key is not None and not (key.isascii() and key.isprintable() and " " not in key):
             raise InputError("target.bad_key", "The key is not one line of printable ASCII.")
         return cls(host, port or 443, parts.path.rstrip("/"), model, key, trusted)
@@ -263,7 +268,9 @@ def _require_ok(answer: http.client.HTTPResponse) -> None:
         raise OperationalError(
             "target.refused",
             f"The target refuses with the status {status}.",
-            "Check the model's name (--model) and the key (--key-file).",
+            _WITHOUT_RIGHT
+            if status == 403
+            else "Check the model's name (--model) and the key (--key-file).",
         )
 
 
@@ -362,7 +369,7 @@ def _context(trusted: str | None) -> ssl.SSLContext:
         raise InputError("target.bad_ca", "The certificates to trust cannot be read.") from error
 
 
-def _bad_url(url: str) -> InputError:
+def bad_url(url: str) -> InputError:
     return InputError(
         "target.bad_url",
         f"{_public(url)!r} is not an address to ask.",

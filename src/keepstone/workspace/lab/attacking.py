@@ -21,7 +21,7 @@ from keepstone.contract.schema import ModelContract
 from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
-from keepstone.errors import InputError, KeepstoneError
+from keepstone.errors import InputError, KeepstoneError, OperationalError
 from keepstone.evidence.dsse import Envelope
 from keepstone.evidence.made import TOOL, Made
 from keepstone.evidence.measured import Measured
@@ -59,7 +59,8 @@ LIFETIME_MS = 30 * 86_400_000
 class Wanted:
     """How a model is to be read. `low` and `high` stand in for a range that is not declared;
     `classes` are the names of its classes in the order of its scores; `gradient` says whether an
-    ONNX file's is wanted, which takes torch and its time."""
+    ONNX file's is wanted, which takes torch and its time; `contract` lies beside a model that has
+    no room for its own, and becomes a part of the artifact, as `keepstone up` takes it."""
 
     architecture: str | None = None
     low: float | None = None
@@ -67,6 +68,7 @@ class Wanted:
     classes: tuple[str, ...] = ()
     constraints: Constraints | None = None
     gradient: bool = False
+    contract: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +94,16 @@ def open_model(
     """
     with tempfile.TemporaryDirectory(prefix="keepstone-attack-") as folder:
         # (1)
-        staged = stage(path, Path(folder) / "staging")
+        staged = stage(path, Path(folder) / "staging", contract=wanted.contract)
         if digest not in (None, staged.digest):
             raise InputError(
                 "attack.other_file",
                 f"{path} is {staged.digest} where a worker opened it, and not {digest}.",
-                "Put the same file at the same path on every machine.",
+                "Put the same files at the same paths on every machine.",
             )
         # (2)
         format = format_of_clean(staged, scan_staged(staged), path)
+        _require_loader(format, path)
         # (3)
         with verify_files(staged.path, staged.digest) as files:
             found, prepared = prepare(files, wanted.architecture)
@@ -124,6 +127,18 @@ def open_again(
     """
     with open_model(path, samples, replace(wanted, classes=classes), digest) as opened:
         yield opened.target
+
+
+def _require_loader(format: str, path: Path) -> None:
+    """Raises OperationalError `runtime.missing` for exported programs, which are attacked none the
+    less: as objects of the caller's."""
+    if format == "pt2":
+        raise OperationalError(
+            "runtime.missing",
+            f"{path} is an exported program (torch.export), and no such file is opened.",
+            "Give its weights and their code (safetensors, --architecture), export it to ONNX, or"
+            " load it yourself and attack it as a Python object: see docs/explain/attacking.md.",
+        )
 
 
 def _target(

@@ -5,7 +5,9 @@ What is poisoned can be written down, so that whoever looks for poison has some 
 
 from __future__ import annotations
 
+import errno
 import io
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +18,7 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError
-from keepstone.files import storage_error, write_atomic
+from keepstone.files import storage_error, storage_errors, write_atomic
 from keepstone.lab.attacks.poisoning.badnets import BadNets
 from keepstone.lab.attacks.poisoning.clean_label import CleanLabel
 from keepstone.lab.attacks.poisoning.feedback import Feedback
@@ -149,7 +151,19 @@ def run_drills(
 
 
 def require_empty(folder: Path) -> None:
-    """Before anything is trained. Raises InputError `file.exists`."""
+    """Before anything is trained.
+
+    Raises InputError `file.exists`, `file.not_plain`; OperationalError `file.unwritable`.
+    """
+    with storage_errors(folder):
+        # A link to a folder is one: nothing is written in its place.
+        there = next(one for one in (folder, *folder.absolute().parents) if one.exists())
+        if not there.is_dir():
+            raise InputError(
+                "file.not_plain", f"{there} is not a folder.", "Choose another folder."
+            )
+        if not os.access(there, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     if folder.exists() and any(folder.iterdir()):
         raise InputError("file.exists", f"{folder} is not empty.", "Choose another folder.")
 

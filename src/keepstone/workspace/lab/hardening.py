@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from errno import ENOENT
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.core.digest import SINGLE_FILE, Digest, FileDigest, artifact_digest
 from keepstone.errors import InputError
-from keepstone.files import exists, storage_error, write_atomic, write_new
+from keepstone.files import write_place
 from keepstone.lab.defences.weights import weights_of
 from keepstone.lab.domain import Domain
 from keepstone.lab.samples import Samples
@@ -62,23 +61,12 @@ def seen_once(samples: Samples) -> Samples:
     return samples.take(np.sort(first[count == 1]))
 
 
-def require_writable(path: Path, *, replace: bool) -> None:
-    """Before anything is trained that nowhere can be put.
-
-    Raises InputError `file.exists`, `file.missing`.
-    """
-    if path.exists() and not replace:
-        raise exists(path)
-    if not path.absolute().parent.is_dir():
-        raise storage_error(FileNotFoundError(ENOENT, ""), path.absolute().parent)
-
-
 def write_weights(path: Path, module: Any, opened: Opened, *, replace: bool) -> Digest:
     """Write a module's weights, with the contract of the model that it was made of.
 
     The digest is that of the artifact, as `keepstone up` tells it. Raises InputError
-    `file.exists`, `defence.unwritable`; OperationalError `disk.full`, `file.unwritable`.
+    `defence.unwritable`; and as `write_place` does.
     """
     data = weights_of(module, opened.contract)
-    (write_atomic if replace else write_new)(path, data, 0o644)
+    write_place(path, data, replace=replace)
     return artifact_digest([FileDigest(SINGLE_FILE, len(data), Digest.of(data))])

@@ -19,7 +19,7 @@ from keepstone.contract.schema import ANY, DType, ModelContract, TensorSpec, che
 from keepstone.contract.validate import NUMPY, Array
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError, OperationalError
-from keepstone.files import exists, write_new
+from keepstone.files import exists, require_place, write_place
 from keepstone.lab.defences.estimators import dump, estimator_of, vote
 from keepstone.lab.defences.partition import Aggregate
 from keepstone.lab.defences.weights import weights_of
@@ -31,7 +31,6 @@ from keepstone.vault.load import prepare
 from keepstone.vault.load.identify import require_scanned
 from keepstone.vault.staging import stage
 from keepstone.vault.verified import verify_files
-from keepstone.workspace.lab.hardening import require_writable
 from keepstone.workspace.lab.training import Training
 from keepstone.workspace.suspect import format_of_clean
 
@@ -62,12 +61,12 @@ def contract_beside(path: Path) -> Path:
 
 
 def require_new(*paths: Path) -> None:
-    """Before anything is trained. Raises InputError `file.exists`, also for one path that is named
-    twice, and `file.missing`."""
+    """Before anything is trained. Raises as `require_place` does; `file.exists` also for one path
+    that is named twice."""
     if len({path.absolute() for path in paths}) < len(paths):
         raise exists(paths[-1])
     for path in paths:
-        require_writable(path, replace=False)
+        require_place(path)
 
 
 def write_vote(path: Path, aggregate: Aggregate, training: Training) -> Written:
@@ -120,8 +119,8 @@ def _write_estimator(path: Path, estimator: Any, training: Training, labels: Arr
         rows = training.domain.as_inputs(training.tested[0])
         digest, answers = _answers(*tried, None, rows)
     _require_same(answers["predict"], training.labels[labels])
-    write_new(path, data, 0o644)
-    write_new(beside, contract, 0o644)
+    write_place(path, data)
+    write_place(beside, contract)
     return Written(path, digest, contract=beside)
 
 
@@ -135,7 +134,7 @@ def _write_module(path: Path, target: TorchTarget, training: Training, labels: A
         rows = target.domain.as_inputs(training.tested[0])
         digest, answers = _answers(tried, None, architecture, rows)
     _require_same(best_class(as_scores(answers["scores"], probable=False)), labels)
-    write_new(path, data, 0o644)
+    write_place(path, data)
     return Written(path, digest, architecture=architecture)
 
 
@@ -212,4 +211,4 @@ def write_kept(path: Path, kept: Array) -> None:
     """
     file = io.BytesIO()
     np.savez_compressed(file, kept=kept)
-    write_new(path, file.getvalue(), 0o644)
+    write_place(path, file.getvalue())
