@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -254,6 +257,41 @@ def test_what_cannot_be_spread_has_an_answer(place: Any, net: Path, error_code: 
     assert place.run("attack", net, "--data", "data.npz", "--workers", "0").returncode == 2
 
 
+# Ended
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", "2")])
+def test_an_attack_that_is_terminated_leaves_no_copy_of_the_model(
+    place: Any, net: Path, workers: tuple[str, ...]
+) -> None:
+    temporary = place.root / "temporary"
+    temporary.mkdir()
+    asked = ("--norm", "linf", "--eps", "0.01", "--suite", "full", *workers)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "keepstone.cli", "attack", net, "--data", "data.npz", *asked],
+        env=place.environment | {"TMPDIR": str(temporary)},
+        cwd=place.root,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    place.running.append(process)
+    copy = "keepstone-attack-*/staging/*"
+    wanted = f"keepstone-workers-*/*/{copy}" if workers else copy
+    last = time.monotonic() + 40
+    while not list(temporary.glob(wanted)):
+        assert process.poll() is None
+        assert time.monotonic() < last
+        time.sleep(0.02)
+    process.terminate()
+    _, told = process.communicate(timeout=40)
+    assert (process.returncode, told.splitlines()[-1]) == (143, "Terminated.")
+    assert "Traceback" not in told
+    # Libraries may leave files of their own there.
+    assert list(temporary.glob("keepstone-*")) == []
+
+
 # Privacy and extraction
 
 
@@ -302,15 +340,23 @@ def test_copies_are_made_and_told(place: Any, net: Path, error_code: Any) -> Non
     np.savez(place.root / "rows.npz", x=x, y=y)
     asked = ("extract", net, "--data", "rows.npz", "--attack", "knockoff", "--budget", "60")
     status, found = attack(place, *asked, "--budget", "250")
-    assert (status, found["schema"]) == (0, "keepstone.extraction/v1")
+    # Nothing was asked that could be passed.
+    assert (status, found["verdict"]) == (3, "insufficient")
+    assert [one["code"] for one in found["problems"]] == ["attack.no_bar"]
+    assert found["schema"] == "keepstone.extraction/v1"
     ((fewer, more),) = [one["curve"] for one in found["attacks"]]
     assert (fewer["queries"], more["queries"]) == (60, 250)
     assert more["agreement"]["value"] > fewer["agreement"]["value"]
     assert attack(place, *asked, "--at-most", "0.1")[0] == 1
+    status, found = attack(place, *asked, "--at-most", "1")
+    assert (status, found["verdict"], found["problems"]) == (0, "pass", [])
+    done = place.run("attack", *asked)
+    assert done.stdout.startswith("insufficient: no bar was set")
+    assert "attack.no_bar" in done.stderr
     # A hundred held-out rows are the fewest that say anything.
     np.savez(place.root / "few.npz", x=x[:50], y=y[:50])
     few = ("extract", net, "--data", "few.npz", "--attack", "knockoff", "--budget", "10")
-    assert attack(place, *few)[0] == 3
+    assert attack(place, *few, "--at-most", "1")[0] == 3
 
 
 def test_one_report_carries_the_curves_of_one_model(place: Any, net: Path, error_code: Any) -> None:
@@ -319,7 +365,7 @@ def test_one_report_carries_the_curves_of_one_model(place: Any, net: Path, error
     for name, part in (("in.npz", slice(600)), ("out.npz", slice(600, None))):
         np.savez(place.root / name, x=x[part], y=y[part])
     asked = ("extract", net, "--data", "in.npz", "--attack", "knockoff", "--report", "copies.html")
-    found = attack(place, *asked)[1]
+    found = attack(place, *asked, "--at-most", "1")[1]
     assert found["verdict"] == "pass"
     assert found["digest"].startswith("sha256:")
     assert "copycat: not asked for" in found["not_evaluated"]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -111,6 +113,26 @@ def parts(spread: Spread, opened: object = opens) -> Shards:
     return Shards(spread, opened, PART)  # type: ignore[arg-type]
 
 
+@contextmanager
+def with_files(ended: Path) -> Iterator[Linear]:
+    """As a model that is staged: it lies in a temporary folder. `ended` gets a file for each that
+    was cleaned up by the worker itself."""
+    try:
+        with tempfile.TemporaryDirectory(prefix="staged-") as folder:
+            (Path(folder) / "model").write_text("plain")
+            yield shown()
+    finally:
+        (ended / Path(folder).name).touch()
+
+
+@contextmanager
+def shielded() -> Iterator[Linear]:
+    """Refuses where Ctrl-C would be heard."""
+    if signal.SIGINT not in signal.pthread_sigmask(signal.SIG_BLOCK, []):
+        raise InputError("attack.other_file", "SIGINT is not blocked.")
+    yield shown()
+
+
 by_name = partial(by_environment, "KEEPSTONE_TEST_OTHER_FILE")
 
 
@@ -135,7 +157,18 @@ def main(address: str, kind: str) -> None:
     print("\n" + json.dumps(told))
 
 
+def by_processes(kind: str, folder: str) -> None:
+    """Attack by two processes, with what `kind` says; print OK."""
+    from keepstone.lab.suites.processes import Processes
+    from keepstone.lab.suites.run import run_suite
+
+    opened = shielded if kind == "shielded" else partial(with_files, Path(folder))
+    attacks = (Hangs(),) if kind == "hangs" else ()
+    run_suite(shown(), X, Y, suite(*attacks), ASKED, shards=parts(Processes(2), opened))
+    print("OK")
+
+
 if __name__ == "__main__":
     import sys
 
-    main(*sys.argv[1:])
+    (by_processes if sys.argv[1] in ("shielded", "hangs") else main)(*sys.argv[1:])

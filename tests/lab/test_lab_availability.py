@@ -216,10 +216,39 @@ def test_the_time_is_never_exceeded_by_more_than_a_query(attack: AvailabilityAtt
     # The search leaves time to measure what it found.
     found = timed(attack, Slow(noise=0.1), seconds=60.0)
     assert found.verdict is Verdict.FAIL
-    found = timed(attack, Slow(noise=0.1), seconds=1.0)
+    found = timed(attack, Slow(noise=0.1), seconds=0.2)
     # The time was over before it was known: no number.
     assert [one.code for one in found.problems] == ["attack.too_few"]
     assert found.verdict is Verdict.INSUFFICIENT
+    told = found.to_dict()
+    nothing = {"value": None, "low": None, "high": None, "n": 0}
+    assert (told["ratio"], told["control"], told["row"]) == (nothing, nothing, None)
+    hurried = timed(attack, Slow(noise=0.1), seconds=0.02).to_dict()
+    assert hurried["typical"] is None
+
+
+@pytest.mark.parametrize("attack", BOTH, ids=repr)
+@pytest.mark.parametrize("seconds", [2.0, 3.0, 5.0, 8.0])
+def test_the_search_leaves_the_time_that_an_interval_takes(
+    attack: AvailabilityAttack, seconds: float
+) -> None:
+    """A measurement takes .01 s and up to .13 s: all of them take longer than there is."""
+    target = Slow(noise=0.1)
+    found = timed(attack, target, seconds=seconds)
+    assert found.ratio.n >= MIN_VALUES
+    assert found.verdict is Verdict.FAIL
+    assert target.now <= seconds + 0.2
+
+
+def test_a_search_that_was_cut_off_at_once_does_not_pass() -> None:
+    found = timed(Sponge(), Slow(flat), seconds=1.1)
+    assert found.ratio.n >= MIN_VALUES
+    assert [one.code for one in found.problems] == ["attack.too_few"]
+    assert "rows were tried" in found.problems[0].message
+    assert found.verdict is Verdict.INSUFFICIENT
+    # What ended by itself was not cut off, and what fails fails.
+    assert timed(Two(), Slow(flat), seconds=60.0).verdict is Verdict.PASS
+    assert timed(Two(), Slow(), seconds=60.0).verdict is Verdict.FAIL
 
 
 def test_a_meter_stops_in_the_middle() -> None:

@@ -142,6 +142,13 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert code(tmp_path / "a.npz") == "data.unreadable"
 
 
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npz")
+    assert code(tmp_path / "a.npz") == "data.not_regular"
+    (tmp_path / "b.csv").mkdir()
+    assert code(tmp_path / "b.csv") == "data.not_regular"
+
+
 # Files that break their readers
 
 

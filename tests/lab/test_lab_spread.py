@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +28,14 @@ from keepstone.lab.suites.masking import Masking
 from keepstone.lab.suites.memory import Memory
 from keepstone.lab.suites.observer import Nobody
 from keepstone.lab.suites.processes import Processes
-from keepstone.lab.suites.ray import RayCluster
+from keepstone.lab.suites.ray import RayCluster, Worker
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.suites.run import run_suite
 from keepstone.lab.suites.shards import cut
 from keepstone.lab.suites.spread import (
     Done,
     Lost,
+    Ready,
     Seen,
     Served,
     Shard,
@@ -39,6 +47,8 @@ from keepstone.lab.targets.port import Capability
 from tests.lab import spreading
 from tests.lab.fakes import Linear, Towards
 from tests.lab.spreading import ABLE, ASKED, PART, Dies, Draws, Hangs, X, Y, parts, shown, suite
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 @dataclass
@@ -344,6 +354,106 @@ def test_no_worker_outlives_its_run() -> None:
     assert not multiprocessing.active_children()
 
 
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where temporary files lie."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def test_a_worker_cleans_up_and_ends_by_itself(temporary: Path, tmp_path: Path) -> None:
+    opened = partial(spreading.with_files, tmp_path)
+    run(Processes(2), opened)
+    assert len(list(tmp_path.glob("staged-*"))) == 2
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_worker_that_is_killed_leaves_no_files(temporary: Path, tmp_path: Path) -> None:
+    opened = partial(spreading.with_files, tmp_path)
+    left = []
+
+    class Looks(Nobody):
+        def shard_ended(self, number: int, of: int, lost: str | None) -> None:
+            left.append(len(list(temporary.glob("keepstone-workers-*/*"))))
+
+    # What one that died left is not kept until the end.
+    found = run(Processes(1), opened, suite=suite(Dies(), Towards()), observer=Looks())
+    assert found.problems
+    assert max(left) == 1
+    assert list(temporary.iterdir()) == []
+    hangs = suite(Hangs(), Towards())
+    assert run(Processes(2, patience_s=8.0), opened, suite=hangs).problems
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_worker_never_hears_ctrl_c(temporary: Path, tmp_path: Path) -> None:
+    """The first that a process ever begins, too."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    run(Processes(1), spreading.shielded)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.lab.spreading", "shielded", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.stdout == "OK\n", done.stderr
+
+
+def test_workers_end_with_whoever_is_killed(tmp_path: Path) -> None:
+    """They clean up, too."""
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.lab.spreading", "hangs", str(tmp_path)],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "TMPDIR": str(temporary)},
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        # The other has done all else, and is gone.
+        folders, gone = "keepstone-workers-*/*", "staged-*"
+        until(
+            lambda: (len(list(temporary.glob(folders))), len(list(tmp_path.glob(gone)))) == (1, 1),
+            process,
+        )
+        assert len(list(temporary.glob(f"{folders}/staged-*/model"))) == 1
+        process.kill()
+        process.wait()
+        until(lambda: not members(process.pid) and not list(temporary.iterdir()))
+    finally:
+        for one in members(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
+        process.wait()
+
+
+def until(done: Callable[[], bool], process: subprocess.Popen[bytes] | None = None) -> None:
+    last = time.monotonic() + 30
+    while not done():
+        assert process is None or process.poll() is None
+        assert time.monotonic() < last
+        time.sleep(0.05)
+
+
+def members(session: int) -> list[int]:
+    """The processes of a session."""
+    found = []
+    for one in Path("/proc").glob("[0-9]*/stat"):
+        # It may end meanwhile.
+        with suppress(OSError):
+            state, _, _, told = one.read_text().rpartition(")")[2].split()[:4]
+            if int(told) == session and state != "Z":
+                found.append(int(one.parent.name))
+    return found
+
+
 def test_who_ended_is_told() -> None:
     told = []
 
@@ -365,6 +475,18 @@ def test_the_threads_of_this_process_stay_as_they_were(monkeypatch: pytest.Monke
 
 
 # Ray
+
+
+def test_an_actor_that_is_told_to_end_leaves_no_files(temporary: Path, tmp_path: Path) -> None:
+    """In the middle of a part, too: it is told by another thread then."""
+    target = shown()
+    opened = partial(spreading.with_files, tmp_path)
+    work = Work(opened, Seen.of(target), Served.of(target), (), ASKED)
+    worker = Worker(work)
+    assert worker.ready() == Ready()
+    assert len(list(temporary.glob("keepstone-workers-*/staged-*/model"))) == 1
+    worker.end()
+    assert list(temporary.iterdir()) == []
 
 
 @pytest.mark.parametrize("address", ["local", "ray://127.0.0.1:1", "here", "", "a:b", "a:1:2"])

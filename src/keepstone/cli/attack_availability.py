@@ -76,7 +76,8 @@ def command(target: str, data: Path, **given: Any) -> int:
     included. What is found is measured anew beside ordinary inputs, in a random order.
 
     Exit status: 0 pass; 1 fail: even the lower end of the ratio is above --at-most; 2 something
-    given cannot be used; 3 insufficient: noise drowns it, or the target holds answers back.
+    given cannot be used; 3 insufficient: noise drowns it, there was too little time to measure it,
+    or the target holds answers back.
     """
     from keepstone.lab.samples import read_samples
 
@@ -116,9 +117,14 @@ def _run(target: Any, x: Any, given: dict[str, Any]) -> Slowest:
 
 
 def _show(found: Slowest) -> None:
-    click.echo(f"{found.verdict.value}: at most {found.asked.limit:g} times an ordinary input")
+    click.echo(f"{found.verdict.value}: {_said(found)}")
     rows = [
-        (one.attack, f"{one.typical * 1e3:.3f} ms", *_cells(one.ratio), *_cells(one.control)[1:])
+        (
+            one.attack,
+            "-" if one.typical is None else f"{one.typical * 1e3:.3f} ms",
+            *_cells(one.ratio),
+            *_cells(one.control)[1:],
+        )
         for one in found.found
     ]
     head = ("attack", "ordinary", "times", "low", "high", "noise from", "to")
@@ -128,5 +134,20 @@ def _show(found: Slowest) -> None:
             say(f"{one.attack}: {problem.code}: {problem.message}", mark="warn")
 
 
+def _said(found: Slowest) -> str:
+    from keepstone.lab.problem import Verdict
+
+    if not any(one.ratio.n for one in found.found):
+        return "nothing was measured"
+    slower = f"takes more than {found.asked.limit:g} times as long as an ordinary one"
+    if found.verdict is Verdict.FAIL:
+        return f"an input {slower}"
+    if found.verdict is Verdict.PASS:
+        return f"no input that was found {slower}"
+    return f"whether an input {slower} is not known"
+
+
 def _cells(found: Median) -> tuple[str, str, str]:
+    if not found.n:
+        return ("-", "-", "-")
     return (f"{found.value:.2f}", f"{found.low:.2f}", f"{found.high:.2f}")

@@ -62,7 +62,8 @@ _ATTACKS = ("equation-solving", "knockoff", "copycat", "jacobian-augmentation", 
 @click.option(
     "--at-most",
     type=float,
-    help="The agreement that a copy may reach: the upper end of its interval has to stay below.",
+    help="The agreement that a copy may reach: the upper end of its interval has to stay below."
+    " Without it the copies are told, and nothing is passed.",
 )
 @model_options
 @address_options
@@ -71,8 +72,8 @@ _ATTACKS = ("equation-solving", "knockoff", "copycat", "jacobian-augmentation", 
 def command(target: str, data: Path, pool: Path | None, **given: Any) -> int:
     """Copy the classifier TARGET by asking it, and say how alike the copies are.
 
-    Exit status: 0 the copies are told, and none is better than --at-most; 1 one may be; 2
-    something given cannot be used; 3 insufficient or invalid: nothing can be said.
+    Exit status: 0 no copy is better than --at-most; 1 one may be; 2 something given cannot be
+    used; 3 insufficient or invalid: nothing can be said, or no --at-most was given.
     """
     from keepstone.lab.attacks.extraction.run import judge
     from keepstone.lab.samples import read_samples
@@ -86,7 +87,7 @@ def command(target: str, data: Path, pool: Path | None, **given: Any) -> int:
         found = _extract(attacked, everything, thief, given)
     verdict = judge(found, given["at_most"])
     document = _document(found, verdict, attacked, everything, given)
-    with at_last(document, given["style"], lambda: _show(found)):
+    with at_last(document, given["style"], lambda: _show(found, verdict, given["at_most"])):
         if given["report"] is not None:
             write_curves_report(document, others, given)
     return status_of(verdict)
@@ -99,6 +100,8 @@ def _document(
     data: Samples,
     given: dict[str, Any],
 ) -> dict[str, Any]:
+    from keepstone.lab.attacks.extraction.run import NO_BAR
+
     subject = attacked.subject
     return {
         "schema": "keepstone.extraction/v1",
@@ -107,6 +110,7 @@ def _document(
         **({} if subject is None else {"model": subject.name, "digest": str(subject.digest)}),
         "data": str(data.digest),
         "at_most": given["at_most"],
+        "problems": [NO_BAR.to_dict()] if given["at_most"] is None else [],
         "attacks": [one.to_dict() for one in found],
         "not_evaluated": [
             f"{name}: not asked for"
@@ -137,7 +141,11 @@ def _extract(
     ]
 
 
-def _show(found: list[Extraction]) -> None:
+def _show(found: list[Extraction], verdict: Verdict, at_most: float | None) -> None:
+    from keepstone.lab.attacks.extraction.run import NO_BAR
+
+    bar = "no bar was set" if at_most is None else f"a copy may agree in {at_most:g} at most"
+    click.echo(f"{verdict.value}: {bar}")
     rows = []
     for one in found:
         for point in one.curve:
@@ -149,6 +157,8 @@ def _show(found: list[Extraction]) -> None:
             )
             rows.append((one.name, str(point.queries), *shown, _ended(point)))
     click.echo(table(rows, ("attack", "queries", "agreement", "low", "high", "")))
+    if at_most is None:
+        say(f"{NO_BAR.code}: {NO_BAR.message}", mark="warn")
     for one in found:
         for problem in one.final.problems:
             say(f"{one.name}: {problem.code}: {problem.message}", mark="warn")

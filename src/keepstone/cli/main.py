@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -66,11 +67,16 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its status."""
+    _heed_sigterm()
     own_stdout()
     status = run(arguments)
     # What a library prints as the process ends is no result.
     sys.stdout = sys.stderr
     sys.exit(status)
+
+
+class Terminated(BaseException):
+    """SIGTERM came: whatever is under way cleans up, as it does after Ctrl-C."""
 
 
 def run(arguments: list[str] | None = None) -> int:
@@ -85,7 +91,10 @@ def run(arguments: list[str] | None = None) -> int:
         return int(Exit.USAGE)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
-        return 130
+        return 128 + signal.SIGINT
+    except Terminated:
+        click.echo("Terminated.", err=True)
+        return 128 + signal.SIGTERM
     except (Exception, SystemExit) as error:  # the process edge: a fault of ours is never a yes
         # Code of the caller's that leaves with a yes says it of nothing.
         if os.environ.get("KEEPSTONE_TRACEBACK") or (
@@ -101,3 +110,13 @@ def run(arguments: list[str] | None = None) -> int:
         )
         return int(Exit.UNDECIDED)
     return int(outcome) if isinstance(outcome, int) else int(Exit.OK)
+
+
+def _heed_sigterm() -> None:
+    """Unless somebody does already, or had it ignored; what serves has a way of its own."""
+    if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+        signal.signal(signal.SIGTERM, _terminate)
+
+
+def _terminate(number: int, frame: Any) -> None:
+    raise Terminated

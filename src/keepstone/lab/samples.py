@@ -9,7 +9,9 @@ from __future__ import annotations
 import csv
 import io
 import lzma
+import os
 import re
+import stat
 import tokenize
 import zipfile
 import zlib
@@ -89,9 +91,18 @@ def read_samples(path: Path, label: str | None = None) -> Samples:
 
 def _bytes(path: Path) -> bytes:
     try:
-        if path.stat().st_size > MAX_FILE:
-            raise InputError("data.too_large", f"{path} has more than {MAX_FILE} bytes.")
-        return path.read_bytes()
+        # Without waiting: a pipe in its place may have nobody at the other end.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            os.close(descriptor)
+            raise InputError(
+                "data.not_regular", f"{path} is no regular file.", "Save the samples as one."
+            )
+        with os.fdopen(descriptor, "rb") as file:
+            if status.st_size > MAX_FILE:
+                raise InputError("data.too_large", f"{path} has more than {MAX_FILE} bytes.")
+            return file.read()
     except OSError as error:
         raise OperationalError(
             "data.unreadable", f"{path} cannot be read: {error.strerror}.", "Look at the path."

@@ -1,15 +1,31 @@
-"""Workers that are processes of this machine, each with the model opened in it."""
+"""Workers that are processes of this machine, each with the model opened in it.
+
+Promise: what a worker writes to the temporary folder lies in one of ours, and is gone when the
+worker is, however it ended. None outlives us: one that is told to end, ends; one that does not is
+killed; and if we are killed, each cleans up and ends as soon as it gets to run. Ctrl-C is ours
+alone: no worker ever gets it.
+
+Blind spots: native code that keeps the interpreter to itself, which ends first; a machine that
+fails.
+"""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
+import shutil
+import signal
+import tempfile
+import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import cast
+from pathlib import Path
+from typing import NoReturn, cast
 
 from keepstone.errors import InputError, KeepstoneError
 from keepstone.lab.refused import Refused
@@ -29,6 +45,8 @@ from keepstone.lab.suites.spread import (
 MAX_WORKERS = 256
 # One thread each: they share the processors, and sums do not hang on how many there are.
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# How long one that has nothing left to do may take to end.
+_GRACE_S = 5.0
 
 
 class Processes:
@@ -43,27 +61,39 @@ class Processes:
         self._patience_s = patience_s
 
     def run(self, work: Work, shards: Sequence[Shard]) -> Iterator[tuple[int, Done | Lost]]:
-        return drive(_Crew(), work, shards, self._count, self._patience_s)
+        with tempfile.TemporaryDirectory(
+            prefix="keepstone-workers-", ignore_cleanup_errors=True
+        ) as folder:
+            yield from drive(_Crew(Path(folder)), work, shards, self._count, self._patience_s)
 
 
 @dataclass(eq=False)
 class _Worker:
+    """`folder` is where its temporary files lie; `busy` while an answer is awaited."""
+
     process: SpawnProcess
     connection: Connection
+    folder: Path
+    busy: bool = True
 
 
 class _Crew:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
     def hire(self, work: Work) -> _Worker:
         # Spawned and not forked: a fork would share threads' locks and the parent's model.
         context = multiprocessing.get_context("spawn")
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
         ours, theirs = context.Pipe()
-        with _one_thread():
-            process = context.Process(target=_serve, args=(theirs, work), daemon=True)
+        with theirs, _one_thread(), _no_interrupt():
+            given = (theirs, pickle.dumps(work), folder)
+            process = context.Process(target=_serve, args=given, daemon=True)
             process.start()
-        theirs.close()
-        return _Worker(process, ours)
+        return _Worker(process, ours, folder)
 
     def give(self, worker: _Worker, shard: Shard) -> None:
+        worker.busy = True
         try:
             worker.connection.send(shard)
         except OSError:
@@ -72,12 +102,20 @@ class _Crew:
     def hear(self, workers: Sequence[_Worker], seconds: float) -> list[tuple[_Worker, Answer]]:
         by_connection = {worker.connection: worker for worker in workers}
         ready = [cast(Connection, one) for one in wait(list(by_connection), seconds)]
+        for one in ready:
+            by_connection[one].busy = False
         return [(by_connection[one], _received(one)) for one in ready]
 
     def dismiss(self, worker: _Worker) -> None:
-        worker.process.kill()
-        worker.process.join()
         worker.connection.close()
+        try:
+            # It reads that nothing more will come, if it is not in the middle of something.
+            if not worker.busy:
+                worker.process.join(_GRACE_S)
+        finally:
+            worker.process.kill()
+            worker.process.join()
+            shutil.rmtree(worker.folder, ignore_errors=True)
 
 
 def _received(connection: Connection) -> Answer:
@@ -88,8 +126,12 @@ def _received(connection: Connection) -> Answer:
     return found
 
 
-def _serve(connection: Connection, work: Work) -> None:
+def _serve(connection: Connection, pickled: bytes, folder: Path) -> None:
     """In the worker: open the model once, and attack what comes."""
+    threading.Thread(target=_end_with_parent, args=(folder,), daemon=True).start()
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder)
+    # What opens a model takes its time to import: by now somebody watches.
+    work: Work = pickle.loads(pickled)  # noqa: S301 # whoever began us made it
     try:
         with work.opens() as target:
             require_same(work, target)
@@ -98,8 +140,32 @@ def _serve(connection: Connection, work: Work) -> None:
                 connection.send(attack_shard(work, target, connection.recv()))
     except KeepstoneError as error:
         connection.send(Refused.of(error))
-    except EOFError:
-        """Whoever began the run has gone."""
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        """Nothing more is wanted of us."""
+
+
+def _end_with_parent(folder: Path) -> NoReturn:
+    """In the worker: whoever would have cleaned up was killed."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    shutil.rmtree(folder, ignore_errors=True)
+    # The last one finds it empty.
+    with suppress(OSError):
+        folder.parent.rmdir()
+    os._exit(1)
+
+
+@contextmanager
+def _no_interrupt() -> Iterator[None]:
+    """Whoever is begun meanwhile never gets SIGINT; if we do, it is now put off."""
+    # It sets the signals of this thread free when it is begun.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

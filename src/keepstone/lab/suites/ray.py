@@ -1,8 +1,10 @@
 """Workers that are actors of a Ray cluster: one for each processor, on whichever machines it has.
 
 Promise: each opens the model file that lies on its own machine, by its digest; nothing of the
-model travels. Ray is asked for no dashboard and tells nobody that it is used. Who can reach the
-ports of a Ray cluster can run code on it: that is Ray's own rule, and none that we could mend.
+model travels. What a worker writes to its temporary folder is gone when we end it, in the middle of
+a part too; not where somebody else kills it. Ray is asked for no dashboard and tells nobody that it
+is used. Who can reach the ports of a Ray cluster can run code on it: that is Ray's own rule, and
+none that we could mend.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -34,6 +37,8 @@ from keepstone.lab.targets.port import Target
 EXTRA = "ray"
 MAX_WORKERS = 4096
 _CONNECT_S = 10.0
+# How long a worker may take to clean up.
+_GRACE_S = 2.0
 _ADDRESS = re.compile(r"(\[[0-9A-Fa-f:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}")
 
 
@@ -108,7 +113,12 @@ class _Crew:
         self._ray = ray
         # Whoever dies is lost, and begun anew by nobody but `drive`.
         self._kind = ray.remote(
-            num_cpus=1, max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+            num_cpus=1,
+            max_restarts=0,
+            max_task_retries=0,
+            # It attacks, and is told to clean up meanwhile.
+            max_concurrency=2,
+            scheduling_strategy="SPREAD",
         )(Worker)
 
     def hire(self, work: Work) -> _Actor:
@@ -124,7 +134,11 @@ class _Crew:
         return [(by_answer[one], self._received(one)) for one in ready]
 
     def dismiss(self, worker: _Actor) -> None:
-        self._ray.kill(worker.handle, no_restart=True)
+        try:
+            # Of one that died there is nothing to wait for.
+            self._ray.wait([worker.handle.end.remote()], timeout=_GRACE_S)
+        finally:
+            self._ray.kill(worker.handle, no_restart=True)
 
     def _received(self, answer: Any) -> Answer:
         try:
@@ -139,6 +153,10 @@ class Worker:
 
     def __init__(self, work: Work) -> None:
         self._work = work
+        self._folder = tempfile.TemporaryDirectory(
+            prefix="keepstone-workers-", ignore_cleanup_errors=True
+        )
+        os.environ["TMPDIR"] = tempfile.tempdir = self._folder.name
         self._stack = ExitStack()
         self._target: Target | None = None
 
@@ -157,6 +175,10 @@ class Worker:
             return attack_shard(self._work, self._target, shard)
         except KeepstoneError as error:
             return Refused.of(error)
+
+    def end(self) -> None:
+        """Leave nothing behind, whatever it is doing."""
+        self._folder.cleanup()
 
 
 def _ray() -> Any:

@@ -108,20 +108,37 @@ class Timed:
         return float(np.median(taken)) / self.batch
 
 
+def nothing(each: float) -> float:
+    return 0.0
+
+
 class CostMeter:
     """One attack's view of what rows cost.
 
     `x` (n, d) are ordinary rows, from which the attacker starts: what may be changed is judged
-    against them. `budget` is the most rows that the target gets, `seconds` the time on `clock`.
+    against them. `budget` is the most rows that the target gets, `seconds` the time on `clock`, of
+    which `reserve` is left: so many, where a measurement may take `each`. That is as long as two in
+    a row ever took: one alone may have met a pause.
     """
 
     def __init__(
-        self, cost: Cost, domain: Domain, x: Array, *, budget: int, seconds: float, clock: Clock
+        self,
+        cost: Cost,
+        domain: Domain,
+        x: Array,
+        *,
+        budget: int,
+        seconds: float,
+        clock: Clock,
+        reserve: Callable[[float], float] = nothing,
     ) -> None:
         self.cost, self.domain = cost, domain
         self.x = domain.fit(x, x)
         self.budget, self.asked = budget, 0
         self._clock, self._ends = clock, clock() + seconds
+        self._reserve, self.each, self._took = reserve, 0.0, 0.0
+        # Whether it would have gone on.
+        self.cut = False
         self._seen: dict[bytes, list[float]] = {}
 
     @property
@@ -143,13 +160,18 @@ class CostMeter:
         found = []
         for start in range(0, len(fitted), self.cost.step):
             part = fitted[start : start + self.cost.step]
-            if self._clock() >= self._ends or self.left < 1:
+            began = self._clock()
+            if began + self._reserve(self.each) >= self._ends or self.left < 1:
+                self.cut = True
                 raise BudgetSpent
             kept = part[: self.left]
             costs = measured(self.cost, kept)
+            took = (self._clock() - began) / len(kept)
+            self.each, self._took = max(self.each, min(took, self._took)), took
             self.asked += len(kept) * self.cost.asks
             self._remember(kept, costs)
             if len(kept) < len(part):
+                self.cut = True
                 raise BudgetSpent
             found.append(costs)
         return np.concatenate(found) if found else np.zeros(0)

@@ -6,14 +6,16 @@ order. The ratio within a round is free of what slows the machine for a while, a
 the rounds of what slows it for a moment. One ordinary row is treated as the chosen one is: how
 far its ratio strays from 1 is what noise does here.
 
-Cost: the attack's, and about 500 measurements of its own, all within one budget and one time.
+Cost: the attack's, and about 500 measurements of its own, all within one budget and one time. The
+search leaves half of the time to measure what it finds, and where that is too little for an
+interval as much as one takes; less time makes fewer measurements, and a wider interval.
 Blind spots: what the attack did not find; load, and what requests do to each other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -30,17 +32,20 @@ from keepstone.lab.draws import draws
 from keepstone.lab.metrics.median import MIN_VALUES, Median, median_of
 from keepstone.lab.problem import Problem, Verdict, insufficient
 
-_BASELINE, _ORDINARY = 32, 9
-_CHOOSING, _CONFIRMING = 5, 25
-_FINALISTS = 16
 # The share of the time after which the search ends.
 _SEARCH = 0.5
+# How many times an ordinary row is measured first, to see how long that takes.
+_FIRST = 3
+# What is measured may take longer than it did.
+_MARGIN = 1.75
+# A search that was cut off before so many rows says nothing of what it did not try.
+_FEWEST = 64
 _UNKNOWN = median_of(())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Availability:
-    """What an attack found. `typical` is what an ordinary row costs, in `unit`.
+    """What an attack found. `typical` is what an ordinary row costs, in `unit`, if that is known.
 
     `ratio` is the chosen `row`'s cost to that, `control` an ordinary row's, measured alike.
     `asked` is how many rows the target got, `seconds` how long it all took.
@@ -51,7 +56,7 @@ class Availability:
     source: Source
     seed: int
     unit: str
-    typical: float
+    typical: float | None
     ratio: Median
     control: Median
     row: Array | None
@@ -147,11 +152,40 @@ def judge(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Found:
-    typical: float = 0.0
+    typical: float | None = None
     ratio: Median = _UNKNOWN
     control: Median = _UNKNOWN
     row: Array | None = None
     searched: int = 0
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How many ordinary rows and finalists are measured how often, to choose among them; how many
+    ordinary rows one round has, and for how many rounds there has to be time."""
+
+    baseline: int
+    finalists: int
+    choosing: int
+    ordinary: int
+    confirming: int
+
+    @property
+    def measurements(self) -> int:
+        chosen = (self.baseline + self.finalists) * self.choosing
+        return chosen + (self.ordinary + 2) * self.confirming
+
+    def seconds(self, ordinary: float, found: float) -> float:
+        """How long it takes, at so many seconds for one ordinary row and for one of the found."""
+        rows = self.baseline * self.choosing + (self.ordinary + 1) * self.confirming
+        costly = self.finalists * self.choosing + self.confirming
+        return _MARGIN * (rows * ordinary + costly * found)
+
+
+_EXACT = (_Plan(32, 16, 1, 9, 1),)
+# The first that there is time for.
+_NOISY = (_Plan(32, 16, 5, 9, 25), _Plan(16, 8, 3, 9, 12), _Plan(7, 4, 1, 5, MIN_VALUES))
 
 
 class _Room:
@@ -172,17 +206,14 @@ class _Room:
             raise InputError("attack.bad_seed", "A seed is a whole number from 0 on.")
         if limit is not None and not limit >= 1:
             raise InputError("attack.bad_limit", f"No row costs less than 1: {limit} is no limit.")
-        self._rounds = (1, 1) if cost.exact else (_CHOOSING, _CONFIRMING)
-        choosing, confirming = self._rounds
-        baseline = min(len(x), _BASELINE)
-        own = 1 + baseline * choosing + _FINALISTS * choosing + (_ORDINARY + 2) * confirming
+        self._plans = _EXACT if cost.exact else _NOISY
+        own = 1 + _FIRST + self._plans[0].measurements
         if budget < (own + 1) * cost.asks or not seconds > 0:
             raise InputError(
                 "attack.bad_budget",
                 f"To measure what is found takes {own * cost.asks} rows, and some time, by itself.",
             )
         self._cost, self._domain, self._x, self._clock = cost, domain, x, clock
-        self._baseline = baseline
         self._draws = [draws(seed, part) for part in (1, 2)]
         self.began, self._seconds, self.asked = clock(), seconds, 0
         self._search = budget - own * cost.asks
@@ -191,36 +222,61 @@ class _Room:
         """Raises OperationalError `attack.no_cost`, `target.*`."""
         # The first row that a target is ever asked pays for what is made once.
         self._ask(self._x[:1])
+        ordinary = self._pace()
+        least = self._plans[-1]
         meter = CostMeter(
             self._cost,
             self._domain,
             self._x,
             budget=self._search,
-            seconds=self._seconds * _SEARCH,
+            seconds=self._left,
             clock=self._clock,
+            reserve=lambda each: max(
+                self._seconds * (1 - _SEARCH), least.seconds(ordinary, max(each, ordinary))
+            ),
         )
         try:
             run_within(attack, meter, self._draws[0])
         finally:
             self.asked += meter.asked
-        choosing, confirming = self._rounds
-        drawn = self._draws[1].permutation(len(self._x))[: self._baseline]
+        found = self._measured(meter, self._plan(ordinary, max(meter.each, ordinary)))
+        return replace(found, searched=meter.asked // self._cost.asks, cut=meter.cut)
+
+    def _pace(self) -> float:
+        """How long it takes to measure an ordinary row."""
+        took = []
+        for _ in range(_FIRST):
+            began = self._clock()
+            if self._left > 0:
+                self._ask(self._x[:1])
+                took.append(self._clock() - began)
+        return float(np.median(took)) if took else 0.0
+
+    def _plan(self, ordinary: float, found: float) -> _Plan:
+        fits = [one for one in self._plans if one.seconds(ordinary, found) <= self._left]
+        return fits[0] if fits else self._plans[-1]
+
+    def _measured(self, meter: CostMeter, plan: _Plan) -> _Found:
+        """The best of what was found, measured anew."""
+        drawn = self._draws[1].permutation(len(self._x))[: plan.baseline]
         ordinary = self._x[drawn]
-        costs = self._medians(ordinary, choosing)
-        finalists = meter.finalists()[:_FINALISTS]
-        if not len(finalists) or costs is None:
-            return _Found(searched=meter.asked)
-        chosen = self._medians(finalists, choosing)
+        costs = self._medians(ordinary, plan.choosing)
+        finalists = meter.finalists()[: plan.finalists]
+        if costs is None:
+            return _Found()
+        typical = float(np.median(costs))
+        chosen = self._medians(finalists, plan.choosing) if len(finalists) else None
         if chosen is None:
-            return _Found(searched=meter.asked)
+            return _Found(typical)
         row = finalists[int(chosen.argmax())]
         order = np.argsort(costs, kind="stable")
         control = ordinary[order[len(order) // 2]]
         # Those around the middle are what an ordinary row is; the others may be costly too.
         around = np.argsort(np.abs(np.arange(len(order)) - len(order) // 2), kind="stable")
-        middle = ordinary[order[around[1 : _ORDINARY + 1]]] if len(order) > 1 else ordinary
-        ratios = self._confirm(row, control, middle, confirming)
-        return _Found(float(np.median(costs)), *self._medians_of(ratios), row, meter.asked)
+        middle = ordinary[order[around[1 : plan.ordinary + 1]]] if len(order) > 1 else ordinary
+        # As many as there is time for.
+        ratios = self._confirm(row, control, middle, self._plans[0].confirming)
+        return _Found(typical, *self._medians_of(ratios), row)
 
     def _confirm(self, row: Array, control: Array, others: Array, rounds: int) -> Array:
         """The ratios of `row` and of `control` to the others in each round (rounds, 2)."""
@@ -249,10 +305,14 @@ class _Room:
         """What each costs, measured in a random order; None where the time is over."""
         found = np.empty(len(rows))
         for place in self._draws[1].permutation(len(rows)):
-            if self._clock() - self.began >= self._seconds:
+            if self._left <= 0:
                 return None
             found[place] = self._ask(rows[place : place + 1])[0]
         return found
+
+    @property
+    def _left(self) -> float:
+        return self.began + self._seconds - self._clock()
 
     def _ask(self, rows: Array) -> Array:
         self.asked += len(rows) * self._cost.asks
@@ -279,7 +339,13 @@ def _problems(found: _Found, limit: float | None) -> list[Problem]:
         text = "An ordinary row costs nothing: the clock, or the count, is too coarse."
         return [insufficient("attack.no_cost", text)]
     if not np.isfinite(found.ratio.high):
-        text = f"The time was over after {found.ratio.n} rounds; an interval takes {MIN_VALUES}."
+        text = (
+            f"The time was over after {found.ratio.n} rounds; an interval takes {MIN_VALUES}: give"
+            " it more."
+        )
+        return [insufficient("attack.too_few", text)]
+    if found.cut and found.searched < _FEWEST:
+        text = f"The means were spent after {found.searched} rows were tried: it takes {_FEWEST}."
         return [insufficient("attack.too_few", text)]
     return noise(found.ratio, found.control, limit)
 
@@ -297,6 +363,8 @@ def noise(ratio: Median, control: Median, limit: float | None) -> list[Problem]:
 
 
 def _shown(found: Median) -> dict[str, float | int | None]:
-    """JSON has no infinity."""
+    """JSON has no infinity, and what was not measured has no number."""
+    if not found.n:
+        return {"value": None, "low": None, "high": None, "n": 0}
     high = found.high if np.isfinite(found.high) else None
     return {"value": found.value, "low": found.low, "high": high, "n": found.n}

@@ -21,6 +21,10 @@ from keepstone.lab.meter import BudgetSpent
 from keepstone.lab.problem import Verdict, insufficient, worst_of
 from keepstone.lab.targets.port import Target
 
+NO_BAR = insufficient(
+    "attack.no_bar", "No agreement was set that a copy may not reach, so none can be too alike."
+)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Extraction:
@@ -112,13 +116,15 @@ def judge(found: Sequence[Extraction], at_most: float | None) -> Verdict:
     """The verdict over every copy.
 
     (1) One that may agree in more than `at_most` fails, whatever became of the others: the upper
-    end counts. (2) An attack whose last copy was not measured leaves it open. (3) Else pass.
+    end counts. (2) An attack whose last copy was not measured leaves it open, and so does a run
+    that nothing was asked of. (3) Else pass.
     """
     points = [point for one in found for point in one.curve]
     measured = [point.agreement for point in points if point.agreement is not None]
     if at_most is not None and any(one.high > at_most for one in measured):
         return Verdict.FAIL
-    return worst_of([problem for one in found for problem in one.final.problems])
+    problems = [problem for one in found for problem in one.final.problems]
+    return worst_of(problems if at_most is not None else [*problems, NO_BAR])
 
 
 def _copy(
