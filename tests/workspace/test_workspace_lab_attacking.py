@@ -16,7 +16,7 @@ from keepstone.errors import InputError
 from keepstone.lab.domain import Domain
 from keepstone.lab.samples import Samples
 from keepstone.lab.targets.boosters import BoosterTarget
-from keepstone.lab.targets.port import Capability
+from keepstone.lab.targets.port import Capability, Explains
 from keepstone.workspace.lab.attacking import Wanted, open_again, open_model
 
 Need = Callable[[str], ModuleType]
@@ -201,6 +201,23 @@ def test_an_estimator_without_classes_is_refused(need_module: Need, tmp_path: Pa
     }
     (folder / "keepstone.contract.json").write_text(json.dumps(said))
     assert code(folder) == "target.no_classifier"
+
+
+def test_a_file_with_neither_gradient_nor_trees_says_so(need_module: Need, tmp_path: Path) -> None:
+    """A booster of linear models has none that are read; one of trees has nothing to say."""
+    library = need_module("xgboost")
+    path = tmp_path / "model.ubj"
+    wanted = Wanted(low=0.0, high=1.0, gradient=True)
+    for objective in ("multi:softmax", "multi:softprob"):
+        options = {"objective": objective, "booster": "gblinear", "num_class": 3, "nthread": 1}
+        library.train(options | {"verbosity": 0}, library.DMatrix(X, THREE), 3).save_model(path)
+        with open_model(path, samples(THREE), wanted) as opened:
+            assert isinstance(opened.target, Explains)
+            assert opened.target.hides_gradient
+            assert "neither a gradient nor trees" in opened.target.without_gradient
+    xgboosted(library, "multi:softmax").save_model(path)
+    with open_model(path, samples(THREE), wanted) as opened:
+        assert not isinstance(opened.target, Explains)
 
 
 def test_a_worker_opens_the_very_same_file(need_module: Need, tmp_path: Path) -> None:

@@ -153,8 +153,10 @@ def _quadratic(model: Any) -> Scored:
         far = np.stack([(one**2).sum(axis=1) for one in apart], axis=1)
 
         def back(weights: Array) -> Array:
-            each = zip(weights.T, apart, turns, strict=True)
-            return -1 * np.sum([(weight[:, None] * one) @ turn.T for weight, one, turn in each], axis=0)
+            found = np.zeros_like(rows)
+            for weight, one, turn in zip(weights.T, apart, turns, strict=True):
+                found -= (weight[:, None] * one) @ turn.T
+            return found
 
         return head - 0.5 * far, back
 
