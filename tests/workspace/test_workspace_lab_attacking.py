@@ -17,6 +17,7 @@ from keepstone.lab.domain import Domain
 from keepstone.lab.samples import Samples
 from keepstone.lab.targets.boosters import BoosterTarget
 from keepstone.lab.targets.port import Capability, Explains
+from keepstone.workspace.lab import attacking
 from keepstone.workspace.lab.attacking import Wanted, open_again, open_model
 
 Need = Callable[[str], ModuleType]
@@ -203,21 +204,27 @@ def test_an_estimator_without_classes_is_refused(need_module: Need, tmp_path: Pa
     assert code(folder) == "target.no_classifier"
 
 
-def test_a_file_with_neither_gradient_nor_trees_says_so(need_module: Need, tmp_path: Path) -> None:
-    """A booster of linear models has none that are read; one of trees has nothing to say."""
+def test_a_file_with_neither_gradient_nor_trees_says_so(
+    need_module: Need, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     library = need_module("xgboost")
-    path = tmp_path / "model.ubj"
     wanted = Wanted(low=0.0, high=1.0, gradient=True)
+    path = tmp_path / "model.ubj"
+
+    def none(_: Any) -> Any:
+        raise InputError("target.no_trees", "It splits on categories.")
+
+    # One serves labels, the other scores.
     for objective in ("multi:softmax", "multi:softprob"):
-        options = {"objective": objective, "booster": "gblinear", "num_class": 3, "nthread": 1}
-        library.train(options | {"verbosity": 0}, library.DMatrix(X, THREE), 3).save_model(path)
+        xgboosted(library, objective).save_model(path)
         with open_model(path, samples(THREE), wanted) as opened:
-            assert isinstance(opened.target, Explains)
-            assert opened.target.hides_gradient
-            assert "neither a gradient nor trees" in opened.target.without_gradient
-    xgboosted(library, "multi:softmax").save_model(path)
-    with open_model(path, samples(THREE), wanted) as opened:
-        assert not isinstance(opened.target, Explains)
+            assert not isinstance(opened.target, Explains)
+        with monkeypatch.context() as patch:
+            patch.setattr(attacking, "read_trees", none)
+            with open_model(path, samples(THREE), wanted) as opened:
+                assert isinstance(opened.target, Explains)
+                assert opened.target.hides_gradient
+                assert "neither a gradient nor trees" in opened.target.without_gradient
 
 
 def test_a_worker_opens_the_very_same_file(need_module: Need, tmp_path: Path) -> None:

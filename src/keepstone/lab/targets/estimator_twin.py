@@ -25,7 +25,7 @@ from keepstone.lab.targets.slopes import Slope
 _PROBES = 64
 # How far what is computed may differ, in parts of its size: some steps keep 32 bits.
 _ALIKE = 2e-3
-# A label may fall to either side where two scores are as near as that, in parts of their size.
+# A label may fall to either side where two scores are as near as that, in parts of their spread.
 _TIE = 1e-4
 # Votes of pairs may go in a circle, and the highest probability be another's: few samples'.
 _AGREE = 0.9
@@ -146,8 +146,8 @@ def _require_labels(estimator: Any, found: Scored, inputs: Array, scores: Array)
     best = scores.argmax(axis=1) if found.labels is None else found.labels(as_rows(inputs))
     wanted = np.asarray(estimator.predict(inputs))
     order = np.sort(scores, axis=1)
-    clear = order[:, -1] - order[:, -2] > _TIE * np.abs(order).max(axis=1)
-    if not clear.any() or (np.asarray(estimator.classes_)[best] != wanted)[clear].any():
+    clear = order[:, -1] - order[:, -2] > _TIE * np.median(order[:, -1] - order[:, 0])
+    if (np.asarray(estimator.classes_)[best] != wanted)[clear].any():
         raise no_gradient("what is computed from it has other labels than are served")
 
 
