@@ -16,7 +16,8 @@ from keepstone.errors import InputError
 from keepstone.lab.domain import Domain
 from keepstone.lab.samples import Samples
 from keepstone.lab.targets.boosters import BoosterTarget
-from keepstone.lab.targets.port import Capability
+from keepstone.lab.targets.port import Capability, Explains
+from keepstone.workspace.lab import attacking
 from keepstone.workspace.lab.attacking import Wanted, open_again, open_model
 
 Need = Callable[[str], ModuleType]
@@ -201,6 +202,29 @@ def test_an_estimator_without_classes_is_refused(need_module: Need, tmp_path: Pa
     }
     (folder / "keepstone.contract.json").write_text(json.dumps(said))
     assert code(folder) == "target.no_classifier"
+
+
+def test_a_file_with_neither_gradient_nor_trees_says_so(
+    need_module: Need, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = need_module("xgboost")
+    wanted = Wanted(low=0.0, high=1.0, gradient=True)
+    path = tmp_path / "model.ubj"
+
+    def none(_: Any) -> Any:
+        raise InputError("target.no_trees", "It splits on categories.")
+
+    # One serves labels, the other scores.
+    for objective in ("multi:softmax", "multi:softprob"):
+        xgboosted(library, objective).save_model(path)
+        with open_model(path, samples(THREE), wanted) as opened:
+            assert not isinstance(opened.target, Explains)
+        with monkeypatch.context() as patch:
+            patch.setattr(attacking, "read_trees", none)
+            with open_model(path, samples(THREE), wanted) as opened:
+                assert isinstance(opened.target, Explains)
+                assert opened.target.hides_gradient
+                assert "neither a gradient nor trees" in opened.target.without_gradient
 
 
 def test_a_worker_opens_the_very_same_file(need_module: Need, tmp_path: Path) -> None:

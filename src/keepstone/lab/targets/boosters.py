@@ -86,6 +86,9 @@ class ServedPlaces:
         self._input, self._output = tensors.input.name, tensors.scores.name
         self.domain = domain
         self.names = classes
+        # As `RuntimeTarget` says of itself.
+        self.without_gradient = ""
+        self.hides_gradient = False
 
     @property
     def classes(self) -> int:

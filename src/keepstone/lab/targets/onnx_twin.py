@@ -106,11 +106,11 @@ def _require_alike(served: RuntimeTarget, twin: TorchTarget, rows: Array) -> Non
     if wanted is None or found is None or wanted.shape != found.shape:
         raise no_gradient("what is computed from it has other scores than are served")
     # NaN is alike to nothing.
-    if not _apart(wanted, found, probable=served.probable) <= _ALIKE:
+    if not apart(wanted, found, probable=served.probable) <= _ALIKE:
         raise no_gradient("what is computed from it differs from what is served")
 
 
-def _apart(wanted: Array, found: Array, *, probable: bool) -> float:
+def apart(wanted: Array, found: Array, *, probable: bool) -> float:
     """The most that any score is apart from the one that is served, in parts of its size."""
     apart = np.abs(found - wanted) / np.maximum(1.0, np.abs(wanted))
     if probable:

@@ -63,6 +63,11 @@ class RuntimeTarget:
         return None if scores is None else (self._tensors.input.name, scores.name)
 
     @property
+    def labelled(self) -> bool:
+        """Whether it serves labels by their names."""
+        return self._tensors.label is not None
+
+    @property
     def probable(self) -> bool:
         """Whether its scores are probabilities."""
         return self._probable

@@ -35,9 +35,10 @@ from keepstone.lab.samples import Samples
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.targets.boosters import ServedPlaces
 from keepstone.lab.targets.classes import Classes, require_count
+from keepstone.lab.targets.estimator_twin import with_slope
 from keepstone.lab.targets.forests import read_trees
 from keepstone.lab.targets.objectives import Objective, no_classifier, objective_of
-from keepstone.lab.targets.onnx_twin import with_twin
+from keepstone.lab.targets.onnx_twin import no_gradient, with_twin
 from keepstone.lab.targets.outputs import Tensors
 from keepstone.lab.targets.port import Target
 from keepstone.lab.targets.runtime import RuntimeTarget
@@ -46,6 +47,7 @@ from keepstone.lab.targets.trees import TreeTarget
 from keepstone.scan.artifact import scan_staged
 from keepstone.vault.load import Runtime, prepare
 from keepstone.vault.load.identify import find_model, require_scanned
+from keepstone.vault.load.skops import EstimatorRuntime
 from keepstone.vault.load.torch import ModuleRuntime
 from keepstone.vault.staging import stage
 from keepstone.vault.verified import Files, verify_files
@@ -58,9 +60,10 @@ LIFETIME_MS = 30 * 86_400_000
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """How a model is to be read. `low` and `high` stand in for a range that is not declared;
-    `classes` are the names of its classes in the order of its scores; `gradient` says whether an
-    ONNX file's is wanted, which takes torch and its time; `contract` lies beside a model that has
-    no room for its own, and becomes a part of the artifact, as `keepstone up` takes it."""
+    `classes` are the names of its classes in the order of its scores; `gradient` says whether the
+    one that is in the file is wanted, which takes its time, and torch for an ONNX file; `contract`
+    lies beside a model that has no room for its own, and becomes a part of the artifact, as
+    `keepstone up` takes it."""
 
     architecture: str | None = None
     low: float | None = None
@@ -73,12 +76,16 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A model that can be attacked, what it is, what it calls its classes, and its contract."""
+    """A model that can be attacked, what it is, what it calls its classes, and its contract.
+
+    `served` is the target as whoever asks for answers sees it.
+    """
 
     subject: Subject
     target: Target
     classes: Classes
     contract: ModelContract
+    served: Target
 
 
 @contextmanager
@@ -110,10 +117,11 @@ def open_model(
             require_scanned(format, found)
             runtime = prepared.start()
             target, classes = _target(runtime, prepared.contract, samples, wanted)
-            if wanted.gradient and found == "onnx" and isinstance(target, RuntimeTarget):
-                target = _with_gradient(target, files, samples)
+            served = target
+            if wanted.gradient:
+                target = _with_gradient(found, target, runtime, files, samples)
             subject = Subject(name_of(path), staged.digest)
-            yield Opened(subject, target, classes, prepared.contract)
+            yield Opened(subject, target, classes, prepared.contract, served)
 
 
 @contextmanager
@@ -164,11 +172,22 @@ def _target(
     return _with_trees(model, target), classes
 
 
-def _with_gradient(target: RuntimeTarget, files: Files, samples: Samples) -> Target:
-    """The target of an ONNX file with its gradient, or with why it has none."""
-    _, (path, *_) = find_model(files)
+def _with_gradient(
+    format: str, target: Target, runtime: Runtime, files: Files, samples: Samples
+) -> Target:
+    """The target with the gradient that is in the file, or with why it has none.
+
+    One that has its gradient or its trees stays as it is.
+    """
+    if not isinstance(target, RuntimeTarget | ServedPlaces):
+        return target
     try:
-        return with_twin(target, files.view(path), samples.x)
+        if format == "onnx" and isinstance(target, RuntimeTarget):
+            _, (path, *_) = find_model(files)
+            return with_twin(target, files.view(path), samples.x)
+        if isinstance(runtime, EstimatorRuntime) and isinstance(target, RuntimeTarget):
+            return with_slope(target, runtime.estimator, samples.x)
+        raise no_gradient("neither a gradient nor trees are read off such a model here")
     except KeepstoneError as error:
         if error.code not in ("target.no_gradient", "runtime.missing"):
             raise
