@@ -143,12 +143,13 @@ def test_a_bad_model_of_rare_classes_is_told_from_wrong_labels(seed: int) -> Non
     labels = np.where(draw.random(2000) < np.where(y == 1, 0.33, 0.015), 1, 0)
     assert (labels == y).mean() < 0.98
     assert not mismatched(labels, y)
-    assert mismatched(draw.permutation(labels), y)
+    # One of forty shuffles looks like knowledge.
+    assert sum(mismatched(draw.permutation(labels), y) for _ in range(10)) >= 8
     # Of ten classes a fifth is little, and twice what chance gives.
     y = draw.integers(0, 10, 300)
     labels = np.where(draw.random(300) < 0.12, y, draw.integers(0, 10, 300))
     assert not mismatched(labels, y)
-    assert mismatched(draw.permutation(labels), y)
+    assert sum(mismatched(draw.permutation(labels), y) for _ in range(10)) >= 8
     # Of few samples that it is right by more than chance has still to be seen.
     assert not mismatched(y[:12], y[:12])
     assert mismatched((y[:12] + 1) % 10, y[:12])
