@@ -183,7 +183,7 @@ def _judged(found: Sequence[Beside], epsilon: float) -> list[Problem]:
             insufficient(
                 "defence.not_attacked",
                 "No attack could measure anything: the model says the same of every row, or"
-                " answers nothing that can be compared.",
+                " answers nothing that can be compared, or the labels are of another coding.",
             )
         )
     elif told_at(found[0].private).n_nonmembers < enough_nonmembers(FPR):
