@@ -307,8 +307,10 @@ def test_members_are_told_and_a_policy_asks_how_many(
     key = place.signer("rita", "red-team")
     rows = ("membership", net, "--members", "in.npz", "--nonmembers", "out.npz")
     status, found = attack(place, *rows, "--as", key)
-    assert (status, found["schema"]) == (0, "keepstone.membership/v1")
-    assert (found["verdict"], found["attack"], found["shadows"]) == ("pass", "loss-threshold", 0)
+    # The crudest attack alone vouches for nothing.
+    assert (status, found["schema"]) == (3, "keepstone.membership/v1")
+    assert (found["attack"], found["shadows"]) == ("loss-threshold", 0)
+    assert [one["code"] for one in found["problems"]] == ["attack.crudest_alone"]
     (told,) = [one for one in found["tpr_at"] if one["fpr"] == 0.01]
     assert told["low"] <= told["value"] <= told["high"] <= 0.1
     assert found["statement"]["entry"].startswith("ks-")
@@ -323,6 +325,7 @@ def test_members_are_told_and_a_policy_asks_how_many(
     place.environment["PYTHONPATH"] = f"{place.root}:{place.environment.get('PYTHONPATH', '')}"
     shadows = ("--train", "trainer:fit", "--shadows", "2", "--kept", "shadows.npz")
     status, found = attack(place, *rows, *shadows)
+    assert (status, found["verdict"]) == (0, "pass")
     assert (found["attack"], found["shadows"]) == ("rmia", 2)
     four = (*shadows[:3], "4", *shadows[4:])
     status, found = attack(place, *rows, *four)

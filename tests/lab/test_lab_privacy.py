@@ -220,7 +220,17 @@ def test_a_model_that_never_saw_the_data_tells_nothing(
     (at,) = found.tpr_at
     assert at.low <= 0.01 <= at.high
     assert at.high < 0.06
-    assert found.verdict is Verdict.PASS
+    if attack.needs:
+        assert (found.verdict, found.problems) == (Verdict.PASS, ())
+    else:
+        # The crudest attack alone vouches for nothing.
+        assert found.verdict is Verdict.INSUFFICIENT
+        assert [one.code for one in found.problems] == ["attack.crudest_alone"]
+
+
+def test_the_crudest_attack_may_prove_a_failure() -> None:
+    found = audit(LossThreshold(), trained(), limits={0.01: -1.0})
+    assert (found.verdict, found.problems) == (Verdict.FAIL, ())
 
 
 def test_a_model_of_the_same_rows_with_other_labels_tells_nothing_of_these_labels() -> None:
@@ -278,6 +288,94 @@ def test_audits_repeat() -> None:
         )
         assert one.tpr_at == other.tpr_at
         assert (one.rows, one.members) == (other.rows, other.members)
+
+
+# Wrong labels, wrong sides and wrong code: what looks private and is not
+
+
+def knows_nothing(x: Array, y: Array, seed: int) -> Served:
+    shares = np.log(np.bincount(y, minlength=CLASSES) / len(y))
+    return Served(lambda rows: np.tile(shares, (len(rows), 1)))
+
+
+def of_shuffled(x: Array, y: Array, seed: int) -> Served:
+    return nearest(x, np.random.default_rng(seed).permutation(y))
+
+
+def of_means(x: Array, y: Array, seed: int) -> Served:
+    """It knows the classes, and remembers no row."""
+    means = np.stack([x[y == label].mean(axis=0) for label in range(CLASSES)])
+    return Served(lambda rows: -((rows[:, None, :] - means) ** 2).sum(axis=2) / 8)
+
+
+@pytest.mark.parametrize("labels_only", [False, True])
+@pytest.mark.parametrize("train", [knows_nothing, of_shuffled, of_means])
+def test_shadow_models_of_other_code_vouch_for_nothing(train: Any, labels_only: bool) -> None:
+    x, y, inside = data()
+    seen = make_shadows(train, x, y, 4, 0, labels_only=labels_only)
+    target = trained(width=0.5, labels_only=labels_only)
+    found = audit_membership(Rmia(), target, x, y, inside, seen, limits={0.01: 1.0})
+    assert [one.code for one in found.problems] == ["attack.unlike_shadows"]
+    assert found.verdict is Verdict.INSUFFICIENT
+    assert {(one.high, one.sufficient) for one in found.tpr_at} == {(1.0, False)}
+    # What was told was told.
+    again = audit_membership(Rmia(), target, x, y, inside, seen, limits={0.01: -1.0})
+    assert again.verdict is Verdict.FAIL
+
+
+def weak(x: Array, y: Array, seed: int) -> Served:
+    """It saw a tenth of the rows, as blurred as one that hides them."""
+    return nearest(x[::10], y[::10], width=6.0)
+
+
+def by_heart(x: Array, y: Array, seed: int) -> Served:
+    return nearest(x, y, width=0.3)
+
+
+@pytest.mark.parametrize("train", [nearest, weak, by_heart, of_means])
+@pytest.mark.parametrize("learnt", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+def test_honest_shadow_models_are_never_doubted(train: Any, learnt: bool, seed: int) -> None:
+    """Of what cannot be learnt all but what is learnt by heart know nothing."""
+    x, y, inside = data(seed)
+    if not learnt:
+        y = np.random.default_rng(seed).integers(0, CLASSES, ROWS)
+    seen = make_shadows(train, x, y, 4, seed)
+    found = audit_membership(Rmia(), train(x[inside], y[inside], 9), x, y, inside, seen)
+    codes = {one.code for one in found.problems}
+    assert codes <= (set() if learnt else {"attack.labels_mismatch"})
+
+
+@pytest.mark.parametrize("attack", [LossThreshold(), Rmia()], ids=repr)
+@pytest.mark.parametrize("side", ["members", "others", "both"])
+def test_labels_of_another_coding_tell_nothing(attack: MembershipAttack, side: str) -> None:
+    x, y, inside = data()
+    wrong = {"members": inside, "others": ~inside, "both": inside | True}[side]
+    other = np.where(wrong, (y + 1) % CLASSES, y)
+    seen = make_shadows(nearest, x, other, 4, 0)
+    found = audit_membership(attack, trained(), x, other, inside, seen, limits={0.01: 0.05})
+    assert [one.code for one in found.problems] == ["attack.labels_mismatch"]
+    assert found.verdict is Verdict.INSUFFICIENT
+    # Others of another coding are told from members, whatever the model remembers.
+    assert {(one.value, one.low, one.high) for one in found.tpr_at} == {(0, 0, 1)}
+    assert (found.auc, found.roc) == (None, None)
+
+
+def test_labels_that_have_nothing_to_do_with_members_vouch_for_nothing() -> None:
+    x, y, inside = data()
+    shuffled = np.random.default_rng(0).permutation(y)
+    seen = make_shadows(nearest, x, shuffled, 4, 0)
+    found = audit_membership(Rmia(), trained(), x, shuffled, inside, seen, limits={0.01: 1.0})
+    assert "attack.labels_mismatch" in [one.code for one in found.problems]
+    assert found.verdict is Verdict.INSUFFICIENT
+
+
+@pytest.mark.parametrize("attack", [LossThreshold(), Lira(), Rmia()], ids=repr)
+def test_members_and_others_that_were_swapped_vouch_for_nothing(attack: MembershipAttack) -> None:
+    x, y, inside = data()
+    found = audit_membership(attack, trained(), x, y, ~inside, shadows(), limits={0.01: 1.0})
+    assert [one.code for one in found.problems] == ["attack.members_fit_worse"]
+    assert found.verdict is Verdict.INSUFFICIENT
 
 
 # Bad input: never a number that looks good

@@ -15,7 +15,7 @@ import pytest
 from keepstone.core.digest import Digest
 from keepstone.errors import KeepstoneError
 from keepstone.lab import samples as module
-from keepstone.lab.samples import read_samples
+from keepstone.lab.samples import read_samples, require_same_columns
 
 X = np.array([[0.5, 1.0], [2.0, -3.0], [4.0, 5.0]])
 
@@ -304,3 +304,32 @@ def test_a_text_that_comes_in_each_row_is_kept_once(
     assert len(read_samples(path)) == 1000
     monkeypatch.setattr(module, "MAX_BYTES", 1 << 20)
     assert code(path) == "data.too_large"
+
+
+def test_columns_of_one_name_are_refused(
+    tmp_path: Path, need_module: Callable[[str], ModuleType]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a,b, a,label\n1,2,3,0\n4,5,6,1\n")
+    assert code(path) == "data.two_columns"
+    pa = need_module("pyarrow")
+    need_module("pyarrow.parquet")
+    table = pa.Table.from_arrays([pa.array([1.0, 2.0])] * 2 + [pa.array([0, 1])], ["a", "a", "y"])
+    pa.parquet.write_table(table, tmp_path / "a.parquet")
+    assert code(tmp_path / "a.parquet") == "data.two_columns"
+
+
+@pytest.mark.parametrize(
+    ("features", "why"),
+    [(("b", "a"), "in another order"), (("a", "c"), "'c' is none of them"), (("a",), "not those")],
+)
+def test_columns_that_are_not_those_wanted_are_refused(features: tuple[str, ...], why: str) -> None:
+    with pytest.raises(KeepstoneError, match=why) as caught:
+        require_same_columns(features, ("a", "b"), "the model")
+    assert caught.value.code == "data.other_columns"
+
+
+def test_columns_without_names_are_taken_as_they_come() -> None:
+    require_same_columns((), ("a", "b"), "the model")
+    require_same_columns(("a", "b"), (), "the model")
+    require_same_columns(("a b", " c"), ("a_b", "c"), "the model")

@@ -19,6 +19,7 @@ from keepstone.lab.metrics.wilson import share
 from keepstone.lab.norms import L0, L1, LINF
 from keepstone.lab.problem import Verdict, insufficient, invalid
 from keepstone.lab.suites.catalogue import suite_called
+from keepstone.lab.suites.clean import look_at_clean
 from keepstone.lab.suites.masking import Masking
 from keepstone.lab.suites.memory import Memory
 from keepstone.lab.suites.plan import Step, Suite
@@ -26,7 +27,7 @@ from keepstone.lab.suites.question import Question, asked
 from keepstone.lab.suites.result import AtEps, Ran, SuiteResult
 from keepstone.lab.suites.run import run_suite
 from keepstone.lab.suites.verdict import decide
-from keepstone.lab.targets.port import Capability
+from keepstone.lab.targets.port import Answers, Capability
 from tests.lab.fakes import UNIT, Linear, Towards, halves
 
 rng = np.random.default_rng(3)
@@ -105,6 +106,53 @@ def test_labels_of_another_model_are_invalid() -> None:
     found = run(y=1 - Y)
     assert found.verdict is Verdict.INVALID
     assert [one.code for one in found.problems] == ["attack.labels_mismatch"]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_labels_that_were_shuffled_are_invalid(seed: int) -> None:
+    """By chance they are right for half: more than the commonest class may be, and no knowledge."""
+    found = run(y=np.random.default_rng(seed).permutation(Y), question=question(0.01))
+    assert found.verdict is Verdict.INVALID
+    assert [one.code for one in found.problems] == ["attack.labels_mismatch"]
+
+
+class Says:
+    """A target that says these labels of rows of one number, and no scores."""
+
+    capabilities = frozenset({Capability.LABEL})
+    domain = Domain.of((1,), 0.0, 1e6, "float64")
+
+    def __init__(self, labels: np.ndarray) -> None:
+        self.labels, self.classes = labels, int(labels.max()) + 1
+
+    def predict(self, rows: np.ndarray) -> Answers:
+        return Answers(self.labels[rows[:, 0].astype(int)])
+
+
+def mismatched(labels: np.ndarray, y: np.ndarray) -> bool:
+    found = look_at_clean(Says(labels), np.arange(len(y), dtype=float)[:, None], y)
+    return "attack.labels_mismatch" in {one.code for one in found.problems}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_bad_model_of_rare_classes_is_told_from_wrong_labels(seed: int) -> None:
+    """One in fifty is of the rare class; of these the model finds a third, and says it of as many
+    others: it is right for no more than who always says the commonest class."""
+    draw = np.random.default_rng(seed)
+    y = (np.arange(2000) % 50 == 0).astype(np.int64)
+    labels = np.where(draw.random(2000) < np.where(y == 1, 0.33, 0.015), 1, 0)
+    assert (labels == y).mean() < 0.98
+    assert not mismatched(labels, y)
+    # One of forty shuffles looks like knowledge.
+    assert sum(mismatched(draw.permutation(labels), y) for _ in range(10)) >= 8
+    # Of ten classes a fifth is little, and twice what chance gives.
+    y = draw.integers(0, 10, 300)
+    labels = np.where(draw.random(300) < 0.12, y, draw.integers(0, 10, 300))
+    assert not mismatched(labels, y)
+    assert sum(mismatched(draw.permutation(labels), y) for _ in range(10)) >= 8
+    # Of few samples that it is right by more than chance has still to be seen.
+    assert not mismatched(y[:12], y[:12])
+    assert mismatched((y[:12] + 1) % 10, y[:12])
 
 
 def test_a_target_that_always_says_the_same() -> None:

@@ -18,7 +18,7 @@ from keepstone.lab.samples import Samples
 from keepstone.lab.targets.boosters import BoosterTarget
 from keepstone.lab.targets.port import Capability, Explains
 from keepstone.workspace.lab import attacking
-from keepstone.workspace.lab.attacking import Wanted, open_again, open_model
+from keepstone.workspace.lab.attacking import Wanted, chosen, open_again, open_model
 
 Need = Callable[[str], ModuleType]
 DRAW = np.random.default_rng(0)
@@ -241,3 +241,81 @@ def test_a_worker_opens_the_very_same_file(need_module: Need, tmp_path: Path) ->
     with pytest.raises(InputError) as refused, open_again(path, one, WANTED, names, digest):
         pass
     assert refused.value.code == "attack.other_file"
+
+
+NAMES = ("age", "size", "rooms", "floor")
+
+
+def refused(path: Path, features: tuple[str, ...]) -> str | None:
+    """With which code rows of these columns are refused, if they are."""
+    rows = Samples(X, TWO, Digest.of(b"rows"), features)
+    try:
+        with open_model(path, rows, WANTED):
+            return None
+    except InputError as error:
+        return error.code
+
+
+def named_file(kind: str, names: tuple[str, ...] | None, need_module: Need, folder: Path) -> Path:
+    if kind == "xgboost":
+        library = need_module("xgboost")
+        given = None if names is None else list(names)
+        data = library.DMatrix(X, TWO, feature_names=given)
+        options = {"objective": "binary:logistic", "nthread": 1, "verbosity": 0}
+        library.train(options, data, 2).save_model(folder / "model.ubj")
+        return folder / "model.ubj"
+    if kind == "lightgbm":
+        library = need_module("lightgbm")
+        told = "auto" if names is None else list(names)
+        data = library.Dataset(X, TWO, feature_name=told)
+        options = {"objective": "binary", "num_threads": 1, "verbose": -1}
+        library.train(options, data, 2).save_model(folder / "model.txt")
+        return folder / "model.txt"
+    skops = need_module("skops.io")
+    from sklearn.linear_model import LogisticRegression
+
+    model = LogisticRegression().fit(X, TWO)
+    if names is not None:
+        model.feature_names_in_ = np.array(names, object)
+    (folder / "model.skops").write_bytes(skops.dumps(model))
+    said = {
+        "schema": "keepstone.contract/v1",
+        "inputs": [{"name": "x", "datatype": "FP32", "shape": [-1, 4]}],
+        "outputs": [{"name": "predict_proba", "datatype": "FP64", "shape": [-1, 2]}],
+    }
+    (folder / "keepstone.contract.json").write_text(json.dumps(said))
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+@pytest.mark.parametrize("kind", ["xgboost", "lightgbm", "sklearn"])
+def test_columns_are_those_of_the_model(need_module: Need, tmp_path: Path, kind: str) -> None:
+    """Columns in another order would be attacked, and told, as a model that knows nothing."""
+    (tmp_path / "named").mkdir()
+    path = named_file(kind, NAMES, need_module, tmp_path / "named")
+    assert refused(path, NAMES) is None
+    assert refused(path, ()) is None
+    assert refused(path, NAMES[::-1]) == "data.other_columns"
+    assert refused(path, ("age", "size", "rooms", "price")) == "data.other_columns"
+    # A model of bare numbers knows no names.
+    (tmp_path / "bare").mkdir()
+    bare = named_file(kind, None, need_module, tmp_path / "bare")
+    assert refused(bare, NAMES) is None
+
+
+@pytest.mark.parametrize("start", ["f", "Column_", ""])
+def test_names_that_are_places_are_no_names(need_module: Need, tmp_path: Path, start: str) -> None:
+    places = tuple(f"{start}{place}" for place in range(4))
+    path = named_file("xgboost", places, need_module, tmp_path)
+    assert refused(path, NAMES) is None
+    assert refused(path, places) is None
+    assert refused(path, places[::-1]) == "data.other_columns"
+
+
+def test_a_row_with_two_labels_is_refused() -> None:
+    rows = Samples(np.repeat(X[:20], 2, axis=0), np.repeat(TWO[:20], 2), Digest.of(b"rows"), ())
+    assert len(chosen(rows, 100, 0)) == 20
+    rows.y[7] = 1 - rows.y[7]
+    with pytest.raises(InputError, match="1 of 40 rows") as caught:
+        chosen(rows, 100, 0)
+    assert caught.value.code == "data.contradictory"

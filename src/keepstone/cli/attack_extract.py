@@ -126,12 +126,14 @@ def _extract(
     from keepstone.lab.attacks.extraction.catalogue import attacks_with
     from keepstone.lab.attacks.extraction.fidelity import HeldOut
     from keepstone.lab.attacks.extraction.run import extract
+    from keepstone.lab.samples import require_same_columns
     from keepstone.workspace.lab.attacking import halved, require_fit
 
     kept, rest = halved(data, given["seed"]) if thief is None else (data, thief)
     domain, pool = attacked.target.domain, rest.x
     if thief is not None:
         require_fit(thief, domain)
+        require_same_columns(thief.features, data.features, "the held-out rows")
     held_out = HeldOut.ask(
         attacked.target, domain.fit(kept.x, kept.x), attacked.classes.encode(kept.y)
     )

@@ -90,10 +90,11 @@ def command(target: Path, members: Path, nonmembers: Path, **given: Any) -> int:
     """Tell members from others by what the model in TARGET says of them, and count.
 
     The headline is how many members are told while almost nobody is accused wrongly, never an
-    accuracy. Without shadow models only the crudest attack can be run.
+    accuracy. Without shadow models only the crudest attack can be run, which passes no model.
 
     Exit status: 0 pass; 1 fail; 2 something given cannot be used; 3 insufficient: too few rows,
-    or answers that nothing can be told from.
+    answers that nothing can be told from, no shadow models or such as are not like TARGET, or
+    labels or members that are not its own.
     """
     from keepstone.lab.samples import read_samples
     from keepstone.workspace.lab.auditing import Audit, audit, state
@@ -160,13 +161,14 @@ def _strictest(limits: tuple[tuple[float, float], ...]) -> dict[float, float]:
 
 def _show(found: Membership) -> None:
     click.echo(f"{found.verdict.value}: {found.attack} with {found.shadows} shadow models")
+    few = "vouches for nothing" if found.problems else "too few rows"
     rows = [
         (
             f"{one.fpr:g}",
             f"{one.value:.3f}",
             f"{one.low:.3f}",
             f"{one.high:.3f}",
-            "" if one.sufficient else "too few rows",
+            "" if one.sufficient else few,
         )
         for one in found.tpr_at
     ]

@@ -85,7 +85,7 @@ def command(model: Path, data: Path, **given: Any) -> int:
         hardened = Hardened(opened.served, hardening)
         evasion = judged(Hardened(opened.target, hardening), opened, samples, given)
         copies = _copied(hardened, opened, samples, given)
-        members = _members(hardened, opened, given)
+        members = _members(hardened, opened, samples, given)
     verdict, problems = _verdict(evasion, copies, members)
     document = evasion.to_dict() | {
         "verdict": verdict.value,
@@ -134,11 +134,13 @@ def _copied(hardened: Hardened, opened: Opened, samples: Samples, given: dict[st
         return copied(hardened, attacks, held_out, given["queries"], seed=given["seed"])
 
 
-def _members(hardened: Hardened, opened: Opened, given: dict[str, Any]) -> Members | None:
+def _members(
+    hardened: Hardened, opened: Opened, samples: Samples, given: dict[str, Any]
+) -> Members | None:
     import numpy as np
 
     from keepstone.lab.defences.output_evaluation import audited
-    from keepstone.lab.samples import read_samples
+    from keepstone.lab.samples import read_samples, require_same_columns
     from keepstone.workspace.lab.attacking import require_fit
     from keepstone.workspace.lab.auditing import joined
 
@@ -149,6 +151,7 @@ def _members(hardened: Hardened, opened: Opened, given: dict[str, Any]) -> Membe
     )
     rows = joined(inside, outside)
     require_fit(rows, hardened.domain)
+    require_same_columns(rows.features, samples.features, "the samples")
     x, y = hardened.domain.fit(rows.x, rows.x), opened.classes.encode(rows.y)
     return audited(hardened, x, y, np.arange(len(rows)) < len(inside))
 

@@ -211,8 +211,8 @@ def cells(found: Share, *, ends: bool = False) -> tuple[str, ...]:
 
 def member_cells(audit: Membership) -> tuple[str, ...]:
     """How many members are told where 1 % of the others are accused, and the interval's ends."""
-    from keepstone.lab.defences.privacy_evaluation import measured, told_at
+    from keepstone.lab.defences.privacy_evaluation import told_at
 
     at = told_at(audit)
-    value = "-" if measured(audit) is None else f"{at.value:.3f}"
+    value = "-" if audit.roc is None else f"{at.value:.3f}"
     return value, f"{at.low:.3f}", f"{at.high:.3f}"

@@ -15,6 +15,7 @@ import stat
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -68,6 +69,30 @@ class Samples:
 
     def take(self, places: Array) -> Samples:
         return Samples(self.x[places], self.y[places], self.digest, self.features)
+
+
+def require_same_columns(features: Sequence[str], wanted: Sequence[str], whose: str) -> None:
+    """Refuse columns that are not `wanted`, in that order; `whose` those are. Where either has no
+    names nothing is known, and nothing is refused. Raises InputError `data.other_columns`."""
+    first, second = _names(features), _names(wanted)
+    if not first or not second or first == second:
+        return
+    if sorted(first) == sorted(second):
+        why = f"The columns are those of {whose} in another order"
+    else:
+        odd = [name for name in first if name not in set(second)] or first
+        why = f"The columns are not those of {whose}: {odd[0][:64]!r} is none of them"
+    shown = ", ".join(second[:8]) + (", ..." if len(second) > 8 else "")
+    raise InputError(
+        "data.other_columns",
+        f"{why}, so that numbers would be taken for others.",
+        f"Write them in this order: {shown}",
+    )
+
+
+def _names(features: Sequence[str]) -> list[str]:
+    # LightGBM writes a space as an underscore.
+    return ["_".join(name.split()) for name in features]
 
 
 def read_samples(path: Path, label: str | None = None) -> Samples:
@@ -223,6 +248,7 @@ def _read_csv(data: bytes, label: str | None) -> tuple[Array, Array, tuple[str, 
         raise InputError("data.empty", "There are no samples in it.")
     head, body = rows[0], rows[1:]
     at = _label_column(head, label)
+    _require_apart(head)
     if any(len(row) != len(head) for row in body):
         raise _malformed("its rows have different lengths")
     try:
@@ -265,6 +291,7 @@ def _read_parquet(data: bytes, label: str | None) -> tuple[Array, Array, tuple[s
         if max(rows, file.metadata.num_rows) * max(1, len(names)) * _NUMBER > MAX_BYTES:
             _too_large()
         at = _label_column(names, label)
+        _require_apart(names)
         _require_flat(types, at)
         # A text that comes in each row is not unpacked for each.
         file = pq.ParquetFile(pa.BufferReader(data), read_dictionary=[names[at]])
@@ -330,6 +357,18 @@ def _label_column(names: list[str], label: str | None) -> int:
             "Name the column of labels with --label.",
         )
     return found[0]
+
+
+def _require_apart(names: list[str]) -> None:
+    known: set[str] = set()
+    for name in map(str.strip, names):
+        if name in known:
+            raise InputError(
+                "data.two_columns",
+                f"Two columns are called {name[:64]!r}: which is which cannot be told.",
+                "Give each column a name of its own.",
+            )
+        known.add(name)
 
 
 def _bad_labels(error: Exception | None = None) -> NoReturn:

@@ -140,7 +140,10 @@ def _not_private(bar: PrivacyBar, predicate: Privacy) -> str | None:
     if found is None:
         return f"did not look at a false-positive rate of {bar.fpr:g}"
     if not found.sufficient:
-        return f"had too few rows to speak of a false-positive rate of {bar.fpr:g}"
+        return (
+            f"had too few rows to speak of a false-positive rate of {bar.fpr:g}, or labels, members"
+            " or shadow models that are not the model's"
+        )
     if used_shadows(predicate) < bar.shadows:
         return f"rests on {used_shadows(predicate)} shadow models, and {bar.shadows} are asked"
     if found.told.high > bar.at_most:

@@ -100,11 +100,6 @@ def told_at(found: Membership) -> TprAt:
     return next(one for one in found.tpr_at if one.fpr == FPR)
 
 
-def measured(found: Membership) -> Roc | None:
-    """The curve, where nothing keeps it from meaning something."""
-    return None if found.problems else found.roc
-
-
 def attacked(
     private: Private,
     undefended: Target,
@@ -132,7 +127,7 @@ def attacked(
             audit_membership(attack, one, x, y, members, seen)
             for one in (undefended, private.target)
         )
-        curve = measured(hidden)
+        curve = hidden.roc
         lower = 0.0 if curve is None else epsilon_at_least(curve, proven.delta, error)
         found.append(Beside(bare, hidden, lower))
     return PrivacyEvaluation(
@@ -183,15 +178,15 @@ def _judged(found: Sequence[Beside], epsilon: float) -> list[Problem]:
                 " accounted for.",
             )
         )
-    if all(measured(one.private) is None for one in found):
+    if all(one.private.roc is None for one in found):
         problems.append(
             insufficient(
                 "defence.not_attacked",
                 "No attack could measure anything: the model says the same of every row, or"
-                " answers nothing that can be compared.",
+                " answers nothing that can be compared, or the labels are of another coding.",
             )
         )
-    elif not told_at(found[0].private).sufficient:
+    elif told_at(found[0].private).n_nonmembers < enough_nonmembers(FPR):
         problems.append(
             insufficient(
                 "defence.too_few",

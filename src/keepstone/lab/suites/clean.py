@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from keepstone.contract.validate import Array
-from keepstone.lab.metrics.wilson import share
+from keepstone.lab.metrics.agreement import agreement
 from keepstone.lab.problem import Problem, insufficient, invalid
 from keepstone.lab.suites.question import MIN_SAMPLES
 from keepstone.lab.targets.port import UNANSWERED, Answers, Target
@@ -43,7 +43,7 @@ def look_at_clean(target: Target, x: Array, y: Array) -> Clean:
         *_unanswered(asked),
         *_unstable(asked),
         *_scores(asked[0]),
-        *_labels(labels, y, target.classes),
+        *_labels(labels, y),
     ]
     # One row asked a hundred times is one sample.
     count = len(np.unique(x[answered], axis=0))
@@ -105,12 +105,15 @@ def _scores(answers: Answers) -> list[Problem]:
     return []
 
 
-def _labels(labels: Array, y: Array, classes: int) -> list[Problem]:
-    """Whether the labels of the samples are those that the target speaks of."""
+def _labels(labels: Array, y: Array) -> list[Problem]:
+    """Whether the labels of the samples are those that the target speaks of.
+
+    It has to be shown: samples too few to tell the target's answers from chance show nothing, be
+    it right or wrong. By chance both say the commonest class often, which alone is no knowledge.
+    """
     answered = labels != UNANSWERED
     if not answered.any():
         return []
-    right = share(int((labels == y)[answered].sum()), int(answered.sum()))
     if len(np.unique(y)) < 2:
         return [
             insufficient(
@@ -120,14 +123,14 @@ def _labels(labels: Array, y: Array, classes: int) -> list[Problem]:
         ]
     if len(np.unique(labels[answered])) == 1:
         return [invalid("attack.constant", "The target serves one label for everything.")]
-    counts = np.bincount(y, minlength=classes)
-    guessed = counts.max() / counts.sum()
-    if right.high > guessed:
+    found = agreement(labels[answered], y[answered])
+    if found.above():
         return []
     return [
         invalid(
             "attack.labels_mismatch",
-            f"The labels are right for {right.value:.0%} of the samples, no more than always"
-            f" saying the commonest class ({guessed:.0%}): they are not the target's.",
+            f"The labels are right for {found.value:.0%} of the samples, and would be for"
+            f" {found.chance:.0%} if they had nothing to do with them: they are not the target's,"
+            " the columns are in another order, or it has learnt nothing.",
         )
     ]

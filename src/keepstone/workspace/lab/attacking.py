@@ -8,6 +8,7 @@ loaders of the vault, from the very bytes that were scanned.
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from keepstone.contract.schema import ModelContract
+from keepstone.contract.validate import Array
 from keepstone.core.canonical import canonical
 from keepstone.core.digest import Digest
 from keepstone.core.subject import Subject
@@ -31,7 +33,7 @@ from keepstone.identity.signing import Signatory
 from keepstone.lab.domain import Constraints, Domain
 from keepstone.lab.draws import draws
 from keepstone.lab.metrics.wilson import Share
-from keepstone.lab.samples import Samples
+from keepstone.lab.samples import Samples, require_same_columns
 from keepstone.lab.suites.result import SuiteResult
 from keepstone.lab.targets.boosters import ServedPlaces
 from keepstone.lab.targets.classes import Classes, require_count
@@ -54,6 +56,8 @@ from keepstone.vault.verified import Files, verify_files
 from keepstone.workspace.intake import name_of
 from keepstone.workspace.suspect import format_of_clean
 
+# What LightGBM, XGBoost and scikit-learn call columns that came without names.
+_PLACE = re.compile(r"(Column_|f|x)?[0-9]+")
 LIFETIME_MS = 30 * 86_400_000
 
 
@@ -155,13 +159,14 @@ def _target(
     tensors = Tensors.of(contract)
     domain = Domain.of_spec(tensors.input, wanted.low, wanted.high, wanted.constraints)
     require_fit(samples, domain)
+    model = getattr(runtime, "estimator", getattr(runtime, "booster", None))
+    _require_columns(samples, tensors, model)
     target: Target
     if isinstance(runtime, ModuleRuntime) and tensors.label is None and len(contract.outputs) == 1:
         target = TorchTarget(runtime.module, domain)
         classes = Classes.of(samples.y, target.classes, wanted.classes)
         require_count(classes, target.classes)
         return target, classes
-    model = getattr(runtime, "estimator", getattr(runtime, "booster", None))
     objective = _objective(model)
     if objective is not None and objective.labels:
         classes = Classes.of(samples.y, objective.classes, wanted.classes)
@@ -170,6 +175,17 @@ def _target(
         classes = Classes.of(samples.y, tensors.score_count, wanted.classes)
         target = RuntimeTarget(runtime, tensors, domain, classes)
     return _with_trees(model, target), classes
+
+
+def _require_columns(samples: Samples, tensors: Tensors, model: Any) -> None:
+    """Refuse columns in another order than the model's, or of other names, where both have names:
+    in its contract, or in the file itself. Raises InputError `data.other_columns`."""
+    for names in (tensors.input.features, getattr(model, "feature_names_in_", ())):
+        called = [str(name) for name in names]
+        # Trained on bare numbers, it calls its columns by their places.
+        places = all(_PLACE.fullmatch(name) for name in called)
+        if not places or sorted(called) == sorted(samples.features):
+            require_same_columns(samples.features, called, "the model")
 
 
 def _with_gradient(
@@ -241,13 +257,32 @@ def require_fit(samples: Samples, domain: Domain) -> None:
 
 
 def chosen(samples: Samples, count: int, seed: int) -> Samples:
-    """At most `count` of the samples, drawn by `seed`; one that is there twice counts once."""
-    _, first = np.unique(samples.x, axis=0, return_index=True)
+    """At most `count` of the samples, drawn by `seed`; one that is there twice counts once.
+
+    Raises InputError `data.contradictory`.
+    """
+    _, first, same = np.unique(samples.x, axis=0, return_index=True, return_inverse=True)
+    require_agreement(samples, first[same.ravel()])
     samples = samples.take(np.sort(first))
     if len(samples) <= count:
         return samples
     drawn = np.random.default_rng(seed).permutation(len(samples))[:count]
     return samples.take(np.sort(drawn))
+
+
+def require_agreement(samples: Samples, first: Array) -> None:
+    """Refuse rows that are there with two labels; `first` (n,) is where each is there first.
+
+    No model is right of both, and which counts the order of the file would decide. Raises
+    InputError `data.contradictory`.
+    """
+    other = samples.y != samples.y[first]
+    if other.any():
+        raise InputError(
+            "data.contradictory",
+            f"{int(other.sum())} of {len(samples)} rows are there before with another label.",
+            "Keep the right one of each, or drop all.",
+        )
 
 
 def halved(samples: Samples, seed: int) -> tuple[Samples, Samples]:

@@ -30,7 +30,7 @@ from keepstone.lab.attacks.privacy.membership import (
 from keepstone.lab.attacks.privacy.rmia import Rmia
 from keepstone.lab.attacks.privacy.shadows import kept_shadows, make_shadows
 from keepstone.lab.fresh import PATIENCE_S
-from keepstone.lab.samples import Samples
+from keepstone.lab.samples import Samples, require_same_columns
 from keepstone.lab.targets.port import Capability
 from keepstone.workspace.lab.attacking import Opened, Wanted, open_model, report_digest
 from keepstone.workspace.lab.training import Trainer, fresh_function
@@ -96,7 +96,8 @@ def audit(
 
 
 def joined(members: Samples, nonmembers: Samples) -> Samples:
-    """Both, members first. Raises InputError `attack.bad_members` where they do not fit."""
+    """Both, members first. Raises InputError `attack.bad_members` where they do not fit, and
+    `data.other_columns`."""
     if (
         members.x.shape[1] != nonmembers.x.shape[1]
         or members.y.dtype.kind != nonmembers.y.dtype.kind
@@ -106,6 +107,7 @@ def joined(members: Samples, nonmembers: Samples) -> Samples:
             "The members and the others are rows of different kinds.",
             "Give rows of one data set, drawn alike.",
         )
+    require_same_columns(nonmembers.features, members.features, "the members")
     both = np.concatenate([members.x, nonmembers.x])
     if len(np.unique(both, axis=0)) < len(both):
         raise InputError(
@@ -114,7 +116,8 @@ def joined(members: Samples, nonmembers: Samples) -> Samples:
             "Give each row once, on one side.",
         )
     digest = Digest.of(f"{members.digest}\n{nonmembers.digest}".encode())
-    return Samples(both, np.concatenate([members.y, nonmembers.y]), digest, members.features)
+    features = members.features or nonmembers.features
+    return Samples(both, np.concatenate([members.y, nonmembers.y]), digest, features)
 
 
 def _shadows(asked: Audit, opened: Opened, x: Array, y: Array) -> Any:

@@ -13,7 +13,7 @@ from keepstone.errors import InputError
 from keepstone.files import write_place
 from keepstone.lab.defences.weights import weights_of
 from keepstone.lab.domain import Domain
-from keepstone.lab.samples import Samples
+from keepstone.lab.samples import Samples, require_same_columns
 from keepstone.lab.targets.torch import TorchTarget
 from keepstone.workspace.lab.attacking import Opened
 
@@ -22,8 +22,10 @@ def require_apart(trained: Samples, held_out: Samples, domain: Domain) -> None:
     """Refuse to judge a model by rows that it was trained on, whatever their labels are.
 
     Rows are the same where every number is, to a hundred-thousandth of its feature's range: one
-    file may have been written with fewer digits. Raises InputError `defence.trained_on`.
+    file may have been written with fewer digits. Raises InputError `defence.trained_on`, and
+    `data.other_columns` for columns that are not alike.
     """
+    require_same_columns(held_out.features, trained.features, "the data that is trained on")
     learnt = {row.tobytes() for row in _as_given(trained.x, domain)}
     count = sum(row.tobytes() in learnt for row in _as_given(held_out.x, domain))
     if count:
@@ -56,7 +58,8 @@ def module_of(opened: Opened) -> Any:
 
 
 def seen_once(samples: Samples) -> Samples:
-    """Without the rows that are there again: of these no attack says which it told."""
+    """Without the rows that are there again, whatever their labels are: of these no attack says
+    which it told."""
     _, first, count = np.unique(samples.x, axis=0, return_index=True, return_counts=True)
     return samples.take(np.sort(first[count == 1]))
 

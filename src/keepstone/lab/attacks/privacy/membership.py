@@ -5,7 +5,8 @@ not have to be drawn alike: an attack that tells two populations apart finds no 
 number says nothing of the model.
 
 The verdict reads the unfavourable end: `pass` means that the true-positive rate is below the limit
-as far as the upper bound of its interval, at every rate that has a limit.
+as far as the upper bound of its interval, at every rate that has a limit. It takes an attack with
+shadow models that are like the target: what the crudest attack does not find, another may.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from keepstone.contract.validate import Array
 from keepstone.core.digest import Digest
 from keepstone.errors import InputError
 from keepstone.lab.attacks.port import Source
+from keepstone.lab.attacks.privacy.doubts import doubted, doubts, other_labels
 from keepstone.lab.attacks.privacy.observation import Observation, observe
 from keepstone.lab.attacks.privacy.shadows import Shadows
 from keepstone.lab.metrics.roc import Roc, TprAt, roc_of, tpr_at, unknown_at
@@ -80,11 +82,6 @@ class Membership:
     rows: Digest
     members: Digest
 
-    @property
-    def measured(self) -> Roc | None:
-        """The curve, where nothing stands against it."""
-        return None if self.problems else self.roc
-
     def to_dict(self) -> dict[str, Any]:
         """JSON of the schema `keepstone.membership/v1`."""
         return {
@@ -94,8 +91,8 @@ class Membership:
             "tpr_at": [one.to_dict() for one in self.tpr_at],
             "limits": [{"fpr": fpr, "at_most": limit} for fpr, limit in self.limits],
             "auc": self.auc,
-            "roc": [] if self.measured is None else self.measured.corners(),
-            "histogram": None if self.measured is None else self.measured.histogram(),
+            "roc": [] if self.roc is None else self.roc.corners(),
+            "histogram": None if self.roc is None else self.roc.histogram(),
             "signal": self.signal,
             "shadows": self.shadows,
             "seed": self.seed,
@@ -126,7 +123,9 @@ def audit_membership(
 
     `y` (n,) are the rows' classes by their places. `limits` says which true-positive rate is
     allowed at which false-positive rate; a rate without one does not decide. Without any the
-    verdict is `insufficient`: there is nothing to pass.
+    verdict is `insufficient`: there is nothing to pass. So it is where nothing but the crudest
+    attack, which needs no shadow models, would pass the model, and where labels, members or shadow
+    models are not the target's; a `fail` that was seen all the same stands.
 
     Raises InputError `attack.bad_members`, `attack.bad_labels`, `attack.outside_domain`,
     `attack.bad_shadows`; OperationalError `target.*`.
@@ -143,17 +142,19 @@ def audit_membership(
     wanted = dict.fromkeys([*fprs, *(limits or {})])
     probes = np.unique(np.linspace(0, len(x) - 1, _PROBES).astype(int))
     again = observe(target, x[probes], y[probes], labels_only=seen.labels_only)
-    problems = _silent_or_unsteady(seen, again, probes)
+    problems = _silent_or_unsteady(seen, again, probes) or other_labels(seen, y, known)
     roc = None
     if not problems:
         scores = attack.scores(seen.log_odds, seen.labels_only, shadows, x, y)
-        problems += _worthless(scores)
-        if not np.isnan(scores).any():
-            roc = roc_of(scores[known], scores[~known])
+        problems = _worthless(scores)
+        roc = None if problems else roc_of(scores[known], scores[~known])
     counts = int(known.sum()), int((~known).sum())
-    found = tuple(
-        unknown_at(fpr, *counts) if roc is None or problems else tpr_at(roc, fpr) for fpr in wanted
-    )
+    found = tuple(unknown_at(fpr, *counts) if roc is None else tpr_at(roc, fpr) for fpr in wanted)
+    if roc is not None and (against := doubts(seen, y, known, roc, shadows)):
+        problems, found = against, tuple(doubted(one) for one in found)
+    verdict = judge(found, limits or {})
+    if verdict is Verdict.PASS and not attack.needs:
+        verdict, problems = Verdict.INSUFFICIENT, (_crudest(attack),)
     return Membership(
         attack=attack.name,
         parameters=repr(attack),
@@ -162,10 +163,10 @@ def audit_membership(
         shadows=0 if shadows is None else shadows.count,
         seed=None if shadows is None else shadows.seed,
         tpr_at=found,
-        auc=None if roc is None or problems else roc.auc,
+        auc=None if roc is None else roc.auc,
         roc=roc,
         limits=tuple((limits or {}).items()),
-        verdict=judge(found, limits or {}),
+        verdict=verdict,
         problems=problems,
         queries=seen.queries + again.queries,
         rows=data_digest(x, y),
@@ -250,6 +251,14 @@ def _silent_or_unsteady(
         text = f"{int((~steady).sum())} of {len(probes)} rows got another answer when asked again."
         return (insufficient("attack.unsteady", text),)
     return ()
+
+
+def _crudest(attack: MembershipAttack) -> Problem:
+    return insufficient(
+        "attack.crudest_alone",
+        f"Nothing but {attack.name} was tried, which finds next to no member where many are"
+        " exposed: that it told few vouches for nothing. Attack with shadow models.",
+    )
 
 
 def _worthless(scores: Array) -> tuple[Problem, ...]:

@@ -25,9 +25,11 @@ _BATCH = 4096
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """`log_odds` (n,) is NaN where the target gave no label or no numbers."""
+    """`log_odds` (n,) is NaN where the target gave no label or no numbers; `labels` (n,) are those
+    that it gave."""
 
     log_odds: Array
+    labels: Array
     labels_only: bool
     queries: int
 
@@ -46,7 +48,7 @@ def observe(target: Target, rows: Array, y: Array, *, labels_only: bool = False)
     else:
         seen = log_odds(np.concatenate(scores), y)
     seen[labels == UNANSWERED] = np.nan
-    return Observation(seen, labels_only, len(rows))
+    return Observation(seen, labels, labels_only, len(rows))
 
 
 def log_odds(scores: Array, y: Array) -> Array:

@@ -27,19 +27,21 @@ from keepstone.lab.attacks.privacy.observation import Observation, observe
 from keepstone.lab.draws import draws
 from keepstone.lab.training import Train, data_digest
 
-_FIELDS = ("inside", "log_odds", "labels_only", "seed", "data", "training")
+_FIELDS = ("inside", "log_odds", "right", "labels_only", "seed", "data", "training")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Shadows:
     """What `m` models say of `n` rows. `inside` (m, n): which rows each was trained on.
 
-    `log_odds` (m, n) is what each says of the rows. `data` is the digest of the rows and their
-    labels, `training` the caller's name for how the models were trained.
+    `log_odds` (m, n) is what each says of the rows, `right` (m, n) whether its label is the row's.
+    `data` is the digest of the rows and their labels, `training` the caller's name for how the
+    models were trained.
     """
 
     inside: Array
     log_odds: Array
+    right: Array
     labels_only: bool
     seed: int
     data: Digest
@@ -56,6 +58,7 @@ class Shadows:
         return Shadows(
             self.inside[:count],
             self.log_odds[:count],
+            self.right[:count],
             self.labels_only,
             self.seed,
             self.data,
@@ -69,6 +72,7 @@ class Shadows:
             buffer,
             inside=self.inside,
             log_odds=self.log_odds,
+            right=self.right,
             labels_only=np.array(self.labels_only),
             seed=np.array(self.seed),
             data=np.array(self.data.hex),
@@ -111,16 +115,18 @@ def make_shadows(
     data = data_digest(x, y)
     inside = halves(len(x), count, seed)
     seen: list[Array] = []
+    right: list[Array] = []
     if kept is not None:
         _require_same(kept, data, seed, training, labels_only)
-        seen = list(kept.log_odds[:count])
+        seen, right = list(kept.log_odds[:count]), list(kept.right[:count])
     for number in range(len(seen), count):
         rows = inside[number]
         model = train(x[rows], y[rows], _seed_of(seed, number))
         found = observe(model, x, y, labels_only=labels_only)
         seen.append(_required(found, labels_only))
+        right.append(found.labels == y)
         progress(number + 1)
-    return Shadows(inside, np.stack(seen), labels_only, seed, data, training)
+    return Shadows(inside, np.stack(seen), np.stack(right), labels_only, seed, data, training)
 
 
 def read_shadows(content: bytes) -> Shadows:
@@ -131,13 +137,15 @@ def read_shadows(content: bytes) -> Shadows:
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             held = {name: file[name] for name in _FIELDS}
-        inside, seen = held["inside"], held["log_odds"]
-        sound = inside.dtype == np.bool_ and seen.dtype == np.float64 and inside.ndim == 2
-        if not sound or inside.shape != seen.shape or not np.isfinite(seen).all():
+        inside, seen, right = held["inside"], held["log_odds"], held["right"]
+        sound = inside.dtype == right.dtype == np.bool_ and seen.dtype == np.float64
+        alike = inside.ndim == 2 and inside.shape == seen.shape == right.shape
+        if not sound or not alike or not np.isfinite(seen).all():
             raise _bad("the file holds something else")
         return Shadows(
             inside,
             seen,
+            right,
             bool(held["labels_only"]),
             int(held["seed"]),
             Digest(str(held["data"])),
