@@ -16,6 +16,10 @@ from pytest_socket import disable_socket, enable_socket, socket_allow_hosts
 
 from tests.keystores import Kms, SoftHsm, kms_server
 
+# Small sums by several threads wait for one another, and the longer the busier the machine is.
+for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(name, "1")
+
 # Deadlines measure the machine, not the code: speed has its own tests and the bench.
 _common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
 settings.register_profile("fast", max_examples=60, derandomize=True, **_common)
