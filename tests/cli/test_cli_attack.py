@@ -69,6 +69,7 @@ def test_a_file_is_attacked_and_the_json_is_what_is_promised(place: Any, net: Pa
     assert again == found
 
 
+@pytest.mark.slow
 @pytest.mark.loopback
 def test_a_policy_asks_for_a_test_and_a_red_team_brings_it(
     place: Any, net: Path, error_code: Any
@@ -154,6 +155,7 @@ def test_an_endpoint_is_attacked_within_its_limits(place: Any, net: Path, error_
     assert signed.returncode == 2
 
 
+@pytest.mark.slow
 def test_what_cannot_be_used_has_a_code(place: Any, net: Path, error_code: Any) -> None:
     np.savez(place.root / "wide.npz", x=np.zeros((9, 3)), y=np.zeros(9, int))
     data = np.load(place.root / "data.npz")
@@ -182,6 +184,7 @@ def test_what_cannot_be_used_has_a_code(place: Any, net: Path, error_code: Any) 
     assert (status, found["verdict"]) == (3, "insufficient")
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_where_it_was(place: Any, net: Path, error_code: Any) -> None:
     asked = (net, "--data", "data.npz", "--norm", "linf", "--eps", "0.2", "--budget", "50")
     first = attack(place, *asked, "--resume", "done")[1]
@@ -221,6 +224,7 @@ def test_a_run_is_of_one_architecture_and_of_its_code() -> None:
     assert digest(halves(), "a:B") == found[0]
 
 
+@pytest.mark.slow
 def test_workers_find_the_same_however_many(place: Any, net: Path, error_code: Any) -> None:
     x = np.random.default_rng(5).uniform(-3, 3, (300, WIDTH)).astype(np.float32)
     y = onnxruntime.InferenceSession(net.read_bytes()).run(["label"], {"x": x})[0]
@@ -295,6 +299,7 @@ def test_an_attack_that_is_terminated_leaves_no_copy_of_the_model(
 # Privacy and extraction
 
 
+@pytest.mark.slow
 def test_members_are_told_and_a_policy_asks_how_many(
     place: Any, net: Path, error_code: Any
 ) -> None:
@@ -362,6 +367,7 @@ def test_copies_are_made_and_told(place: Any, net: Path, error_code: Any) -> Non
     assert attack(place, *few, "--at-most", "1")[0] == 3
 
 
+@pytest.mark.slow
 def test_one_report_carries_the_curves_of_one_model(place: Any, net: Path, error_code: Any) -> None:
     x = np.random.default_rng(5).uniform(-3, 3, (1200, WIDTH)).astype(np.float32)
     y = onnxruntime.InferenceSession(net.read_bytes()).run(["label"], {"x": x})[0]
@@ -406,6 +412,7 @@ def test_one_report_carries_the_curves_of_one_model(place: Any, net: Path, error
     assert place.run("attack", *quick, "--with", "copies.json").returncode == 2
 
 
+@pytest.mark.slow
 def test_an_attacker_keeps_to_constraints(place: Any, net: Path, error_code: Any) -> None:
     said = {"schema": "keepstone.constraints/v1", "immutable": list(range(WIDTH))}
     (place.root / "all.json").write_text(json.dumps(said))
@@ -419,6 +426,7 @@ def test_an_attacker_keeps_to_constraints(place: Any, net: Path, error_code: Any
     assert (done.returncode, error_code(done)) == (2, "attack.bad_constraint")
 
 
+@pytest.mark.slow
 def test_what_was_held_back_is_told_and_not_taken_for_more(
     place: Any, net: Path, error_code: Any
 ) -> None:

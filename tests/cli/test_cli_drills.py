@@ -49,6 +49,7 @@ def told(place: Any, *arguments: object) -> tuple[int, dict[str, Any]]:
     return done.returncode, json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_training_is_drilled_and_the_poison_kept(
     place: Any, rows: tuple[str, ...], error_code: Any
 ) -> None:
@@ -74,6 +75,7 @@ def test_a_training_is_drilled_and_the_poison_kept(
     assert (status, found["verdict"]) == (3, "insufficient")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_drilled_has_a_code(
     place: Any, rows: tuple[str, ...], error_code: Any
 ) -> None:

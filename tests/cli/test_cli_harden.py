@@ -468,6 +468,7 @@ def test_a_median_wants_pictures(here: Here, nets: Path, error_code: Any) -> Non
     assert (done.returncode, error_code(done)) == (2, "defence.unfit")
 
 
+@pytest.mark.slow
 def test_rounding_is_said_to_change_nothing(here: Here, nets: Path) -> None:
     asked = ("outputs", *MODEL, "--data", "held.npz", "--by", "rounded-scores", "--digits", "6")
     few = ("--samples", "120", "--norm", "linf", "--eps", "0.03", "--queries", "40")

@@ -281,6 +281,7 @@ def forest(place: Any, need_module: Need) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_what_carries_no_contract_is_attacked_with_one_beside_it(
     here: Here, forest: Path, tmp_path: Path
 ) -> None:
