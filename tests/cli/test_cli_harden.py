@@ -177,6 +177,7 @@ def test_weights_that_gained_are_written_and_opened_by_attack(here: Here, nets: 
     assert done["robust_accuracy"][0]["value"] == at["value"]
 
 
+@pytest.mark.slow
 def test_it_is_a_command_of_its_own(place: Any, made: Path) -> None:
     shutil.copytree(made, place.root, dirs_exist_ok=True)
     asked = ("harden", "inputs", *MODEL, "--data", "held.npz", "--by", "noise")
@@ -331,6 +332,7 @@ def test_an_epsilon_is_told_beside_what_attacks_find(here: Here, nets: Path) -> 
     assert again["weights"][0]["digest"] != weights["digest"]
 
 
+@pytest.mark.slow
 def test_an_epsilon_that_the_attack_contradicts_writes_nothing(
     here: Here, nets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

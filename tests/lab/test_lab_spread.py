@@ -308,6 +308,7 @@ def test_a_worker_that_dies_loses_its_part_alone() -> None:
     assert run(Processes(1), suite=suite(Dies(), Towards((0.0, 1.0)))).problems == found.problems
 
 
+@pytest.mark.slow
 def test_a_worker_that_does_not_answer_is_not_waited_for() -> None:
     found = run(Processes(2, patience_s=8.0), suite=suite(Hangs(), Towards((0.0, 1.0))))
     (problem,) = found.problems
@@ -371,6 +372,7 @@ def test_a_worker_cleans_up_and_ends_by_itself(temporary: Path, tmp_path: Path) 
     assert list(temporary.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_leaves_no_files(temporary: Path, tmp_path: Path) -> None:
     opened = partial(spreading.with_files, tmp_path)
     left = []

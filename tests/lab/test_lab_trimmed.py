@@ -94,6 +94,7 @@ def test_trimming_that_does_nothing_is_no_gain(train_one: Any) -> None:
     assert found.verdict in (Verdict.FAIL, Verdict.INVALID)
 
 
+@pytest.mark.slow
 def test_trimming_that_only_random_flips_show_is_called_masking(
     need_module: Callable[[str], ModuleType],
 ) -> None:

@@ -100,6 +100,7 @@ def test_the_target_is_the_commonest_class_and_the_victim_the_next() -> None:
     assert code(lambda: drilled(made, "feedback", target=2, victim=2)) == "attack.bad_parameter"
 
 
+@pytest.mark.slow
 def test_flips_without_a_target_are_tried_where_the_accuracy_has_a_limit() -> None:
     found = drilled(training("nearest"), "label-flip", share=0.3, limits=Limits(1.0, 0.05))
     assert found.ways[-1] == "label-flip-guided-any"

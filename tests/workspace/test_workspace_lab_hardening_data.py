@@ -194,6 +194,7 @@ def test_what_cannot_be_one_file_is_refused_before_it_is_attacked(
 # Trimmed loss
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_trimming_that_gains_is_written_with_what_it_kept(
     need_module: Need, tmp_path: Path
