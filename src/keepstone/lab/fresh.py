@@ -29,7 +29,7 @@ from typing import Any
 from keepstone.contract.validate import Array
 from keepstone.errors import InputError
 from keepstone.lab.fresh_server import DIED, TRAIN, TRAINED, unpicklable
-from keepstone.lab.suites.processes import ONE_THREAD
+from keepstone.lab.one_thread import ONE_THREAD
 
 # How long one training may take.
 PATIENCE_S = 3600.0

@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import NoReturn, cast
 
 from keepstone.errors import InputError, KeepstoneError
+from keepstone.lab.one_thread import ONE_THREAD
 from keepstone.lab.refused import Refused
 from keepstone.lab.suites.spread import (
     PATIENCE_S,
@@ -43,8 +44,6 @@ from keepstone.lab.suites.spread import (
 )
 
 MAX_WORKERS = 256
-# One thread each: they share the processors, and sums do not hang on how many there are.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 # How long one that has nothing left to do may take to end.
 _GRACE_S = 5.0
 
@@ -170,6 +169,7 @@ def _no_interrupt() -> Iterator[None]:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
+    """For each: they share the processors, and sums do not hang on how many there are."""
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)
     try:

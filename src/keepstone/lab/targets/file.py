@@ -18,14 +18,10 @@ import numpy as np
 from keepstone.contract.validate import Array
 from keepstone.core.canonical import parse_json
 from keepstone.core.digest import Digest
-from keepstone.errors import (
-    DeniedError,
-    InputError,
-    KeepstoneError,
-    OperationalError,
-    VerificationError,
-)
+from keepstone.errors import InputError, OperationalError
+from keepstone.lab.one_thread import ONE_THREAD
 from keepstone.lab.ownership.crossings import Answer
+from keepstone.lab.refused import Refused
 from keepstone.lab.targets.frames import MAX_FRAME, receive, send
 from keepstone.lab.targets.reading import number
 
@@ -34,11 +30,6 @@ FORMATS = frozenset({"onnx", "xgboost", "lightgbm", "skops"})
 _START_S = 120.0
 _ANSWER_S = 120.0
 _CHILD = "keepstone.lab.targets.child"
-_FAMILIES = {
-    kind.family: kind for kind in (InputError, VerificationError, DeniedError, OperationalError)
-}
-# Threads are processes to the limit that the child sets itself.
-_ENVIRONMENT = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
 class FileTarget:
@@ -86,7 +77,8 @@ def open_file(
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         bufsize=0,
-        env=_ENVIRONMENT,
+        # Threads are processes to the limit that the child sets itself.
+        env=ONE_THREAD,
     )
     try:
         hello = _message(child, _START_S)
@@ -112,12 +104,8 @@ def _message(child: subprocess.Popen[bytes], seconds: float) -> Any:
         raise _broken() from error
     match found:
         case {"error": [str() as family, str() as code, str() as cause, str() as step]}:
-            raise _error(family, code, cause, step)
+            raise Refused(family, code[:100], cause[:1000], step[:1000]).error()
     return found
-
-
-def _error(family: str, code: str, cause: str, step: str) -> KeepstoneError:
-    return _FAMILIES.get(family, OperationalError)(code[:100], cause[:1000], step[:1000])
 
 
 def _answer(value: object) -> Answer:
