@@ -10,6 +10,7 @@ import pytest
 from keepstone.core.digest import Digest
 from keepstone.core.finding import Finding, Location, Outcome, Severity
 from keepstone.core.subject import Subject
+from keepstone.errors import InputError
 from keepstone.evidence.dsse import Envelope, add_signature
 from keepstone.evidence.made import Input, Made, Tool
 from keepstone.evidence.measured import Measured
@@ -36,6 +37,7 @@ from keepstone.evidence.verify import Evidence, EvidenceBase
 from keepstone.evidence.vulnerabilities import Database, WaiverUsed
 from keepstone.identity.signing import Algorithm, SigningKey
 from keepstone.policy.engine import Engine
+from keepstone.policy.explain import explain_model
 from keepstone.policy.gate import Verdict, gate
 from keepstone.policy.parse import add_signer, parse_policy, profile_text
 from keepstone.policy.trust import Trust
@@ -286,6 +288,24 @@ class World:
     def judge(self, now: int | None = None) -> Verdict:
         trust = self.trust()
         return gate(Engine(trust.policy), trust, self.evidence(now), self.endpoint)
+
+    def refused(self, rule: str, *helps: str, now: int | None = None) -> str:
+        """Why `rule` refuses it, in one sentence; and what `helps` is said."""
+        verdict = self.judge(now)
+        assert not verdict.allowed
+        assert verdict.rule == rule
+        reason = next(one for one in verdict.missing if one.rule == rule)
+        assert [one for one in helps if one not in reason.remedy] == []
+        assert rule in explain_model(verdict).to_text()
+        return str(reason.detail)
+
+    def require_invalid(self, requirement: str, old: str, new: str) -> None:
+        """The policy ends with `requirement`: with `new` for `old` in that it is refused."""
+        before = self.policy[: -len(requirement)]
+        assert old in requirement
+        with pytest.raises(InputError) as caught:
+            parse_policy(before + requirement.replace(old, new).encode())
+        assert caught.value.code == "policy.invalid"
 
 
 def policy_of(profile: str) -> bytes:

@@ -11,8 +11,6 @@ from keepstone.core.subject import Subject
 from keepstone.errors import InputError
 from keepstone.evidence.predicates import Target, parse_predicate, type_of
 from keepstone.evidence.statement import open_payload
-from keepstone.policy.explain import explain_model
-from keepstone.policy.parse import parse_policy
 
 DAY = 86_400_000
 World = Any
@@ -39,15 +37,12 @@ def world(local: World) -> World:
 
 
 def why(world: World, now: int | None = None) -> str:
-    """Why it is refused, in one sentence; and what would help is said."""
-    verdict = world.judge(now)
-    assert not verdict.allowed
-    assert verdict.rule == RULE
-    reason = next(one for one in verdict.missing if one.rule == RULE)
-    assert "keepstone harden partition --train MODULE:FUNCTION" in reason.remedy
-    assert "--at-least 0.7@5 --attacked 10 -o MODEL --as KEY" in reason.remedy
-    assert RULE in explain_model(verdict).to_text()
-    return str(reason.detail)
+    return world.refused(
+        RULE,
+        "keepstone harden partition --train MODULE:FUNCTION",
+        "--at-least 0.7@5 --attacked 10 -o MODEL --as KEY",
+        now=now,
+    )
 
 
 def test_without_it_nothing_is_admitted_and_with_it_all_is(world: World) -> None:
@@ -233,11 +228,7 @@ def test_one_kind_of_evidence_is_not_another(world: World) -> None:
     ],
 )
 def test_a_requirement_that_means_nothing_is_refused(world: World, old: str, new: str) -> None:
-    before = world.policy[: -len(REQUIRE)]
-    assert old in REQUIRE
-    with pytest.raises(InputError) as caught:
-        parse_policy(before + REQUIRE.replace(old, new).encode())
-    assert caught.value.code == "policy.invalid"
+    world.require_invalid(REQUIRE, old, new)
 
 
 def size(poisons: int, value: str = "0.8", **changed: Any) -> dict[str, Any]:

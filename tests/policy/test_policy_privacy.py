@@ -9,7 +9,6 @@ import pytest
 from keepstone.errors import InputError
 from keepstone.evidence.predicates import parse_predicate, type_of
 from keepstone.evidence.statement import open_payload
-from keepstone.policy.parse import parse_policy
 
 World = Any
 RULE = "require.privacy"
@@ -31,14 +30,7 @@ def world(local: World) -> World:
 
 
 def why(world: World) -> str:
-    verdict = world.judge()
-    assert not verdict.allowed
-    assert verdict.rule == RULE
-    reason = next(one for one in verdict.missing if one.rule == RULE)
-    assert "attack membership MODEL" in reason.remedy
-    assert "--at-most 0.1@0.01" in reason.remedy
-    assert "--shadows 4" in reason.remedy
-    return str(reason.detail)
+    return world.refused(RULE, "attack membership MODEL", "--at-most 0.1@0.01", "--shadows 4")
 
 
 def test_without_it_nothing_is_admitted_and_with_it_all_is(world: World) -> None:
@@ -115,11 +107,7 @@ def test_who_has_no_right_says_nothing(world: World, by: str) -> None:
     ],
 )
 def test_a_requirement_that_means_nothing_is_refused(world: World, old: str, new: str) -> None:
-    before = world.policy[: -len(REQUIRE)]
-    assert old in REQUIRE
-    with pytest.raises(InputError) as caught:
-        parse_policy(before + REQUIRE.replace(old, new).encode())
-    assert caught.value.code == "policy.invalid"
+    world.require_invalid(REQUIRE, old, new)
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,6 @@ from keepstone.core.digest import Digest
 from keepstone.errors import InputError
 from keepstone.evidence.predicates import Target, parse_predicate, type_of
 from keepstone.evidence.statement import open_payload
-from keepstone.policy.explain import explain_model
-from keepstone.policy.parse import parse_policy
 
 DAY = 86_400_000
 World = Any
@@ -35,16 +33,8 @@ def world(local: World) -> World:
 
 
 def why(world: World, now: int | None = None) -> str:
-    """Why it is refused, in one sentence; and what would help is said."""
-    verdict = world.judge(now)
-    assert not verdict.allowed
-    assert verdict.rule == RULE
-    reason = next(one for one in verdict.missing if one.rule == RULE)
-    assert "keepstone attack MODEL --data FILE --norm linf --eps 0.1 --at-least 0.5" in (
-        reason.remedy
-    )
-    assert RULE in explain_model(verdict).to_text()
-    return str(reason.detail)
+    helps = "keepstone attack MODEL --data FILE --norm linf --eps 0.1 --at-least 0.5"
+    return world.refused(RULE, helps, now=now)
 
 
 def test_without_it_nothing_is_admitted_and_with_it_all_is(world: World) -> None:
@@ -241,11 +231,7 @@ def test_a_revoked_set_of_samples_ends_it(world: World) -> None:
     ],
 )
 def test_a_requirement_that_means_nothing_is_refused(world: World, old: str, new: str) -> None:
-    before, block = world.policy[: -len(REQUIRE)], REQUIRE
-    assert old in block
-    with pytest.raises(InputError) as caught:
-        parse_policy(before + block.replace(old, new).encode())
-    assert caught.value.code == "policy.invalid"
+    world.require_invalid(REQUIRE, old, new)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from keepstone.core.subject import Subject
 from keepstone.errors import InputError
 from keepstone.evidence.predicates import Target
 from keepstone.evidence.vulnerabilities import Database, WaiverUsed
-from keepstone.policy.explain import explain_model, warnings
+from keepstone.policy.explain import warnings
 from keepstone.policy.parse import parse_policy
 
 DAY = 86_400_000
@@ -41,14 +41,7 @@ def database(world: World, age: int, digest: str = "db") -> Database:
 
 
 def why(world: World, now: int | None = None) -> str:
-    """Why it is refused, in one sentence; and what would help is said."""
-    verdict = world.judge(now)
-    assert not verdict.allowed
-    assert verdict.rule == RULE
-    reason = next(one for one in verdict.missing if one.rule == RULE)
-    assert "keepstone attest vulnerabilities" in reason.remedy
-    assert RULE in explain_model(verdict).to_text()
-    return str(reason.detail)
+    return world.refused(RULE, "keepstone attest vulnerabilities", now=now)
 
 
 def test_without_it_nothing_is_admitted_and_with_it_all_is(world: World) -> None:
